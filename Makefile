@@ -1,0 +1,29 @@
+# Every word here is one of ./dev; arguments for it go in ARGS: make run ARGS="--port 9000"
+ARGS ?=
+
+.PHONY: help setup run test lint migrate bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what uv.lock names into .venv
+	@./dev setup $(ARGS)
+
+run: ## API, worker and PostgreSQL; with no account configured, the sandbox CRMs too
+	@./dev run $(ARGS)
+
+test: ## the tests, on a real PostgreSQL of their own
+	@./dev test $(ARGS)
+
+lint: ## everything that reads the code without running it
+	@./dev lint $(ARGS)
+
+migrate: ## bring the database's schema up to date
+	@./dev migrate $(ARGS)
+
+bench: ## the ingest against plain endpoints, side by side
+	@./dev bench $(ARGS)
+
+clean: ## remove .venv and caches; your data stays
+	@./dev clean $(ARGS)

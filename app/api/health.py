@@ -1,0 +1,192 @@
+"""Health for orchestrators and people, and the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import logs, metrics
+from app.api import problems
+from app.api.deps import Desk, DeskDep
+from app.api.problems import ProblemError
+from app.api.shapes import EXAMPLE_TIME
+from app.db import overview
+
+log = logs.get()
+
+PATIENCE = 2.0  # seconds; a health check that hangs is worse than one that fails
+ALIVE = 30.0  # seconds of silence after which a worker counts as gone
+
+router = APIRouter(tags=["health"])
+
+
+class Live(BaseModel):
+    """The process runs and its loop turns."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    """Webhooks and calls can be accepted."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "status": "ready",
+                "checks": {"database": "ok", "schema": "ok", "inbox": "ok"},
+            }
+        }
+    )
+
+    status: Literal["ready"] = "ready"
+    checks: dict[str, str]
+
+
+@router.get("/health/live")
+@router.get("/healthz", summary="Live (alias)")
+async def live() -> Live:
+    """Whether the process runs. Looks at nothing else: a restart would not mend a database."""
+    return Live()
+
+
+@router.get("/health/ready", responses=problems.responses(problems.UNAVAILABLE))
+@router.get("/readyz", summary="Ready (alias)", responses=problems.responses(problems.UNAVAILABLE))
+async def ready(desk: DeskDep) -> Ready:
+    """Whether webhooks can be accepted: database reachable, schema current, room in the queue.
+
+    Otherwise 503, with the same `checks`.
+    """
+    checks = await _checks(desk)
+    if any(word != "ok" for word in checks.values()):
+        why = "; ".join(f"{name}: {word}" for name, word in checks.items() if word != "ok")
+        raise ProblemError(problems.UNAVAILABLE, f"Not ready: {why}.", checks=checks)
+    return Ready(checks=checks)
+
+
+async def _checks(desk: Desk) -> dict[str, str]:
+    checks = {"inbox": desk.inbox.trouble or "ok"}
+    try:
+        async with asyncio.timeout(PATIENCE), desk.database.transaction() as db:
+            at = await overview.revision(db)
+    except TimeoutError:
+        return {"database": f"no answer within {PATIENCE:.0f} s", "schema": "unknown", **checks}
+    except Exception as error:
+        if not problems.is_database_trouble(error):
+            raise
+        if getattr(getattr(error, "orig", None), "sqlstate", None) == "42P01":
+            return {"database": "ok", "schema": "not migrated", **checks}
+        return {"database": "unreachable", "schema": "unknown", **checks}
+    current = desk.schema in (None, at)
+    schema = "ok" if current else f"at {at}, the code needs {desk.schema}: `syncline migrate`"
+    return {"database": "ok", "schema": schema, **checks}
+
+
+# --------------------------------------------------------------------------------- lanes
+
+
+class WorkerShape(BaseModel):
+    """One worker process."""
+
+    id: str
+    started_at: datetime
+    seen_at: datetime = Field(description="Its last heartbeat")
+    alive: bool
+
+
+class LaneShape(BaseModel):
+    """The right to work on one account in one direction."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "account": "hubspot",
+                "direction": "out",
+                "pending": 3,
+                "lag_seconds": 0.4,
+                "owner": "worker-1",
+                "worked_at": EXAMPLE_TIME,
+                "failures": 0,
+                "paused": False,
+                "paused_until": None,
+                "pause_reason": None,
+            }
+        }
+    )
+
+    account: str
+    direction: str = Field(description="in: reading what came; out: writing; scan: resyncs")
+    pending: int = Field(description="Rows that wait")
+    lag_seconds: float = Field(description="How long the oldest of them has waited")
+    owner: str | None = Field(description="The worker that holds it now")
+    worked_at: datetime | None
+    failures: int = Field(description="Failures in a row")
+    paused: bool
+    paused_until: datetime | None
+    pause_reason: str | None = Field(description="Why it is paused")
+
+
+class Lanes(BaseModel):
+    """Who works, on what, and how far behind."""
+
+    status: Literal["ok", "no worker"]
+    workers: list[WorkerShape]
+    lanes: list[LaneShape]
+
+
+@router.get("/health/lanes", responses=problems.responses(problems.UNAVAILABLE))
+async def lanes(desk: DeskDep) -> Lanes:
+    """Workers' heartbeats, and each lane's backlog, lag and pause."""
+    async with asyncio.timeout(PATIENCE), desk.database.transaction() as db:
+        workers = await overview.list_workers(db)
+        rows = await overview.list_lanes(db)
+    shown = [
+        WorkerShape(
+            id=row["id"],
+            started_at=row["started_at"],
+            seen_at=row["seen_at"],
+            alive=row["silent_seconds"] < ALIVE,
+        )
+        for row in workers
+    ]
+    return Lanes(
+        status="ok" if any(worker.alive for worker in shown) else "no worker",
+        workers=shown,
+        lanes=[LaneShape.model_validate(dict(row)) for row in rows],
+    )
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format"}},
+)
+async def exposed(desk: DeskDep) -> Response:
+    """Prometheus metrics. Backlogs are read from the database now, so every replica agrees."""
+    try:
+        async with asyncio.timeout(PATIENCE), desk.database.transaction() as db:
+            await _gauge(desk, db)
+    except Exception as error:
+        # The counters of this process are worth reading, above all on a bad day.
+        if not problems.is_database_trouble(error):
+            raise
+        log.warning("metrics.incomplete", error=repr(error))
+    body, media_type = metrics.expose()
+    return Response(body, media_type=media_type)
+
+
+async def _gauge(desk: Desk, db: AsyncConnection) -> None:
+    dead = await overview.dead_letters(db)
+    for account in {*dead, *desk.config.accounts}:
+        metrics.DEAD_LETTERS.labels(account).set(dead.get(account, 0))
+    for lane in await overview.list_lanes(db):
+        lag = metrics.LANE_LAG_SECONDS.labels(lane["account"], lane["direction"])
+        lag.set(lane["lag_seconds"])
+        if lane["direction"] == "out":
+            metrics.OUTBOX_DEPTH.labels(lane["account"]).set(lane["pending"])
+    for worker in await overview.list_workers(db):
+        metrics.WORKER_HEARTBEAT.labels(worker["id"]).set(worker["seen_at"].timestamp())

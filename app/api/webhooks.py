@@ -1,0 +1,360 @@
+"""Webhooks: verify, store, commit, answer. Nothing else while the sender waits.
+
+A pure ASGI application in front of FastAPI, which owns /webhooks/ and hands on everything
+else: the way through FastAPI's routing would cost most of the throughput. What it answers:
+
+200 the delivery is durable (or was already); 401 not authentic, nothing stored; 404 no such
+account; 405; 408 and 413 for a body that is too slow or too large; 503 with Retry-After for
+whatever is our own trouble, foreseen or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from fastapi import APIRouter
+from prometheus_client import Counter, Histogram
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import clock, logs, metrics
+from app.api import problems
+from app.api.problems import Kind
+from app.api.secrets import Secrets
+from app.db import deliveries
+from app.db.deliveries import Arrival
+from app.db.inbox import Inbox
+from app.domain.values import Delivery
+from app.errors import BadSignatureError, ReadinessError
+from app.sdk.connector import Connector
+
+log = logs.get()
+
+PREFIX = "/webhooks/"
+READ_PATIENCE = 20.0  # seconds for the whole body
+STORE_PATIENCE = 4.5  # HubSpot hangs up after 5
+#: Bodies that arrive in pieces may hold this much together; more is refused for now.
+MOST_READING = 256 * 2**20
+#: The scheme whose messages carry an id of their own.
+NAMED = "standard-webhooks"
+#: Never stored: they are credentials of somebody else.
+_PRIVATE = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
+
+
+class SenderGoneError(Exception):
+    """The sender hung up; nobody waits for an answer."""
+
+
+class RefusedError(Exception):
+    """The delivery is answered with a problem; ``reason`` is the label of the metric."""
+
+    def __init__(
+        self, kind: Kind, detail: str, reason: str, *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.reason = reason
+        self.headers = dict(headers or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the front needs once the service is up."""
+
+    connectors: Mapping[str, Connector]
+    secrets: Secrets
+    inbox: Inbox
+    body_limit: int
+    public_url: str | None
+
+
+def _json(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> tuple[Message, Message]:
+    """Start and body of an answer, ready to be sent any number of times."""
+    head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    start = {"type": "http.response.start", "status": status, "headers": [*head, *headers]}
+    return start, {"type": "http.response.body", "body": body}
+
+
+_STORED = _json(200, b'{"status":"ok","duplicate":false}')
+_KNOWN = _json(200, b'{"status":"ok","duplicate":true}')
+_HERE = _json(200, b'{"status":"ok"}')
+
+
+class WebhookFront:
+    """The outermost application: webhooks are its own, the rest is the inner one's."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self.inner = inner
+        self._doors: Doors | None = None
+        self._reading = 0
+
+    def open(self, doors: Doors) -> None:
+        """Begin to accept."""
+        self._doors = doors
+
+    def close(self) -> None:
+        """From now on every delivery is asked to come back."""
+        self._doors = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self.inner(scope, receive, send)
+            return
+        account = ""
+        try:
+            doors = self._doors
+            if doors is None:
+                raise ReadinessError("the service is starting or stopping")
+            account = _account(scope, doors)
+            start, body = await self._receive(scope, receive, account, doors)
+        except SenderGoneError:
+            _count(account, "refused", "hung up").inc()
+            return
+        except RefusedError as refused:
+            start, body = self._refuse(scope, account, refused)
+        except ReadinessError as error:
+            start, body = self._unavailable(scope, account, str(error))
+        except Exception as error:
+            # Whatever this is, the sender did nothing wrong: it keeps its copy and returns.
+            log.error("delivery.broke", account=account, exc_info=error)
+            start, body = self._unavailable(scope, account, "something of ours broke")
+        await send(start)
+        await send(body)
+
+    # ------------------------------------------------------------------- one delivery
+
+    async def _receive(
+        self, scope: Scope, receive: Receive, account: str, doors: Doors
+    ) -> tuple[Message, Message]:
+        """The story of one webhook."""
+        if scope["method"] != "POST":
+            if scope["method"] in ("GET", "HEAD"):
+                return _HERE
+            raise RefusedError(
+                problems.METHOD_NOT_ALLOWED,
+                "A webhook is a POST; GET and HEAD only say that somebody is here.",
+                "method",
+                headers={"allow": "GET, HEAD, POST"},
+            )
+        loop = asyncio.get_running_loop()
+        body: bytes | None = None
+        try:
+            async with asyncio.timeout(READ_PATIENCE) as patience:
+                body = await self._body(scope, receive, doors.body_limit)
+                started = loop.time()
+                patience.reschedule(started + STORE_PATIENCE)
+                delivery = _delivery(scope, account, body)
+                connector = doors.connectors[account]
+                await _verify(delivery, scope, connector, doors)
+                named = NAMED in connector.manifest.signature
+                arrival = Arrival(delivery, deliveries.key(delivery, named=named))
+                new = await doors.inbox.accept(arrival)
+        except TimeoutError:
+            if body is None:
+                raise RefusedError(
+                    problems.TOO_SLOW,
+                    f"The body was not here after {READ_PATIENCE:.0f} seconds.",
+                    "too slow",
+                    headers={"connection": "close"},
+                ) from None
+            raise ReadinessError("the database did not store the delivery in time") from None
+        _count(account, "accepted" if new else "duplicate", "").inc()
+        _seconds(account).observe(loop.time() - started)
+        return _STORED if new else _KNOWN
+
+    async def _body(self, scope: Scope, receive: Receive, limit: int) -> bytes:
+        """The exact bytes. Refuses by content-length before it reads anything."""
+        announced = next((v for n, v in scope["headers"] if n == b"content-length"), b"0")
+        if announced.isdigit() and int(announced) > limit:
+            raise _too_large(limit)
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise SenderGoneError
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body", False):
+            if len(body) > limit:
+                raise _too_large(limit)
+            return body
+        return await self._pieces(receive, body, limit)
+
+    async def _pieces(self, receive: Receive, first: bytes, limit: int) -> bytes:
+        """The rest of a body that arrives in pieces; all such bodies together are bounded."""
+        pieces = bytearray(first)
+        self._reading += len(first)
+        try:
+            while True:
+                if len(pieces) > limit:
+                    raise _too_large(limit)
+                if self._reading > MOST_READING:
+                    raise ReadinessError("too many large bodies are on their way at once")
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise SenderGoneError
+                piece = message.get("body", b"")
+                pieces += piece
+                self._reading += len(piece)
+                if not message.get("more_body", False):
+                    break
+        finally:
+            self._reading -= len(pieces)
+        if len(pieces) > limit:
+            raise _too_large(limit)
+        return bytes(pieces)
+
+    # ----------------------------------------------------------------------- answers
+
+    def _refuse(self, scope: Scope, account: str, refused: RefusedError) -> tuple[Message, Message]:
+        _count(account, "refused", refused.reason).inc()
+        return _problem(scope, refused.kind, refused.detail, refused.headers)
+
+    def _unavailable(self, scope: Scope, account: str, reason: str) -> tuple[Message, Message]:
+        _count(account, "refused", "unavailable").inc()
+        log.warning("delivery.put_off", account=account, reason=reason)
+        headers = {"retry-after": problems.RETRY_AFTER}
+        detail = f"This is our own trouble: {reason}. Please send it again."
+        return _problem(scope, problems.UNAVAILABLE, detail, headers)
+
+
+def _account(scope: Scope, doors: Doors) -> str:
+    """The account that the path names. Raises RefusedError."""
+    name, _, token = scope["path"][len(PREFIX) :].partition("/")
+    if name in doors.connectors and not token:
+        return str(name)
+    log.info("delivery.refused", reason="unknown account", path=scope["path"][:200])
+    raise RefusedError(
+        problems.UNKNOWN_ACCOUNT,
+        "No account of this name is configured here; names are case-sensitive.",
+        "unknown account",
+    )
+
+
+def _delivery(scope: Scope, account: str, body: bytes) -> Delivery:
+    headers: dict[str, str] = {}
+    for raw, value in scope["headers"]:
+        if raw in _PRIVATE:
+            continue
+        name = raw.decode("latin-1")
+        text = value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    target = scope.get("raw_path") or scope["path"].encode()
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    return Delivery(account, scope["method"], target.decode("latin-1"), headers, body, clock.now())
+
+
+async def _verify(delivery: Delivery, scope: Scope, connector: Connector, doors: Doors) -> None:
+    """Pass if the delivery is authentic. Raises RefusedError."""
+    public_url = doors.public_url or _called(scope, delivery)
+    while True:
+        secrets = doors.secrets.of(delivery.account)
+        try:
+            if not secrets:
+                raise BadSignatureError("this account has no webhook secret")
+            connector.verify(
+                delivery,
+                connector.account,
+                secrets,
+                public_url=public_url,
+                now=delivery.received_at,
+            )
+        except BadSignatureError as error:
+            if await doors.secrets.refresh_before_refusing(delivery.account):
+                continue
+            log.warning("delivery.refused", account=delivery.account, reason=error.reason)
+            raise RefusedError(
+                problems.BAD_SIGNATURE,
+                "Its signature is missing, does not fit this account's webhook secret, or is too "
+                "old. Nothing was stored.",
+                "signature" if secrets else "no secret",
+            ) from None
+        return
+
+
+def _called(scope: Scope, delivery: Delivery) -> str:
+    """The address as the sender wrote it, for those who run without PUBLIC_URL."""
+    return f"{scope['scheme']}://{delivery.headers.get('host', '')}"
+
+
+def _too_large(limit: int) -> RefusedError:
+    return RefusedError(
+        problems.TOO_LARGE,
+        f"A webhook may have {limit} bytes here (body_limit in the configuration).",
+        "too large",
+        headers={"connection": "close"},  # spare both of us the rest
+    )
+
+
+def _problem(
+    scope: Scope, kind: Kind, detail: str, headers: Mapping[str, str]
+) -> tuple[Message, Message]:
+    body = problems.document(kind, detail, scope["path"], {})
+    all_headers = {
+        "content-type": problems.MEDIA_TYPE,
+        "content-length": str(len(body)),
+        **headers,
+    }
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in all_headers.items()]
+    return (
+        {"type": "http.response.start", "status": kind.status, "headers": raw},
+        {"type": "http.response.body", "body": body},
+    )
+
+
+@lru_cache(maxsize=1024)
+def _count(account: str, outcome: str, reason: str) -> Counter:
+    return metrics.DELIVERIES.labels(account, outcome, reason)
+
+
+@lru_cache(maxsize=1024)
+def _seconds(account: str) -> Histogram:
+    return metrics.INGEST_SECONDS.labels(account)
+
+
+# --------------------------------------------------------------------------- OpenAPI
+
+
+class Receipt(BaseModel):
+    """The delivery is durable; ``duplicate`` says that it already was."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "ok", "duplicate": False}})
+
+    status: Literal["ok"]
+    duplicate: bool = Field(description="The same delivery had been stored before")
+
+
+router = APIRouter(tags=["webhooks"])
+
+
+@router.post(
+    "/webhooks/{account}",
+    responses=problems.responses(
+        problems.BAD_SIGNATURE,
+        problems.UNKNOWN_ACCOUNT,
+        problems.METHOD_NOT_ALLOWED,
+        problems.TOO_SLOW,
+        problems.TOO_LARGE,
+        problems.UNAVAILABLE,
+    ),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "The vendor's own bytes, signed the vendor's own way",
+            "content": {"application/json": {"schema": {}}},
+        },
+        "security": [],
+    },
+)
+async def receive(account: str) -> Receipt:
+    """Where a CRM sends its webhooks.
+
+    The signature is checked over the exact bytes; 200 is said only once the delivery is
+    durable. Whatever is our own trouble is a 503 with `Retry-After`. `GET` and `HEAD` answer
+    200 for a known account, for CRMs that look whether somebody is here.
+    """
+    # The front answers before FastAPI is asked; this is here for the documentation.
+    raise ReadinessError(f"no webhook front stands before {account}")

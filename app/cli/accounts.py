@@ -1,0 +1,141 @@
+"""`accounts` and `webhooks`: the CRMs that are connected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from app.cli.rest import part
+from app.cli.screen import Column, Screen, screen
+
+AccountArgument = Annotated[str, typer.Argument(help="The account's name.", show_default=False)]
+
+_ACCOUNTS: Sequence[Column] = (
+    ("account", "name"),
+    ("system", "connector"),
+    ("mode", "mode"),
+    ("state", lambda row: row.get("state") or ("paused" if row.get("paused") else "working")),
+    ("why", lambda row: row.get("pause_reason") or None),
+    ("webhook URL", "webhook_url"),
+)
+_SUBSCRIPTIONS: Sequence[Column] = (
+    ("id", "id"),
+    ("URL", "url"),
+    ("active", "active"),
+    ("events", lambda row: len(row.get("events") or ()) or None),
+)
+
+accounts = typer.Typer(help="The connected CRMs.", no_args_is_help=True)
+webhooks = typer.Typer(help="Our webhook subscriptions in a CRM.", no_args_is_help=True)
+
+
+def add(app: typer.Typer) -> None:
+    app.add_typer(accounts, name="accounts")
+    app.add_typer(webhooks, name="webhooks")
+
+
+@accounts.command("list")
+def show(ctx: typer.Context) -> None:
+    """Every account and how it is."""
+    found = screen(ctx)
+    found.table(found.rest.get("/api/accounts"), _ACCOUNTS, empty="No account is configured.")
+
+
+@accounts.command()
+def test(ctx: typer.Context, account: AccountArgument) -> None:
+    """Say what works and what is missing: credentials, scopes, objects, properties."""
+    _findings(screen(ctx), f"/api/accounts/{part(account)}/test", f"Asking {account} …")
+
+
+@accounts.command()
+def prepare(ctx: typer.Context, account: AccountArgument) -> None:
+    """Create in the CRM what we need there, such as a unique property."""
+    _findings(screen(ctx), f"/api/accounts/{part(account)}/prepare", f"Preparing {account} …")
+
+
+@accounts.command()
+def pause(
+    ctx: typer.Context,
+    account: AccountArgument,
+    reason: Annotated[str | None, typer.Option(help="Shown wherever the pause shows.")] = None,
+) -> None:
+    """Stop working on an account; its webhooks are kept meanwhile."""
+    found = screen(ctx)
+    content = {"reason": reason} if reason else None
+    answer = found.rest.post(f"/api/accounts/{part(account)}/pause", content)
+    found.answer(answer, f"✓ {account} is paused; its webhooks are kept")
+
+
+@accounts.command()
+def resume(ctx: typer.Context, account: AccountArgument) -> None:
+    """Work on an account again, at once, whatever had paused it."""
+    found = screen(ctx)
+    answer = found.rest.post(f"/api/accounts/{part(account)}/resume")
+    found.answer(answer, f"✓ {account} works again")
+
+
+@webhooks.command("list")
+def subscriptions(ctx: typer.Context, account: AccountArgument) -> None:
+    """Our subscriptions as the CRM has them."""
+    found = screen(ctx)
+    answer = found.rest.get(f"/api/accounts/{part(account)}/webhooks")
+    found.table(answer, _SUBSCRIPTIONS, empty=f"{account} has no subscription.")
+
+
+@webhooks.command()
+def subscribe(
+    ctx: typer.Context,
+    account: AccountArgument,
+    callback: Annotated[
+        str | None,
+        typer.Option("--callback", help="The URL to call; default: PUBLIC_URL/webhooks/ACCOUNT."),
+    ] = None,
+) -> None:
+    """Create or repair the subscription, and keep its signing key."""
+    found = screen(ctx)
+    content = {"url": callback} if callback else None
+    answer = found.rest.post(f"/api/accounts/{part(account)}/webhooks", content)
+    shown = answer.get("subscription", answer) if isinstance(answer, Mapping) else {}
+    found.answer(answer, f"✓ {account} calls {shown.get('url', 'us')} ({shown.get('id', 'ready')})")
+
+
+@webhooks.command()
+def remove(
+    ctx: typer.Context,
+    account: AccountArgument,
+    subscription: Annotated[str, typer.Argument(help="Its id; `webhooks list` shows it.")],
+) -> None:
+    """Remove a subscription."""
+    found = screen(ctx)
+    answer = found.rest.delete(f"/api/accounts/{part(account)}/webhooks/{part(subscription)}")
+    found.answer(answer or {"removed": subscription}, f"✓ {subscription} is removed")
+
+
+def _findings(found: Screen, path: str, meanwhile: str) -> None:
+    """Print what was found out; the code is 1 if anything is amiss."""
+    with found.errors.status(meanwhile):
+        answer = found.rest.post(path)
+    findings: list[Mapping[str, Any]] = _listed(answer)
+    if found.json:
+        found.data(answer)
+    for finding in () if found.json else findings:
+        good = finding.get("ok")
+        line = Text.assemble(
+            ("✓ ", "green") if good else ("✗ ", "red"),
+            (str(finding.get("check", "")), "bold"),
+            f"  {finding.get('detail', '')}",
+        )
+        found.console.print(line, soft_wrap=True)
+        if not good and finding.get("remedy"):
+            found.console.print(Text(f"  → {finding['remedy']}", style="yellow"), soft_wrap=True)
+    if not all(finding.get("ok") for finding in findings):
+        raise typer.Exit(1)
+
+
+def _listed(answer: Any) -> list[Mapping[str, Any]]:
+    if isinstance(answer, Mapping):
+        return list(answer.get("findings") or answer.get("items") or ())
+    return list(answer or ())

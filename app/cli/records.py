@@ -1,0 +1,187 @@
+"""`records`, `why`, `conflicts`: our merged copy, and how each value came to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.text import Text
+
+from app.cli.rest import NotFoundError, RefusedError, Rest, part
+from app.cli.screen import Column, Screen, cell, screen
+from app.cli.work import LimitOption
+from app.errors import ConfigError
+
+_RECORDS: Sequence[Column] = (
+    ("id", "id"),
+    ("entity", lambda row: row.get("entity") or row.get("entity_type")),
+    ("name", lambda row: _title(row)),
+    ("linked to", lambda row: ", ".join(_link(link) for link in row.get("links") or ()) or None),
+    ("version", "version"),
+    ("changed", lambda row: row.get("updated_at") or row.get("changed_at")),
+)
+_CONFLICTS: Sequence[Column] = (
+    ("id", "id"),
+    ("entity", "entity"),
+    ("record", "record_id"),
+    ("field", "field"),
+    ("ours", lambda row: row.get("ours")),
+    ("theirs", lambda row: row.get("theirs")),
+    ("account", "account"),
+    ("since", lambda row: row.get("at") or row.get("created_at")),
+)
+_JOURNAL: Sequence[Column] = (
+    ("at", "at"),
+    ("field", "field"),
+    ("from", lambda row: row.get("old")),
+    ("to", lambda row: row.get("new")),
+    ("account", lambda row: row.get("account") or row.get("source")),
+    ("cause", "cause"),
+    ("rule", "rule"),
+)
+
+RecordArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Its id, an e-mail address, a domain, or ACCOUNT/REMOTE_ID.", show_default=False
+    ),
+]
+conflicts = typer.Typer(
+    help="Fields where both sides moved and a person decides.", no_args_is_help=True
+)
+
+
+def add(app: typer.Typer) -> None:
+    app.command()(records)
+    app.command()(why)
+    app.add_typer(conflicts, name="conflicts")
+
+
+def records(
+    ctx: typer.Context,
+    record: Annotated[
+        str | None,
+        typer.Argument(
+            help="One record in full: its id, an e-mail address, a domain, or ACCOUNT/REMOTE_ID.",
+            show_default=False,
+        ),
+    ] = None,
+    entity: Annotated[str | None, typer.Option(help="company, person or deal.")] = None,
+    email: Annotated[str | None, typer.Option(help="With this e-mail address.")] = None,
+    domain: Annotated[str | None, typer.Option(help="With this domain.")] = None,
+    account: Annotated[str | None, typer.Option(help="Linked to this account.")] = None,
+    remote_id: Annotated[str | None, typer.Option(help="With this id there.")] = None,
+    limit: LimitOption = 50,
+) -> None:
+    """Our records, or one of them in full."""
+    found = screen(ctx)
+    if record:
+        _show(found, found.rest.get(f"/api/records/{part(_find(found.rest, record))}"))
+        return
+    answer = found.rest.list(
+        "/api/records",
+        limit=limit,
+        entity=entity,
+        email=email,
+        domain=domain,
+        account=account,
+        remote_id=remote_id,
+    )
+    found.table(answer, _RECORDS, empty="No such record.")
+
+
+def why(
+    ctx: typer.Context,
+    record: RecordArgument,
+    field: Annotated[str, typer.Option(help="The field to explain.", show_default=False)],
+) -> None:
+    """Explain a value: where it came from, why it won, and what it was before."""
+    found = screen(ctx)
+    name = _find(found.rest, record)
+    answer = found.rest.get(f"/api/records/{part(name)}/why", field=field)
+    if found.json:
+        found.data(answer)
+        return
+    said = answer.get("sentence") or answer.get("explanation") or answer.get("because")
+    value = Text.assemble((field, "bold"), " is ", cell(answer.get("value")))
+    found.console.print(value if not said else Text.assemble(value, ": ", str(said)))
+    found.table(
+        answer.get("journal") or answer.get("items") or [],
+        _JOURNAL,
+        empty="Nobody has ever changed it.",
+        title="Its history",
+    )
+
+
+@conflicts.command("list")
+def list_conflicts(ctx: typer.Context, limit: LimitOption = 50) -> None:
+    """What waits for a person."""
+    found = screen(ctx)
+    found.table(found.rest.list("/api/conflicts", limit=limit), _CONFLICTS, empty="No conflict.")
+
+
+@conflicts.command()
+def resolve(
+    ctx: typer.Context,
+    id: Annotated[str, typer.Argument(help="The id of the conflict.", show_default=False)],
+    account: Annotated[str | None, typer.Option(help="Take this account's value.")] = None,
+    value: Annotated[str | None, typer.Option(help="Take this value.")] = None,
+) -> None:
+    """Decide a conflict; the value then goes everywhere."""
+    if (account is None) == (value is None):
+        raise ConfigError("say which value: --account or --value")
+    found = screen(ctx)
+    content = {"account": account} if account is not None else {"value": value}
+    answer = found.rest.post(f"/api/conflicts/{part(id)}/resolve", content)
+    found.answer(answer, f"✓ {id} is decided")
+
+
+def _find(rest: Rest, text: str) -> str:
+    """The id of the record a person means. Raises NotFoundError, RefusedError for several."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        pass
+    if "/" in text:
+        account, _, remote = text.partition("/")
+        query = {"account": account, "remote_id": remote.rpartition("/")[2]}
+    elif "@" in text:
+        query = {"email": text}
+    else:
+        query = {"domain": text}
+    items = rest.list("/api/records", limit=5, **query)["items"]
+    if not items:
+        raise NotFoundError(f"there is no record {text!r}")
+    if len(items) > 1:
+        ids = ", ".join(f"{row['id']} ({row.get('entity', '')})" for row in items)
+        raise RefusedError(f"{text!r} are several: {ids}; name one by its id")
+    return str(items[0]["id"])
+
+
+def _show(found: Screen, record: Mapping[str, Any]) -> None:
+    if found.json:
+        found.data(record)
+        return
+    title = f"{record.get('entity', 'record')} {record['id']}"
+    found.pairs((record.get("fields") or {}).items(), title=title)
+    found.pairs(((_link(link), None) for link in record.get("links") or ()), title="Linked to")
+    for name, columns in (("conflicts", _CONFLICTS), ("journal", _JOURNAL)):
+        if rows := record.get(name):
+            found.table(rows, columns, empty="", title=name.capitalize())
+
+
+def _title(row: Mapping[str, Any]) -> str | None:
+    fields = row.get("fields") or {}
+    person = " ".join(str(fields[k]) for k in ("first_name", "last_name") if fields.get(k))
+    for text in (row.get("title"), fields.get("name"), person, fields.get("email")):
+        if text:
+            return str(text)
+    return None
+
+
+def _link(link: Any) -> str:
+    if not isinstance(link, Mapping):
+        return str(link)
+    return f"{link.get('account')}/{link.get('remote_id') or link.get('id')}"

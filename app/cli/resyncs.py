@@ -1,0 +1,175 @@
+"""`resync`: visit every record of an account, or plan it, with its progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import TimeRemainingColumn as Remaining
+
+from app.cli.rest import Rest, part
+from app.cli.screen import Column, Screen, fields, screen
+from app.config import FIELDS
+from app.errors import ConfigError
+
+_PAUSE = 0.5  # seconds between two looks
+_COUNTS = ("seen", "created", "updated", "linked", "unchanged", "held", "failed")
+_OVER = ("done", "failed", "cancelled")
+_MOST = 10_000
+
+_PLAN: Sequence[Column] = (
+    ("op", "op"),
+    ("account", "account"),
+    ("entity", "entity"),
+    ("record", "record_id"),
+    ("remote id", "remote_id"),
+    ("changes", lambda row: fields(row.get("fields") or {}) or None),
+)
+
+resyncs = typer.Typer(help="Resyncs that were started before.", no_args_is_help=True)
+
+IdArgument = Annotated[str, typer.Argument(help="The id of the resync.", show_default=False)]
+
+
+def add(app: typer.Typer) -> None:
+    app.command()(resync)
+    app.add_typer(resyncs, name="resyncs")
+
+
+def resync(
+    ctx: typer.Context,
+    account: Annotated[str, typer.Argument(help="The account to visit.", show_default=False)],
+    entity: Annotated[
+        str | None, typer.Option(help=f"Only this: {', '.join(FIELDS)}. Default: all.")
+    ] = None,
+    id: Annotated[
+        list[str] | None, typer.Option("--id", help="Only this remote id; may be repeated.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Only what changed since: 2026-01-31, or with a time and zone."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; print what would change.")
+    ] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the end.")] = False,
+) -> None:
+    """Visit the records of an account and bring everybody in step.
+
+    The service does the work: this command only watches, and may be interrupted.
+    """
+    found = screen(ctx)
+    asked = {
+        "account": account,
+        "entity": entity,
+        "ids": id or None,
+        "since": _moment(since).isoformat() if since else None,
+        "dry_run": dry_run,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    started = found.rest.post("/api/resyncs", given)
+    name = str(started["id"])
+    if no_wait:
+        found.answer(started, f"Resync {name} has begun; `syncline resyncs show {name}` watches it")
+        return
+    _finish(found, name)
+
+
+@resyncs.command("show")
+def show(ctx: typer.Context, id: IdArgument) -> None:
+    """Watch a resync to its end, and print what it did."""
+    _finish(screen(ctx), id)
+
+
+@resyncs.command()
+def cancel(ctx: typer.Context, id: IdArgument) -> None:
+    """Stop a resync after the page in hand."""
+    found = screen(ctx)
+    answer = found.rest.delete(f"/api/resyncs/{part(id)}")
+    found.answer(answer or {"cancelled": id}, f"✓ resync {id} is cancelled")
+
+
+def _finish(found: Screen, name: str) -> None:
+    """Watch, report, and end with 1 if not everything went well."""
+    rest = found.rest
+    try:
+        last = _watch(found, rest, name)
+    except KeyboardInterrupt:
+        found.errors.print(
+            f"Resync {name} goes on in the service: `syncline resyncs show {name}` watches it, "
+            f"`syncline resyncs cancel {name}` stops it.",
+            soft_wrap=True,
+        )
+        raise
+    plan = (
+        rest.list(f"/api/resyncs/{part(name)}/plan", limit=_MOST) if last.get("dry_run") else None
+    )
+    if found.json:
+        found.data(last if plan is None else {**last, "plan": plan["items"]})
+    else:
+        _report(found, last, plan)
+    if last["state"] != "done" or _counts(last).get("failed"):
+        raise typer.Exit(1)
+
+
+def _watch(found: Screen, rest: Rest, name: str) -> Mapping[str, Any]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[counts]}"),
+        Remaining(),
+    )
+    with Progress(*columns, console=found.errors, transient=True, disable=found.json) as progress:
+        task = progress.add_task("queued", total=None, counts="")
+        while True:
+            now: Mapping[str, Any] = rest.get(f"/api/resyncs/{part(name)}")
+            counts = _counts(now)
+            progress.update(
+                task,
+                description=f"{now.get('account', '')} {now['state']}",
+                completed=counts.get("seen", 0),
+                total=now.get("total"),
+                counts=", ".join(f"{n} {k}" for k, n in counts.items() if n and k != "seen"),
+            )
+            if now["state"] in _OVER:
+                return now
+            time.sleep(_PAUSE)
+
+
+def _report(found: Screen, last: Mapping[str, Any], plan: Mapping[str, Any] | None) -> None:
+    if plan is not None:
+        found.table(plan, _PLAN, empty="Nothing would change.", title="What would change")
+    counts = _counts(last)
+    found.pairs([(name, counts.get(name, 0)) for name in _COUNTS], title=f"Resync {last['state']}")
+    for error in list(last.get("errors") or ())[:20]:
+        found.say(f"✗ {_error(error)}")
+    if isinstance(last.get("error"), str):
+        found.say(f"✗ {last['error']}")
+
+
+def _error(error: Any) -> str:
+    if not isinstance(error, Mapping):
+        return str(error)
+    what = " ".join(str(error[k]) for k in ("entity", "remote_id") if error.get(k))
+    why = error.get("reason") or error.get("detail") or error.get("error") or ""
+    return f"{what}: {why}" if what else str(why)
+
+
+def _counts(state: Mapping[str, Any]) -> dict[str, int]:
+    counts = state.get("counts") or state
+    return {name: int(counts.get(name) or 0) for name in _COUNTS}
+
+
+def _moment(text: str) -> datetime:
+    """A time with a zone; without one it is UTC. Raises ConfigError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"--since: {text!r} is no date; write 2026-01-31") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,31 @@
+"""`syncline.yaml` as a typed, frozen Config; every mistake named by file, line and key."""
+
+from app.config.load import Environment, load, parse
+from app.config.model import (
+    FIELDS,
+    RELATIONS,
+    AccountConfig,
+    Config,
+    EntitySync,
+    FieldSync,
+    MappingRow,
+    Mode,
+    is_field,
+    schema,
+)
+
+__all__ = [
+    "FIELDS",
+    "RELATIONS",
+    "AccountConfig",
+    "Config",
+    "EntitySync",
+    "Environment",
+    "FieldSync",
+    "MappingRow",
+    "Mode",
+    "is_field",
+    "load",
+    "parse",
+    "schema",
+]

@@ -1,0 +1,361 @@
+"""What the configuration says, as frozen values, and its published JSON Schema."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from app.config.source import Source
+
+#: The canonical fields of each entity; ``custom.<name>`` belongs to every one.
+FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "company": (
+        "name",
+        "domain",
+        "website",
+        "phone",
+        "address",
+        "industry",
+        "employees",
+        "annual_revenue",
+        "description",
+        "owner",
+    ),
+    "person": (
+        "first_name",
+        "last_name",
+        "email",
+        "emails",
+        "phone",
+        "phones",
+        "title",
+        "lifecycle_stage",
+        "lead_status",
+        "owner",
+        "company",
+    ),
+    "deal": (
+        "name",
+        "amount",
+        "currency",
+        "stage",
+        "pipeline",
+        "close_date",
+        "probability",
+        "description",
+        "owner",
+        "company",
+        "people",
+    ),
+}
+#: The fields that name other records; their mapping is the connector's own.
+RELATIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "company": (),
+    "person": ("company",),
+    "deal": ("company", "people"),
+}
+
+LATEST: Final = "latest"
+REVIEW: Final = "review"
+
+Mode: TypeAlias = Literal["live", "observe", "paused"]
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_CUSTOM: Final = re.compile(r"custom\.\w[\w.-]*")
+_DIRECTION: Final = re.compile(r"both|off|(?:from|to) \S+")
+_FROM_ENVIRONMENT: Final = {"type": "string", "pattern": r"^\$\{\w+\}$"}
+
+_Whole = Annotated[
+    int,
+    Field(gt=0),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, _FROM_ENVIRONMENT]}),
+]
+_Flag = Annotated[bool, WithJsonSchema({"anyOf": [{"type": "boolean"}, _FROM_ENVIRONMENT]})]
+_Secret = Annotated[
+    SecretStr, Field(min_length=1), WithJsonSchema({"type": "string", "minLength": 1})
+]
+
+
+def is_field(entity: str, field: str) -> bool:
+    """Whether this is a canonical field of that entity."""
+    return field in FIELDS.get(entity, ()) or _CUSTOM.fullmatch(field) is not None
+
+
+def is_account_name(name: str) -> bool:
+    """Whether an account may be called this: it stands in URLs and beside the policies."""
+    return _NAME.fullmatch(name) is not None and name not in {LATEST, "lww", REVIEW}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        """A key with nothing after it is a key that was not written."""
+        if isinstance(data, dict):
+            return {k: v for k, v in data.items() if v is not None}
+        return data
+
+
+class MappingRow(_Frozen):
+    """One row laid over the connector's built-in mapping; a bare text is its path."""
+
+    path: str | None = Field(None, min_length=1, description="Where the value is, remotely.")
+    paths: tuple[str, ...] = Field((), description="Several remote paths that make one value.")
+    as_: str | None = Field(None, alias="as", description="The transform, such as `phone`.")
+    direction: Literal["both", "from", "to", "off"] = Field(
+        "both", description="`from` reads this account only, `to` writes it only."
+    )
+    only_if_blank: _Flag = Field(
+        False, description="A stand-in: read only while our record has no value of its own."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_is_a_path(cls, row: Any) -> Any:
+        return {"path": row} if isinstance(row, str) else row
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> MappingRow:
+        if self.path and self.paths:
+            raise ValueError("names both path and paths; write one of them")
+        if not (self.path or self.paths or self.direction == "off"):
+            raise ValueError("names no path")
+        return self
+
+
+def _one_or_many(given: Any) -> Any:
+    return (given,) if isinstance(given, str | SecretStr) else given
+
+
+class AccountConfig(_Frozen):
+    """One signed-in tenancy of a connector."""
+
+    connector: str = Field(description="The system it speaks: close, hubspot …")
+    credentials: dict[str, _Secret] = Field(
+        default_factory=dict, description="How to sign in; which names, the connector says."
+    )
+    webhook_secret: Annotated[
+        tuple[_Secret, ...],
+        BeforeValidator(_one_or_many),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "minLength": 1},
+                    {"type": "array", "items": {"type": "string", "minLength": 1}},
+                ]
+            }
+        ),
+    ] = Field((), description="What webhooks are signed with; a list while rotating.")
+    base_url: str | None = Field(None, description="Another address of the vendor's API.")
+    mode: Mode = Field(
+        "live", description="live; observe: reads and plans, never writes; paused: only listens."
+    )
+    portal_id: _Whole | None = Field(
+        None, description="HubSpot: which portal, where several share one target URL."
+    )
+    webhook_tolerance: _Whole | None = Field(
+        None, description="Seconds a signed timestamp stays good; default by scheme."
+    )
+    external_id: str | None = Field(
+        None, min_length=1, description="The unique property that holds our record id."
+    )
+    legacy_signatures: _Flag = Field(
+        False, description="HubSpot: accept a delivery signed by v1 or v2 alone."
+    )
+    login_url: str | None = Field(None, description="Salesforce: where to sign in.")
+    audience: str | None = Field(None, description="Salesforce: the JWT's audience.")
+    mapping: dict[str, dict[str, MappingRow]] = Field(
+        default_factory=dict,
+        description="Entity, then canonical field (or several, comma-separated), then its row.",
+    )
+
+    @property
+    def webhook_secrets(self) -> tuple[SecretStr, ...]:
+        """Every secret a webhook of this account may be signed with."""
+        return self.webhook_secret
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """The further settings that only some connectors read."""
+        names = ("portal_id", "legacy_signatures", "login_url", "audience")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    @field_validator("base_url", "login_url", "audience")
+    @classmethod
+    def _is_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if not re.match(r"https?://[^/\s]+(/\S*)?$", url):
+            raise ValueError("must be a URL that starts with https:// or http://")
+        return url.rstrip("/")
+
+    @field_validator("mapping")
+    @classmethod
+    def _one_comma(cls, mapping: dict[str, dict[str, MappingRow]]) -> dict[str, Any]:
+        return {
+            entity: {", ".join(field_names(key)): row for key, row in rows.items()}
+            for entity, rows in mapping.items()
+        }
+
+
+def field_names(key: str) -> list[str]:
+    """The canonical fields that one key of a mapping names: `amount, currency` names two."""
+    return [name.strip() for name in key.split(",")]
+
+
+_POLICY = "An account that wins; `latest` (or `lww`): the newest edit; `review`: a person."
+
+
+class FieldSync(_Frozen):
+    """What differs for one field."""
+
+    conflict: str | None = Field(None, min_length=1, description=_POLICY)
+    direction: str = Field(
+        "both",
+        description="`both`, `from ACCOUNT` (only its value counts), `to ACCOUNT` (only it is "
+        "written) or `off`.",
+        json_schema_extra={"pattern": rf"^({_DIRECTION.pattern})$"},
+    )
+
+    @field_validator("conflict")
+    @classmethod
+    def _one_word(cls, policy: str | None) -> str | None:
+        return LATEST if policy == "lww" else policy
+
+    @field_validator("direction")
+    @classmethod
+    def _is_direction(cls, direction: str) -> str:
+        plain = " ".join(direction.split())
+        if not _DIRECTION.fullmatch(plain):
+            raise ValueError("is not both, off, from ACCOUNT or to ACCOUNT")
+        return plain
+
+
+class EntitySync(_Frozen):
+    """How one entity travels between accounts."""
+
+    accounts: tuple[str, ...] = Field(
+        (), description="Who takes part; default: every account whose system has this entity."
+    )
+    conflict: str = Field("", description=f"{_POLICY} Default: the first account of the file.")
+    fields: dict[str, FieldSync] = Field(
+        default_factory=dict, description="Canonical fields that differ from the rest."
+    )
+    stages: dict[
+        str,
+        dict[str, Annotated[str, WithJsonSchema({"type": ["string", "integer"]})]],
+    ] = Field(
+        default_factory=dict,
+        description="Deals: canonical stage, then each account's own, by id or by name.",
+    )
+
+    @field_validator("conflict")
+    @classmethod
+    def _one_word(cls, policy: str) -> str:
+        return LATEST if policy == "lww" else policy
+
+    def policy(self, field: str) -> str:
+        """Who settles a conflict of this field: an account, `latest` or `review`."""
+        special = self.fields.get(field)
+        return (special and special.conflict) or self.conflict
+
+    def may_read(self, account: str, field: str) -> bool:
+        """Whether this account's value of the field counts."""
+        match self._direction(field):
+            case ["both"]:
+                return account in self.accounts
+            case ["from", source]:
+                return account == source
+            case ["to", target]:
+                return account in self.accounts and account != target
+        return False
+
+    def may_write(self, account: str, field: str) -> bool:
+        """Whether the field is carried to this account."""
+        match self._direction(field):
+            case ["both"]:
+                return account in self.accounts
+            case ["from", source]:
+                return account in self.accounts and account != source
+            case ["to", target]:
+                return account == target
+        return False
+
+    def _direction(self, field: str) -> list[str]:
+        special = self.fields.get(field)
+        return special.direction.split() if special else ["both"]
+
+
+class Config(_Frozen):
+    """The whole configuration, complete: every default is filled in."""
+
+    accounts: dict[str, AccountConfig] = Field(
+        default_factory=dict,
+        description="Account name, then its settings. The name is part of its webhook URL.",
+        json_schema_extra={"propertyNames": {"pattern": f"^{_NAME.pattern}$"}},
+    )
+    sync: dict[str, EntitySync] = Field(
+        default_factory=dict,
+        description="Entity, then how it travels; what is not named syncs two-way everywhere.",
+        json_schema_extra={"propertyNames": {"enum": list(FIELDS)}},
+    )
+    handlers: tuple[str, ...] = Field(
+        (), description="Your own handlers: modules, or .py files beside this file."
+    )
+    body_limit: Annotated[
+        ByteSize,
+        Field(gt=0),
+        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+    ] = Field(
+        ByteSize(10 * 1024 * 1024), description="The largest webhook accepted, such as 10 MiB."
+    )
+
+    _source: Source = PrivateAttr(default_factory=Source)
+
+    def entity(self, name: str) -> EntitySync | None:
+        """How this entity travels; None if nobody takes part."""
+        return self.sync.get(name)
+
+    def where(self, *path: str | int) -> str:
+        """`syncline.yaml:14: accounts.close.credentials`, for later complaints about a key."""
+        return self._source.where(path)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything but the secrets: equal digests, equal behaviour."""
+        content = self.model_dump(mode="json", by_alias=True)  # secrets dump as asterisks
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of `syncline.yaml`."""
+    row = {"anyOf": [{"type": "string", "minLength": 1}, {"$ref": "#/$defs/MappingRow"}]}
+    found = Config.model_json_schema(by_alias=True)
+    mapping = found["$defs"]["AccountConfig"]["properties"]["mapping"]
+    mapping["propertyNames"] = {"enum": list(FIELDS)}
+    mapping["additionalProperties"]["additionalProperties"] = row
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **found,
+        "title": "Syncline configuration",
+    }

@@ -1,0 +1,1 @@
+"""Close: leads, contacts and opportunities."""

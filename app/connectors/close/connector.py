@@ -1,0 +1,562 @@
+"""Close: a lead is a company with its contacts and opportunities inside.
+
+https://developer.close.com/api/overview
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from app.connectors.close import events
+from app.connectors.close.dialect import CloseDialect
+from app.connectors.close.events import merge_ends
+from app.connectors.close.search import (
+    SKEW,
+    Cursor,
+    any_of,
+    at_or_after,
+    domain_is,
+    email_is,
+    field_of,
+    text_is,
+)
+from app.connectors.close.shapes import (
+    COMPANY,
+    DEAL,
+    KINDS,
+    PERSON,
+    as_subscription,
+    body_of,
+    keys_of,
+    kind_of,
+    named,
+    observed,
+    time_in,
+    time_of,
+    title_of,
+    wanted,
+)
+from app.sdk import (
+    Account,
+    AccountError,
+    Answer,
+    Basic,
+    ConfigError,
+    Connector,
+    Delivery,
+    Dialect,
+    Directory,
+    Event,
+    Finding,
+    Key,
+    NotFoundError,
+    OAuthRefresh,
+    Observation,
+    Op,
+    Outcome,
+    Page,
+    Pipeline,
+    RateLimitedError,
+    Raw,
+    Ref,
+    RejectedError,
+    Stage,
+    Subscription,
+    SyncError,
+    TokenSource,
+    TokenStore,
+    Wire,
+    Write,
+    each,
+)
+
+#: The largest page that every list and the search accept.
+PAGE = 100
+#: https://developer.close.com/api/resources/events/list: 50 is the most.
+EVENT_PAGE, EVENT_PAGES = 50, 5
+#: Keys asked for in one search.
+KEYS = 40
+
+
+class Close(Connector):
+    """One organisation of Close."""
+
+    dialect: ClassVar[Dialect] = CloseDialect()
+
+    @classmethod
+    def sign_in(cls, account: Account, wire: Wire, store: TokenStore | None) -> TokenSource:
+        """https://developer.close.com/api/overview/oauth-authentication"""
+        have = account.credentials
+        if "api_key" in have:
+            return Basic(have["api_key"])
+        if missing := {"client_id", "client_secret", "refresh_token"} - set(have):
+            raise ConfigError(
+                f"{account.name}: credentials need api_key, or also {', '.join(sorted(missing))}"
+            )
+        if store is None:
+            # Refresh tokens rotate: to spend one without keeping its successor locks us out.
+            raise ConfigError(f"{account.name}: OAuth needs a place to keep rotated tokens")
+        return OAuthRefresh(
+            f"{wire.origin}{_prefix(wire.base_url)}/oauth2/token/",
+            have["client_id"],
+            have["client_secret"],
+            refresh_token=have["refresh_token"],
+            store=store,
+            wire=wire,
+        )
+
+    # ------------------------------------------------------------------------- webhooks
+
+    @classmethod
+    def parse(cls, delivery: Delivery, account: Account) -> list[Event]:
+        return [events.parse(delivery.body, account.name)]
+
+    async def subscriptions(self) -> list[Subscription]:
+        answer = await self.client.call("GET", "/webhook/")
+        return [as_subscription(item) for item in answer.data["data"]]
+
+    async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
+        wanted = [
+            dict(zip(("object_type", "action"), event.rsplit(".", 1), strict=True))
+            for event in sorted(self.manifest.webhook.events)
+        ]
+        ours = next((s for s in await self.subscriptions() if s.url == url), None)
+        if ours is None:
+            body = {"url": url, "verify_ssl": True, "events": wanted}
+            answer = await self.client.call("POST", "/webhook/", json=body, creates=True)
+        else:
+            # An organisation may have 40 of them: mend ours instead of adding one.
+            body = {"status": "active", "events": wanted}
+            answer = await self.client.call("PUT", "/webhook/{id}/", at={"id": ours.id}, json=body)
+        key = answer.data.get("signature_key")
+        return as_subscription(answer.data), SecretStr(key) if key else None
+
+    async def unsubscribe(self, subscription_id: str) -> None:
+        await self.client.call("DELETE", "/webhook/{id}/", at={"id": subscription_id})
+
+    # -------------------------------------------------------------------------- reading
+
+    async def read(self, refs: Sequence[Ref]) -> list[Observation]:
+        return await each(refs, self._read_one)
+
+    async def _read_one(self, ref: Ref) -> Observation:
+        answer = await self.client.call(
+            "GET", f"/{ref.type}/{{id}}/", at={"id": ref.id}, accept=(404,)
+        )
+        if answer.status != 404:
+            return observed(ref.account, ref.type, answer.data)
+        return await self._missing(ref)
+
+    async def _missing(self, ref: Ref) -> Observation:
+        """What the event log, our second source, says of a record that is not shown."""
+        if ref.type == COMPANY and (survivor := await self._merged_into(ref.id)):
+            return replace(await self._read_one(Ref(ref.account, COMPANY, survivor)), asked=ref)
+        found = await self._logged({"object_id": ref.id, "action": "deleted"})
+        gone = any(e.get("object_id") == ref.id and e["action"] == "deleted" for e in found)
+        return Observation(ref, None, gone=gone)
+
+    async def _merged_into(self, lead_id: str) -> str | None:
+        # Which of the two leads is the object of the event is not documented: look at `meta`.
+        for event in await self._logged({"object_type": COMPANY, "action": "merged"}):
+            source, survivor = merge_ends(event)
+            if source == lead_id and survivor and survivor != lead_id:
+                return survivor
+        return None
+
+    async def _logged(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Events of the last 30 days, newest first, as many as matter; none if we may not look.
+
+        https://developer.close.com/api/resources/events/list
+        """
+        found: list[dict[str, Any]] = []
+        cursor = None
+        for _ in range(EVENT_PAGES):
+            params = {**query, "_limit": EVENT_PAGE, "_cursor": cursor}
+            answer = await self.client.call("GET", "/event/", params=params, accept=(400, 403, 404))
+            if answer.status != 200:
+                break  # no second source: nothing is proved
+            found += answer.data["data"]
+            cursor = answer.data.get("cursor_next")
+            if not cursor:
+                break
+        return found
+
+    async def find(self, entity: str, keys: Sequence[Key]) -> dict[Key, list[Observation]]:
+        found: dict[Key, list[Observation]] = {key: [] for key in keys}
+        ask = {("person", "email"): email_is, ("company", "domain"): domain_is}
+        wanted = [key for key in keys if (entity, key.kind) in ask]
+        type = self.manifest.entities[entity].type
+        for start in range(0, len(wanted), KEYS):
+            some = wanted[start : start + KEYS]
+            queries = [ask[entity, key.kind](key.value) for key in some]
+            # The search matches words and lags behind: it only proposes.
+            ids = [row["id"] async for row in self._search(type, [any_of(queries)])]
+            for seen in await self.read([self.ref(entity, id) for id in dict.fromkeys(ids)]):
+                for key in keys_of(seen):
+                    if key in found:
+                        found[key].append(seen)
+        return found
+
+    async def probe(self, write: Write, since: datetime) -> list[Observation]:
+        after = since - SKEW
+        company = write.relations.get("company")
+        lead = company.wanted[0].id if company and company.wanted else None
+        if write.type == COMPANY or lead is None:
+            name = write.fields.get("name")
+            if write.type == DEAL or not name:
+                return []
+            queries = [
+                text_is(write.type, "name", name),
+                at_or_after(write.type, "date_created", after),
+            ]
+            ids = [row["id"] async for row in self._search(write.type, queries)]
+            rows = await self.read([self.ref(write.entity, id) for id in ids])
+        else:
+            params = {"lead_id": lead, "_limit": PAGE}
+            if write.type == DEAL:
+                params["date_created__gte"] = after.isoformat()
+            answer = await self.client.call("GET", f"/{write.type}/", params=params)
+            rows = [observed(self.account.name, write.type, raw) for raw in answer.data["data"]]
+        same = ("value", "status_id") if write.type == DEAL else ("name",)
+        return [
+            row
+            for row in rows
+            if row.raw is not None
+            and (time_of(row.raw.get("date_created")) or after) >= after
+            and all(row.raw.get(f) == write.fields[f] for f in same if f in write.fields)
+        ]
+
+    async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
+        type = self.manifest.entities[entity].type
+        at = Cursor.read(cursor, since)
+        if at.window is None:
+            page = await self._listed(type, at)
+            if page is not None:
+                return page
+            # Too deep for `_skip`: go through all of it again in windows of time.
+            at = Cursor(window=datetime(2010, 1, 1, tzinfo=UTC))
+        return await self._windowed(type, at)
+
+    async def _listed(self, type: str, at: Cursor) -> Page | None:
+        """A page by offset; None where Close refuses to skip so far."""
+        # One row of the page before is asked for again: where it has moved, records were
+        # deleted meanwhile, and a step back keeps others from slipping through.
+        skip = at.skip - 1 if at.last else at.skip
+        params: dict[str, Any] = {"_limit": PAGE, "_skip": skip}
+        if type == DEAL:
+            params["_order_by"] = "date_created"
+        answer = await self.client.call(
+            "GET", f"/{type}/", params=params, accept=(400,) if skip else ()
+        )
+        if answer.status == 400:
+            return None
+        rows = answer.data["data"]
+        if at.last and (not rows or rows[0]["id"] != at.last):
+            return Page((), Cursor(skip=max(0, at.skip - PAGE)).write())
+        cursor = None
+        if rows and answer.data.get("has_more"):
+            cursor = Cursor(skip=skip + len(rows), last=rows[-1]["id"]).write()
+        total = answer.data.get("total_results")
+        seen = tuple(observed(self.account.name, type, raw) for raw in rows)
+        return Page(seen, cursor, total if isinstance(total, int) else None)
+
+    async def _windowed(self, type: str, at: Cursor) -> Page:
+        """A page by time; the same moment may hold many rows, so those seen are remembered."""
+        if at.window is None:
+            raise ValueError("a cursor without a window")
+        field = "date_updated" if at.updated else "date_created"
+        rows = (
+            self._deals(field, at.window) if type == DEAL else self._since(type, field, at.window)
+        )
+        fresh: list[dict[str, Any]] = []
+        more = False
+        async for row in rows:
+            if row["id"] in at.seen:
+                continue
+            if more := len(fresh) == PAGE:
+                break
+            fresh.append(row)
+        cursor = None
+        if more:
+            end = time_in(fresh[-1], field).replace(microsecond=0)
+            ids = {row["id"] for row in fresh if time_in(row, field) >= end}
+            kept = at.seen if end == at.window else frozenset()
+            cursor = replace(at, window=end, seen=kept | ids).write()
+        name = self.account.name
+        if type == DEAL:
+            return Page(tuple(observed(name, type, row) for row in fresh), cursor)
+        refs = [Ref(name, type, row["id"]) for row in fresh]
+        return Page(tuple(await self.read(refs)), cursor)
+
+    def _since(self, type: str, field: str, at: datetime) -> AsyncIterator[dict[str, Any]]:
+        return self._search(type, [at_or_after(type, field, at)], sort=field)
+
+    async def _deals(self, field: str, at: datetime) -> AsyncIterator[dict[str, Any]]:
+        """Opportunities since a time; they cannot be searched, but listed by time."""
+        skip = 0
+        while True:
+            params = {
+                f"{field}__gte": at.isoformat(),
+                "_order_by": field,
+                "_limit": PAGE,
+                "_skip": skip,
+            }
+            answer = await self.client.call("GET", "/opportunity/", params=params)
+            for row in answer.data["data"]:
+                yield row
+            skip += len(answer.data["data"])
+            if not answer.data.get("has_more") or not answer.data["data"]:
+                return
+
+    async def _search(
+        self, type: str, queries: Sequence[Raw], *, sort: str = "date_created"
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Ids and times of leads or contacts that fit all of these, oldest first.
+
+        https://developer.close.com/api/resources/advanced-filtering
+        """
+        body: dict[str, Any] = {
+            "query": {
+                "type": "and",
+                "queries": [{"type": "object_type", "object_type": type}, *queries],
+            },
+            "_fields": {type: ["id", "date_created", "date_updated"]},
+            "sort": [{"direction": "asc", "field": field_of(type, sort)}],
+            "_limit": PAGE,
+        }
+        while True:
+            answer = await self.client.call("POST", "/data/search/", json=body, reads=True)
+            for row in answer.data["data"]:
+                yield row
+            if not (cursor := answer.data.get("cursor")):
+                return
+            body["cursor"] = cursor
+
+    async def directory(self) -> Directory:
+        pipelines, statuses, users = await each(
+            ("/pipeline/", "/status/opportunity/", "/user/"), self._all
+        )
+        kinds = {s["id"]: s.get("status_type") for s in statuses}
+        owners = {u["id"]: str(u["email"]).lower() for u in users if u.get("email")}
+        return Directory(
+            pipelines=tuple(
+                Pipeline(
+                    p["id"],
+                    p["name"],
+                    tuple(
+                        Stage(s["id"], s["label"], KINDS.get(kind_of(s, kinds), "open"))
+                        for s in p.get("statuses") or ()
+                    ),
+                )
+                for p in pipelines
+            ),
+            owners=owners,
+        )
+
+    async def _all(self, path: str) -> list[dict[str, Any]]:
+        """Every row of a short list; nothing where this key may not see it."""
+        rows: list[dict[str, Any]] = []
+        while True:
+            params = {"_limit": PAGE, "_skip": len(rows)} if path == "/user/" else None
+            answer = await self.client.call("GET", path, params=params, accept=(403, 404))
+            if answer.status != 200:
+                return rows
+            rows += answer.data["data"]
+            if not params or not answer.data.get("has_more") or not answer.data["data"]:
+                return rows
+
+    # -------------------------------------------------------------------------- writing
+
+    async def write(self, batch: Sequence[Write]) -> list[Outcome]:
+        halted: SyncError | None = None
+
+        async def one(write: Write) -> Outcome:
+            nonlocal halted
+            if halted is not None:  # the others would only meet the same
+                return Outcome(write, error=halted)
+            try:
+                return await self._write_one(write)
+            except (AccountError, RateLimitedError) as error:
+                halted = error
+                return Outcome(write, error=error)
+            except Exception as error:
+                return Outcome(write, error=error)
+
+        return await each(batch, one)
+
+    async def _write_one(self, write: Write) -> Outcome:
+        match write.op:
+            case Op.CREATE if write.type == PERSON and not wanted(write, "company"):
+                return await self._create_in_container(write)
+            case Op.CREATE:
+                return await self._create(write)
+            case Op.UPDATE:
+                return await self._update(write)
+            case Op.DELETE:
+                return await self._delete(write)
+
+    async def _create(self, write: Write) -> Outcome:
+        body = body_of(write.fields, {})
+        if write.type != COMPANY:
+            lead = wanted(write, "company")
+            # Without a lead, Close would make an "Untitled" one by itself.
+            if not lead:
+                raise RejectedError(
+                    "a Close opportunity needs a lead: give the deal a company", field="company"
+                )
+            body["lead_id"] = lead[0].id
+        return await self._with_contact(
+            write,
+            body,
+            lambda sent: self.client.call("POST", f"/{write.type}/", json=sent, creates=True),
+        )
+
+    async def _with_contact(
+        self,
+        write: Write,
+        body: dict[str, Any],
+        send: Callable[[dict[str, Any]], Awaitable[Answer]],
+    ) -> Outcome:
+        """Send an opportunity with the first wanted contact that its lead has, or with none.
+
+        A lead takes only its own contacts.
+        """
+        people = [ref.id for ref in wanted(write, "people")]
+        for contact in [*people, None]:
+            named = {"contact_id": contact} if contact or write.op is Op.UPDATE else {}
+            try:
+                answer = await send({**body, **named} if "people" in write.relations else body)
+            except RejectedError as error:
+                if contact and error.field == "contact_id":
+                    continue
+                raise
+            return self._stored(write, answer.data)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _create_in_container(self, write: Write) -> Outcome:
+        """A contact needs a lead: make one that is named after it, in the same call."""
+        body = body_of(write.fields, {})
+        lead = {"name": title_of(body), "contacts": [body]}
+        answer = await self.client.call("POST", "/lead/", json=lead, creates=True)
+        contact = {"lead_id": answer.data["id"], **answer.data["contacts"][0]}
+        return self._stored(write, contact)
+
+    async def _update(self, write: Write) -> Outcome:
+        ref = named(write)
+        current: Raw = {}
+        if any("[]" in path for path in write.fields):
+            got = await self.client.call("GET", f"/{ref.type}/{{id}}/", at={"id": ref.id})
+            current = got.data
+        body = body_of(write.fields, current)
+        if lead := wanted(write, "company"):
+            body["lead_id"] = lead[0].id
+        if not body and "people" not in write.relations:
+            raise RejectedError(
+                f"a Close {ref.type} always belongs to a lead: it stays in the one it has",
+                field="company",
+            )
+        return await self._with_contact(
+            write,
+            body,
+            lambda sent: self.client.call(
+                "PUT", f"/{ref.type}/{{id}}/", at={"id": ref.id}, json=sent
+            ),
+        )
+
+    async def _delete(self, write: Write) -> Outcome:
+        ref = named(write)
+        answer = await self.client.call(
+            "DELETE", f"/{ref.type}/{{id}}/", at={"id": ref.id}, accept=(404,)
+        )
+        if answer.status == 404 and not (await self._missing(ref)).gone:
+            raise NotFoundError(f"Close does not show {ref.type} {ref.id}")
+        return Outcome(write, ref=ref)
+
+    def _stored(self, write: Write, raw: Raw) -> Outcome:
+        seen = observed(self.account.name, write.type, raw)
+        return Outcome(write, ref=seen.ref, stored=seen)
+
+    # ------------------------------------------------------------------------- checking
+
+    async def check(self) -> list[Finding]:
+        try:
+            me = (await self.client.call("GET", "/me/")).data
+        except SyncError as error:
+            remedy = "Create a key in Close under Settings, Developer, API Keys."
+            return [Finding("sign-in", False, error.reason, remedy)]
+        names = ", ".join(str(o.get("name")) for o in me.get("organizations") or ())
+        who = me.get("email") or me.get("id")
+        found = [Finding("sign-in", True, f"signed in as {who} of {names or 'one organisation'}")]
+        for type in (COMPANY, PERSON, DEAL):
+            found.append(
+                await self._finding(
+                    f"read {type}",
+                    f"/{type}/",
+                    lambda data: (True, "can be listed", None),
+                    "Give the key's user a role that may see all leads.",
+                )
+            )
+        found.append(
+            await self._finding("pipelines", "/pipeline/", _found_pipelines, "Create a pipeline.")
+        )
+        found.append(
+            await self._finding(
+                "event log",
+                "/event/",
+                lambda data: (True, "can be read", None),
+                "Use a key of an administrator: only deletions that the log shows are believed.",
+            )
+        )
+        found.append(
+            await self._finding(
+                "webhooks",
+                "/webhook/",
+                _found_subscriptions,
+                "Run `syncline webhooks subscribe`.",
+            )
+        )
+        return found
+
+    async def _finding(
+        self,
+        check: str,
+        path: str,
+        judge: Callable[[Any], tuple[bool, str, str | None]],
+        remedy: str,
+    ) -> Finding:
+        try:
+            params = {"_limit": 1} if path not in ("/pipeline/", "/webhook/") else None
+            data = (await self.client.call("GET", path, params=params)).data["data"]
+        except SyncError as error:
+            return Finding(check, False, error.reason, remedy)
+        ok, detail, advice = judge(data)
+        return Finding(check, ok, detail, None if ok else advice or remedy)
+
+
+def _found_pipelines(data: Any) -> tuple[bool, str, str | None]:
+    names = ", ".join(str(p.get("name")) for p in data)
+    return bool(data), names or "there is none", None
+
+
+def _found_subscriptions(data: Any) -> tuple[bool, str, str | None]:
+    if not data:
+        return False, "nothing is subscribed, so changes are only found by scans", None
+    still = [s.get("url") for s in data if s.get("status") != "active"]
+    if still:
+        return (
+            False,
+            f"Close has paused {', '.join(map(str, still))}",
+            "Run `syncline webhooks subscribe` to activate it, then `syncline resync`.",
+        )
+    return True, f"{len(data)} active: {', '.join(str(s.get('url')) for s in data)}", None
+
+
+def _prefix(base_url: str) -> str:
+    """What stands before `/api/v1`: nothing at Close, perhaps something at a proxy."""
+    return urlsplit(base_url).path.removesuffix("/api/v1")

@@ -1,0 +1,141 @@
+"""Leads, contacts and opportunities: as Close shows them, and as it takes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from app.sdk import Key, Observation, Raw, Ref, RejectedError, Subscription, Write, normalise
+
+COMPANY, PERSON, DEAL = "lead", "contact", "opportunity"
+
+
+KINDS: Mapping[str, Any] = {"active": "open", "won": "won", "lost": "lost"}
+
+
+def observed(account: str, type: str, raw: Raw) -> Observation:
+    """A lead, contact or opportunity as REST answers and events show it."""
+
+    def refs(kind: str, ids: Iterable[Any]) -> tuple[Ref, ...]:
+        return tuple(Ref(account, kind, id) for id in dict.fromkeys(ids) if id)
+
+    relations: dict[str, tuple[Ref, ...]] = {}
+    if type == COMPANY:
+        inside = (c.get("id") for c in raw.get("contacts") or ())
+        mentions = refs(PERSON, [*(raw.get("contact_ids") or ()), *inside])
+        mentions += refs(DEAL, [o.get("id") for o in raw.get("opportunities") or ()])
+    else:
+        mentions = refs(COMPANY, [raw.get("lead_id")])
+        if "lead_id" in raw:
+            relations["company"] = mentions
+        if type == DEAL and "contact_id" in raw:
+            relations["people"] = refs(PERSON, [raw["contact_id"]])
+    return Observation(
+        Ref(account, type, raw["id"]),
+        raw,
+        version=time_of(raw.get("date_updated")),
+        relations=relations,
+        mentions=mentions,
+    )
+
+
+def time_of(text: Any) -> datetime | None:
+    """A moment; Close's event times have no offset and are UTC."""
+    if not isinstance(text, str):
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def time_in(row: Raw, field: str) -> datetime:
+    at = time_of(row.get(field))
+    if at is None:
+        raise RejectedError(f"Close lists {row.get('id')} without {field}", field=field)
+    return at
+
+
+def keys_of(seen: Observation) -> set[Key]:
+    """The identity keys that a record really carries."""
+    raw = seen.raw or {}
+    said = [("email", entry.get("email")) for entry in raw.get("emails") or ()]
+    said += [("domain", raw.get("url"))]
+    return {
+        Key(kind, value)
+        for kind, text in said
+        if text and (value := normalise(kind, str(text))) is not None
+    }
+
+
+def as_subscription(raw: Raw) -> Subscription:
+    events = tuple(
+        sorted(f"{e.get('object_type')}.{e.get('action')}" for e in raw.get("events") or ())
+    )
+    return Subscription(raw["id"], raw["url"], raw.get("status") == "active", events)
+
+
+def kind_of(status: Raw, kinds: Mapping[str, Any]) -> str:
+    return str(status.get("status_type") or kinds.get(status["id"]) or "active")
+
+
+def named(write: Write) -> Ref:
+    if write.ref is None:
+        raise RejectedError(f"a {write.op} without the remote record")
+    return write.ref
+
+
+def wanted(write: Write, relation: str) -> tuple[Ref, ...]:
+    edit = write.relations.get(relation)
+    return edit.wanted if edit else ()
+
+
+def title_of(contact: Raw) -> str:
+    """The name of a lead that only holds this contact."""
+    for text in (
+        contact.get("name"),
+        *(entry.get("email") for entry in contact.get("emails") or ()),
+        *(entry.get("phone") for entry in contact.get("phones") or ()),
+    ):
+        if text:
+            return str(text)
+    return "Unnamed contact"
+
+
+def body_of(fields: Raw, current: Raw) -> dict[str, Any]:
+    """Paths and values as Close takes them; lists are built on what is there now.
+
+    ``emails``, ``phones`` and the like replace the whole list, so entries that stay keep what
+    else they hold: https://developer.close.com/api/resources/contacts
+    """
+    body: dict[str, Any] = {}
+    for path, value in fields.items():
+        name, brackets, key = path.partition("[]")
+        if not brackets:
+            body[path] = value
+            continue
+        have = list(body.get(name) or current.get(name) or [])
+        body[name] = _list(have, key[1:], value) if key else _first(have, value)
+    return body
+
+
+def _list(have: Sequence[Raw], key: str, wanted: Sequence[str] | None) -> list[dict[str, Any]]:
+    known = {_alike(str(entry.get(key))): entry for entry in reversed(have)}
+    new = {"type": "office"}
+    return [{**(known.get(_alike(v)) or new), key: v} for v in dict.fromkeys(wanted or ())]
+
+
+def _first(have: Sequence[Raw], wanted: Raw | None) -> list[dict[str, Any]]:
+    """The list with its first entry changed, or without it."""
+    rest = [dict(entry) for entry in have[1:]]
+    if wanted is None:
+        return rest
+    return [{**(have[0] if have else {}), **wanted}, *rest]
+
+
+def _alike(text: str) -> str:
+    """Two spellings of one address or number, made equal."""
+    return text.casefold() if "@" in text else re.sub(r"[^\d+;=a-z]", "", text.casefold())

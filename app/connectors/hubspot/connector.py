@@ -1,0 +1,669 @@
+"""HubSpot: objects with properties, linked by typed associations.
+
+https://developers.hubspot.com/docs/api-reference/latest/overview
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, ClassVar
+
+import orjson
+from pydantic import SecretStr
+
+from app.connectors.hubspot import events
+from app.connectors.hubspot.dialect import HubSpotDialect, as_exists, row_error
+from app.connectors.hubspot.search import (
+    BATCH,
+    LAG,
+    SEARCH_BODY,
+    Cursor,
+    filter_of,
+    in_domain,
+    modified_since,
+    moment_after,
+)
+from app.connectors.hubspot.shapes import (
+    ALWAYS,
+    COMPANIES,
+    CONTACTS,
+    DEALS,
+    LINKS,
+    NAMES,
+    Link,
+    as_associations,
+    as_pair,
+    as_pipeline,
+    as_properties,
+    chosen,
+    fates_of,
+    links_listed,
+    millis,
+    modified_property,
+    named,
+    ordered,
+    several,
+    stamp,
+    time_of,
+    to_link,
+    type_spec,
+    with_relations,
+)
+from app.sdk import (
+    Account,
+    Bearer,
+    ConfigError,
+    Connector,
+    Delivery,
+    Dialect,
+    Directory,
+    Event,
+    Finding,
+    Key,
+    OAuthRefresh,
+    Observation,
+    Op,
+    Outcome,
+    Page,
+    Raw,
+    Ref,
+    RejectedError,
+    StaleError,
+    Subscription,
+    SyncError,
+    TokenSource,
+    TokenStore,
+    Wire,
+    Write,
+    each,
+    normalise,
+    verify,
+)
+
+#: Property groups that every portal has: https://developers.hubspot.com/docs/api-reference/legacy/crm/properties/guide
+GROUPS: Mapping[str, str] = {
+    CONTACTS: "contactinformation",
+    COMPANIES: "companyinformation",
+    DEALS: "dealinformation",
+}
+
+
+class HubSpot(Connector):
+    """One portal of HubSpot."""
+
+    dialect: ClassVar[Dialect] = HubSpotDialect()
+
+    @classmethod
+    def sign_in(cls, account: Account, wire: Wire, store: TokenStore | None) -> TokenSource:
+        """https://developers.hubspot.com/docs/api-reference/legacy/authentication/manage-oauth-tokens"""
+        have = account.credentials
+        if "access_token" in have:
+            return Bearer(have["access_token"])
+        if missing := {"client_id", "client_secret", "refresh_token"} - set(have):
+            raise ConfigError(
+                f"{account.name}: credentials need access_token, or also "
+                f"{', '.join(sorted(missing))}"
+            )
+        if store is None:
+            raise ConfigError(f"{account.name}: OAuth needs a place to keep tokens")
+        return OAuthRefresh(
+            f"{wire.base_url}/oauth/v3/token",
+            have["client_id"],
+            have["client_secret"],
+            refresh_token=have["refresh_token"],
+            store=store,
+            wire=wire,
+        )
+
+    # ------------------------------------------------------------------------- webhooks
+
+    @classmethod
+    def verify(
+        cls,
+        delivery: Delivery,
+        account: Account,
+        secrets: Sequence[SecretStr],
+        *,
+        public_url: str,
+        now: datetime,
+    ) -> None:
+        schemes = [*cls.manifest.signature]
+        if account.options.get("legacy_signatures") is True:
+            schemes += ["hubspot-v2", "hubspot-v1"]
+        tolerance = account.tolerance
+        verify(
+            schemes,
+            delivery,
+            secrets,
+            public_url=public_url,
+            tolerance=cls.manifest.webhook.tolerance if tolerance is None else tolerance,
+            now=now,
+        )
+
+    @classmethod
+    def parse(cls, delivery: Delivery, account: Account) -> list[Event]:
+        return events.parse(delivery.body, account.name)
+
+    async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
+        wanted = ", ".join(sorted(self.manifest.webhook.events))
+        raise RejectedError(
+            "HubSpot has no call for this. In HubSpot open Settings, Integrations, Private apps "
+            f"(or your app's project), Webhooks; set the target URL to {url} and subscribe to "
+            f"{wanted}; propertyChange once for each mapped property. Then put the app's client "
+            "secret into webhook_secret."
+        )
+
+    # -------------------------------------------------------------------------- reading
+
+    def _asked(self, type: str) -> list[str]:
+        own = [self.account.external_id] if self.account.external_id else []
+        return list(dict.fromkeys([*self.properties.get(type, ()), *ALWAYS[type], *own]))
+
+    async def read(self, refs: Sequence[Ref]) -> list[Observation]:
+        found: list[Observation] = []
+        for some in _chunks(list(dict.fromkeys(refs)), BATCH):
+            type = some[0].type
+            rows = await self._batch_read(type, [ref.id for ref in some])
+            seen = await self._observe(type, rows)
+            found += seen
+            shown = {one.ref for one in seen}
+            found += await each([ref for ref in some if ref not in shown], self._missing)
+        return found
+
+    async def _batch_read(
+        self, type: str, ids: Sequence[str], *, by: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The records of these ids, or values of a unique property, that are shown."""
+        body: dict[str, Any] = {
+            "properties": self._asked(type),
+            "inputs": [{"id": id} for id in ids],
+        }
+        if by:
+            body["idProperty"] = by
+        answer = await self.client.call(
+            "POST", f"/crm/v3/objects/{type}/batch/read", json=body, reads=True
+        )
+        for error in answer.data.get("errors") or ():
+            # Ids that do not exist are our answer; anything else is trouble.
+            if error.get("category") != "OBJECT_NOT_FOUND":
+                raise row_error(error)
+        return list(answer.data.get("results") or ())
+
+    async def _missing(self, ref: Ref) -> Observation:
+        """A record the batch did not show: merged away, deleted, or out of our sight."""
+        path, at = f"/crm/v3/objects/{ref.type}/{{id}}", {"id": ref.id}
+        params: dict[str, Any] = {"properties": ",".join(self._asked(ref.type))}
+        answer = await self.client.call("GET", path, at=at, params=params, accept=(404,))
+        if answer.status == 200:
+            # An id that was merged away answers with the survivor.
+            (seen,) = await self._observe(ref.type, [answer.data])
+            return seen if seen.ref == ref else replace(seen, asked=ref)
+        params["archived"] = "true"
+        answer = await self.client.call("GET", path, at=at, params=params, accept=(404,))
+        return Observation(ref, None, gone=answer.status == 200 and answer.data["archived"] is True)
+
+    async def _observe(
+        self, type: str, rows: Sequence[Raw], *, listed: bool = False
+    ) -> list[Observation]:
+        """Records with their relations, which come by calls of their own."""
+        relations: dict[str, dict[str, tuple[Ref, ...]]] = {row["id"]: {} for row in rows}
+        for link in LINKS[type]:
+            known = links_listed(rows, link) if listed else {}
+            ask = [id for id in relations if id not in known]
+            known.update(await self._linked(type, link, ask))
+            for id, ends in known.items():
+                ids = chosen(ends, link)
+                refs = tuple(Ref(self.account.name, link.to, end) for end in ids)
+                relations[id][link.relation] = refs
+        return [self._observed(type, row, relations[row["id"]]) for row in rows]
+
+    def _observed(
+        self,
+        type: str,
+        row: Raw,
+        relations: Mapping[str, tuple[Ref, ...]],
+        *,
+        partial: bool = False,
+    ) -> Observation:
+        raw = row.get("properties") or {}
+        return Observation(
+            Ref(self.account.name, type, str(row["id"])),
+            raw,
+            version=time_of(raw.get(modified_property(type)) or row.get("updatedAt")),
+            relations=relations,
+            mentions=tuple(dict.fromkeys(ref for refs in relations.values() for ref in refs)),
+            partial=partial,
+        )
+
+    async def _linked(
+        self, type: str, link: Link, ids: Sequence[str]
+    ) -> dict[str, dict[str, set[int]]]:
+        """What each of these is linked to, with the type ids of each link; every id is there."""
+        found: dict[str, dict[str, set[int]]] = {id: {} for id in ids}
+        inputs = [{"id": id} for id in ids]
+        while inputs:
+            answer = await self.client.call(
+                "POST",
+                f"/crm/v4/associations/{type}/{link.to}/batch/read",
+                json={"inputs": inputs},
+                reads=True,
+            )
+            for error in answer.data.get("errors") or ():
+                # "Nothing is associated" is told as an error.
+                if error.get("category") != "OBJECT_NOT_FOUND":
+                    raise row_error(error)
+            inputs = []
+            for row in answer.data.get("results") or ():
+                id = str(row["from"]["id"])
+                for end in row["to"]:
+                    types = {t["typeId"] for t in end.get("associationTypes") or ()}
+                    found.setdefault(id, {}).setdefault(str(end["toObjectId"]), set()).update(types)
+                after = ((row.get("paging") or {}).get("next") or {}).get("after")
+                if after:
+                    inputs.append({"id": id, "after": after})
+        return found
+
+    async def find(self, entity: str, keys: Sequence[Key]) -> dict[Key, list[Observation]]:
+        found: dict[Key, list[Observation]] = {key: [] for key in keys}
+        type = self.manifest.entities[entity].type
+        seen: list[Observation] = []
+        emails = [key.value for key in keys if key.kind == "email"]
+        if type == CONTACTS and emails:
+            seen += await self._by(type, "email", emails)
+        domains = [key.value for key in keys if key.kind == "domain"]
+        if type == COMPANIES and domains:
+            seen += await self._by_domain(domains)
+        ours = [key.value for key in keys if key.kind == "external_id"]
+        if ours and (name := await self._external_id(type)):
+            seen += await self._by(type, name, ours)
+        for one in {one.ref: one for one in seen}.values():
+            for key in self._keys_of(one):
+                if key in found:
+                    found[key].append(one)
+        return found
+
+    async def _by(self, type: str, name: str, values: Sequence[str]) -> list[Observation]:
+        seen: list[Observation] = []
+        for some in _chunks(values, BATCH):
+            seen += await self._observe(type, await self._batch_read(type, some, by=name))
+        return seen
+
+    async def _by_domain(self, domains: Sequence[str]) -> list[Observation]:
+        ids: list[str] = []
+        waiting = [name for domain in domains for name in (domain, f"www.{domain}")]
+        while waiting:
+            some = waiting[:BATCH]
+            while len(orjson.dumps(body := in_domain(some))) > SEARCH_BODY:
+                some = some[: len(some) // 2]
+            ids += await self._search(COMPANIES, body)
+            waiting = waiting[len(some) :]
+        # The index lags; what it proposes is read where it is true.
+        refs = [Ref(self.account.name, COMPANIES, id) for id in dict.fromkeys(ids)]
+        return [seen for seen in await self.read(refs) if seen.raw is not None]
+
+    def _keys_of(self, seen: Observation) -> set[Key]:
+        """The identity keys that a record really carries."""
+        raw = seen.raw or {}
+        said = {
+            "email": several(raw, "email", "hs_additional_emails"),
+            "domain": several(raw, "domain", "hs_additional_domains"),
+            "external_id": several(raw, self.account.external_id or ""),
+        }
+        return {
+            Key(kind, value)
+            for kind, texts in said.items()
+            for text in texts
+            if (value := normalise(kind, text)) is not None
+        }
+
+    async def _search(self, type: str, body: Mapping[str, Any]) -> list[str]:
+        """The ids of everything a search finds."""
+        ids: list[str] = []
+        after: str | None = None
+        while True:
+            page = await self._search_page(type, {**body, **({"after": after} if after else {})})
+            ids += [row["id"] for row in page["results"]]
+            after = ((page.get("paging") or {}).get("next") or {}).get("after")
+            if not after:
+                return ids
+
+    async def _search_page(self, type: str, body: Mapping[str, Any]) -> Any:
+        answer = await self.client.call(
+            "POST", f"/crm/v3/objects/{type}/search", json=body, group="search", reads=True
+        )
+        return answer.data
+
+    async def probe(self, write: Write, since: datetime) -> list[Observation]:
+        names = [name for name in NAMES[write.type] if write.fields.get(name)]
+        if not names:
+            return []
+        after = since - LAG
+        filters = [filter_of(name, "EQ", str(write.fields[name])) for name in names]
+        filters.append(filter_of("createdate", "GTE", millis(after)))
+        body = {"filterGroups": [{"filters": filters}], "properties": ["createdate"], "limit": 100}
+        ids = await self._search(write.type, body)
+        # The index lags, associations do not: a new deal is among its company's deals.
+        for link in LINKS[write.type]:
+            edit = write.relations.get(link.relation)
+            ends = [ref.id for ref in edit.wanted[:1]] if edit else []
+            back = Link(link.relation, write.type, 0)
+            for linked in (await self._linked(link.to, back, ends)).values():
+                ids += sorted(linked, key=int)[-BATCH:]
+        seen = await self.read(
+            [Ref(self.account.name, write.type, id) for id in dict.fromkeys(ids)]
+        )
+        return [
+            one
+            for one in seen
+            if one.raw is not None
+            and all(one.raw.get(name) == str(write.fields[name]) for name in names)
+            and (time_of(one.raw.get("createdate")) or after) >= after
+        ]
+
+    async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
+        type = self.manifest.entities[entity].type
+        at = Cursor.read(cursor, since)
+        return await (self._listed_page(type, at) if at.since is None else self._since(type, at))
+
+    async def _listed_page(self, type: str, at: Cursor) -> Page:
+        params = {
+            "limit": BATCH,
+            "after": at.after,
+            "properties": ",".join(self._asked(type)),
+            "associations": ",".join(link.to for link in LINKS[type]) or None,
+            "archived": "false",
+        }
+        answer = await self.client.call("GET", f"/crm/v3/objects/{type}", params=params)
+        rows = answer.data["results"]
+        after = ((answer.data.get("paging") or {}).get("next") or {}).get("after")
+        cursor = Cursor(after=str(after)).write() if after else None
+        return Page(tuple(await self._observe(type, rows, listed=True)), cursor)
+
+    async def _since(self, type: str, at: Cursor) -> Page:
+        """What was modified since, by value and not by offset: records move while we look."""
+        name = modified_property(type)
+        low, within = at.since or 0, at.after is not None
+        body = moment_after(name, low, at.after or "0") if within else modified_since(name, low)
+        page = await self._search_page(type, body)
+        rows = page["results"]
+        seen = await self.read([Ref(self.account.name, type, row["id"]) for row in rows])
+        times = [stamp(row["properties"].get(name)) for row in rows]
+        full = len(rows) == BATCH
+        if within:  # one moment, by id
+            following = Cursor(low, rows[-1]["id"]) if full else Cursor(low + 1)
+        elif not full:
+            return Page(tuple(seen), None)
+        elif times[-1] > low:
+            following = Cursor(times[-1])
+        else:  # more than a page changed in this very millisecond
+            following = Cursor(low, "0")
+        return Page(tuple(seen), following.write())
+
+    async def directory(self) -> Directory:
+        pipelines = await self.client.call("GET", "/crm/v3/pipelines/deals", accept=(403, 404))
+        details = await self.client.call("GET", "/account-info/v3/details", accept=(403, 404))
+        rows = pipelines.data["results"] if pipelines.status == 200 else ()
+        return Directory(
+            pipelines=tuple(as_pipeline(row) for row in ordered(rows)),
+            owners=await self._owners(),
+            currency=details.data.get("companyCurrency") if details.status == 200 else None,
+        )
+
+    async def _owners(self) -> dict[str, str]:
+        owners: dict[str, str] = {}
+        after: str | None = None
+        while True:
+            params = {"limit": 100, "after": after}
+            answer = await self.client.call(
+                "GET", "/crm/v3/owners", params=params, accept=(403, 404)
+            )
+            if answer.status != 200:
+                return owners
+            for row in answer.data["results"]:
+                if row.get("email"):
+                    owners[str(row["id"])] = str(row["email"]).lower()
+            after = ((answer.data.get("paging") or {}).get("next") or {}).get("after")
+            if not after:
+                return owners
+
+    # -------------------------------------------------------------------------- writing
+
+    async def write(self, batch: Sequence[Write]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for some in _chunks(batch, BATCH):
+            outcomes += await self._write_some(some)
+        return outcomes
+
+    async def _write_some(self, batch: Sequence[Write]) -> list[Outcome]:
+        do = {Op.CREATE: self._create, Op.UPDATE: self._update, Op.DELETE: self._delete}
+        try:
+            return await do[batch[0].op](batch)
+        except (RejectedError, StaleError) as error:
+            if len(batch) == 1:
+                return [Outcome(batch[0], error=as_exists(error))]
+            # Refused as a whole: send the rows one by one, so that a bad one fails alone.
+            alone = await each(batch, lambda write: self._write_some([write]))
+            return [outcome for outcomes in alone for outcome in outcomes]
+        except SyncError as error:
+            return [Outcome(write, error=error) for write in batch]
+
+    async def _create(self, batch: Sequence[Write]) -> list[Outcome]:
+        type = batch[0].type
+        name = await self._external_id(type)
+        inputs = []
+        for write in batch:
+            properties = as_properties(write.fields)
+            if name and write.external_id:
+                properties[name] = write.external_id
+            inputs.append(
+                {
+                    "properties": properties,
+                    "associations": as_associations(write),
+                    # Only with a trace on each row does HubSpot tell each row's fate.
+                    "objectWriteTraceId": write.trace,
+                }
+            )
+        answer = await self.client.call(
+            "POST",
+            f"/crm/v3/objects/{type}/batch/create",
+            json={"inputs": inputs},
+            creates=True,
+        )
+        fates = fates_of(answer.data, batch, by_trace=True)
+        return [self._outcome(write, fates[write.trace]) for write in batch]
+
+    async def _update(self, batch: Sequence[Write]) -> list[Outcome]:
+        type = batch[0].type
+        outcomes: dict[str, Outcome] = {w.trace: Outcome(w, ref=named(w)) for w in batch}
+        changing = [write for write in batch if write.fields]
+        if changing:
+            inputs = [
+                {
+                    "id": named(write).id,
+                    "properties": as_properties(write.fields),
+                    "objectWriteTraceId": write.trace,
+                }
+                for write in changing
+            ]
+            answer = await self.client.call(
+                "POST", f"/crm/v3/objects/{type}/batch/update", json={"inputs": inputs}
+            )
+            fates = fates_of(answer.data, changing, by_trace=False)
+            outcomes |= {w.trace: self._outcome(w, fates[w.trace]) for w in changing}
+        moving = [w for w in batch if w.relations and outcomes[w.trace].error is None]
+        if moving:
+            outcomes |= await self._relate(type, moving, outcomes)
+        return list(outcomes.values())
+
+    def _outcome(self, write: Write, fate: Raw | Exception) -> Outcome:
+        if isinstance(fate, Exception):
+            return Outcome(write, error=fate)
+        relations = {}
+        if write.op is Op.CREATE:
+            relations = {name: edit.wanted for name, edit in write.relations.items()}
+        else:
+            # Cleared properties are not shown again; that the others are is seen by trial.
+            cleared = {name: None for name, value in write.fields.items() if value in (None, "")}
+            fate = {**fate, "properties": {**cleared, **(fate.get("properties") or {})}}
+        stored = self._observed(write.type, fate, relations, partial=True)
+        return Outcome(write, ref=stored.ref, stored=stored)
+
+    async def _relate(
+        self, type: str, batch: Sequence[Write], outcomes: Mapping[str, Outcome]
+    ) -> dict[str, Outcome]:
+        """Make and break links; new ones first, so that no record is ever without."""
+        fates = dict(outcomes)
+        for link in LINKS[type]:
+            making = [
+                (write, as_pair(write, end) | {"types": [type_spec(link)]})
+                for write in batch
+                for end in to_link(write, link)
+            ]
+            breaking = [
+                (write, {"from": {"id": named(write).id}, "to": [{"id": end.id}]})
+                for write in batch
+                if link.relation in write.relations
+                for end in write.relations[link.relation].remove
+            ]
+            for verb, rows in (("create", making), ("archive", breaking)):
+                path = f"/crm/v4/associations/{type}/{link.to}/batch/{verb}"
+                for write, error in await self._link_rows(path, rows):
+                    fates[write.trace] = replace(fates[write.trace], error=error, stored=None)
+        return {trace: with_relations(fates[trace]) for trace in (write.trace for write in batch)}
+
+    async def _link_rows(
+        self, path: str, rows: Sequence[tuple[Write, Raw]]
+    ) -> list[tuple[Write, SyncError]]:
+        """Send these rows; those that failed. They may be repeated without harm."""
+        if not rows:
+            return []
+        body = {"inputs": [row for _, row in rows]}
+        try:
+            answer = await self.client.call("POST", path, json=body)
+        except RejectedError as error:
+            if len(rows) == 1:
+                return [(rows[0][0], error)]
+            failed = await each(rows, lambda row: self._link_rows(path, [row]))
+            return [one for some in failed for one in some]
+        except SyncError as error:
+            return [(write, error) for write, _ in rows]
+        errors = (answer.data or {}).get("errors") or ()
+        if not errors:
+            return []
+        if len(rows) == 1:
+            return [(rows[0][0], row_error(errors[0]))]
+        # The errors do not name their rows: ask again, one by one.
+        failed = await each(rows, lambda row: self._link_rows(path, [row]))
+        return [one for some in failed for one in some]
+
+    async def _delete(self, batch: Sequence[Write]) -> list[Outcome]:
+        inputs = [{"id": named(write).id} for write in batch]
+        path = f"/crm/v3/objects/{batch[0].type}/batch/archive"
+        await self.client.call("POST", path, json={"inputs": inputs})
+        return [Outcome(write, ref=write.ref) for write in batch]
+
+    # ------------------------------------------------------------------ checking, preparing
+
+    async def _external_id(self, type: str) -> str | None:
+        """The unique property for our ids, if the account names one and it is there."""
+        if not (name := self.account.external_id):
+            return None
+        known: dict[str, str | None] = self.__dict__.setdefault("_external_ids", {})
+        if type not in known:
+            found = await self._property(type, name)
+            known[type] = name if found and found.get("hasUniqueValue") else None
+        return known[type]
+
+    async def _property(self, type: str, name: str) -> Raw | None:
+        answer = await self.client.call(
+            "GET", f"/crm/v3/properties/{type}/{{name}}", at={"name": name}, accept=(404,)
+        )
+        return dict(answer.data) if answer.status == 200 else None
+
+    async def check(self) -> list[Finding]:
+        try:
+            answer = await self.client.call("GET", "/account-info/v3/details", accept=(403, 404))
+        except SyncError as error:
+            remedy = "Copy the access token of the private app again, or connect the app anew."
+            return [Finding("sign-in", False, error.reason, remedy)]
+        portal = str(answer.data.get("portalId")) if answer.status == 200 else None
+        found = [Finding("sign-in", True, f"signed in to portal {portal or '(not shown)'}")]
+        wanted = self.account.options.get("portal_id")
+        if portal and wanted and str(wanted) != portal:
+            remedy = f"Set portal_id to {portal}, or use a token of portal {wanted}."
+            detail = f"the token belongs to {portal}, not to {wanted}"
+            found.append(Finding("portal_id", False, detail, remedy))
+        for type in (COMPANIES, CONTACTS, DEALS):
+            found += await self._check_type(type)
+        found.append(
+            Finding(
+                "webhooks",
+                True,
+                "HubSpot does not show subscriptions to a token: see the app's Webhooks page",
+            )
+        )
+        return found
+
+    async def _check_type(self, type: str) -> list[Finding]:
+        try:
+            await self.client.call("GET", f"/crm/v3/objects/{type}", params={"limit": 1})
+            answer = await self.client.call("GET", f"/crm/v3/properties/{type}")
+        except SyncError as error:
+            remedy = (
+                f"Give the app the scopes crm.objects.{type}.read and .write, and "
+                f"crm.schemas.{type}.read."
+            )
+            return [Finding(f"read {type}", False, error.reason, remedy)]
+        known = {row["name"]: row for row in answer.data["results"]}
+        found = [Finding(f"read {type}", True, "can be listed")]
+        missing = [name for name in self.properties.get(type, ()) if name not in known]
+        if missing:
+            remedy = "Create them in HubSpot, or map these fields to something else."
+            found.append(Finding(f"map {type}", False, f"no property {', '.join(missing)}", remedy))
+        if name := self.account.external_id:
+            found.append(_check_external(type, name, known.get(name)))
+        return found
+
+    async def prepare(self) -> list[Finding]:
+        name = self.account.external_id
+        if not name:
+            remedy = "Set external_id in the configuration, for example to syncline_id."
+            return [Finding("external_id", False, "the account names no property", remedy)]
+        return [await self._prepare(type, name) for type in (CONTACTS, COMPANIES, DEALS)]
+
+    async def _prepare(self, type: str, name: str) -> Finding:
+        body = {
+            "name": name,
+            "label": "Syncline id",
+            "description": "The id of this record in Syncline. Do not change it.",
+            "groupName": GROUPS[type],
+            "type": "string",
+            "fieldType": "text",
+            "hasUniqueValue": True,
+        }
+        try:
+            there = await self._property(type, name)
+            if there is None:
+                await self.client.call("POST", f"/crm/v3/properties/{type}", json=body)
+                self.__dict__.pop("_external_ids", None)
+                return Finding(f"{type}.{name}", True, "created")
+        except SyncError as error:
+            remedy = f"Give the app the scope crm.schemas.{type}.write."
+            return Finding(f"{type}.{name}", False, error.reason, remedy)
+        return _check_external(type, name, there)
+
+
+def _check_external(type: str, name: str, found: Raw | None) -> Finding:
+    if found is None:
+        remedy = "Run `syncline accounts prepare`."
+        return Finding(f"{type}.{name}", False, "the property does not exist", remedy)
+    if not found.get("hasUniqueValue"):
+        remedy = "Name another property: this cannot be changed later."
+        return Finding(f"{type}.{name}", False, "the property is not unique", remedy)
+    return Finding(f"{type}.{name}", True, "exists and is unique")
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

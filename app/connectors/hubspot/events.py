@@ -1,0 +1,162 @@
+"""What HubSpot's webhooks say.
+
+https://developers.hubspot.com/docs/api-reference/legacy/webhooks/guide
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from app.sdk import BadPayloadError, Change, Event, Raw, Ref
+
+#: The word of an event type, of a generic event's objectTypeId and of an association's ends,
+#: each with our remote type.
+OBJECTS: Mapping[str, str] = {"contact": "contacts", "company": "companies", "deal": "deals"}
+TYPE_IDS: Mapping[str, str] = {"0-1": "contact", "0-2": "company", "0-3": "deal"}
+_CHANGES: Mapping[str, Change] = {
+    "deletion": Change.GONE,
+    "privacyDeletion": Change.GONE,
+    "merge": Change.MERGED,
+}
+_ENDS = re.compile(r"(CONTACT|COMPANY|DEAL)_TO_(CONTACT|COMPANY|DEAL)")
+
+
+def parse(body: bytes, account: str) -> list[Event]:
+    """The events of a delivery, in its order. Raises BadPayloadError naming the row."""
+    try:
+        rows = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise BadPayloadError("the body is not JSON") from None
+    if not isinstance(rows, list):
+        raise BadPayloadError("the body is not a list of events")
+    events: list[Event] = []
+    for number, row in enumerate(rows):
+        try:
+            if not isinstance(row, dict):
+                raise BadPayloadError("it is not an object")
+            events += _read(row, account)
+        except BadPayloadError as error:
+            raise BadPayloadError(f"event {number}: {error.reason}") from None
+    return events
+
+
+def _read(row: Raw, account: str) -> Iterator[Event]:
+    said = row.get("subscriptionType") or row.get("eventType")  # payloads and docs differ
+    if not isinstance(said, str) or "." not in said:
+        raise BadPayloadError("it has no subscriptionType")
+    word, _, kind = said.partition(".")
+    if word == "object":
+        word = TYPE_IDS.get(str(row.get("objectTypeId")), word)
+    event = Event(
+        key=_key(row, said),
+        type=f"{word}.{kind}",
+        at=_moment(row.get("occurredAt")),
+        change=_CHANGES.get(kind, Change.CHANGED),
+        tenant=_id(row, "portalId"),
+        data=row,
+    )
+    type = OBJECTS.get(word)
+    if type is None:
+        yield event
+    elif kind == "associationChange":
+        yield replace(event, ref=_child(row, account))
+    elif kind == "merge":
+        yield from _merged(event, row, account, type)
+    else:
+        ref = Ref(account, type, _id(row, "objectId"))
+        yield replace(event, ref=ref, fields=_changed(row) if kind == "propertyChange" else {})
+
+
+def _key(row: Raw, said: str) -> str:
+    """The parts that HubSpot's own advice makes a fact of; never attemptNumber, and eventId
+    alone is not unique.
+    """
+    parts = (
+        _id(row, "portalId"),
+        row.get("subscriptionId") or said,
+        row.get("objectId"),
+        row.get("eventId"),
+        row.get("occurredAt"),
+        row.get("propertyName"),
+        row.get("fromObjectId"),
+        row.get("toObjectId"),
+        row.get("associationType"),
+        row.get("associationRemoved"),
+        row.get("isPrimaryAssociation"),
+    )
+    text = ":".join("" if part is None else str(part) for part in parts)
+    return f"hubspot:{text}".rstrip(":")
+
+
+def _changed(row: Raw) -> dict[str, Any]:
+    name = row.get("propertyName")
+    if not isinstance(name, str) or not name:
+        raise BadPayloadError("it has no propertyName")
+    # Sensitive values arrive as the word "REDACTED".
+    hidden = row.get("isSensitive") or row.get("propertyValue") == "REDACTED"
+    return {name: None if hidden else row.get("propertyValue")}
+
+
+def _child(row: Raw, account: str) -> Ref | None:
+    """The record whose relation changed: the contact or deal below a company, the deal above
+    a contact. None for links that we do not keep.
+    """
+    ends = _ENDS.search(str(row.get("associationType") or ""))
+    if ends:
+        words = [ends[1].lower(), ends[2].lower()]
+    else:
+        ids = (row.get("fromObjectTypeId"), row.get("toObjectTypeId"))
+        words = [TYPE_IDS.get(str(id), "") for id in ids]
+    sides = dict(zip(words, ("fromObjectId", "toObjectId"), strict=True))
+    for child, parents in (("deal", ("contact", "company")), ("contact", ("company",))):
+        if child in sides and any(parent in sides for parent in parents):
+            return Ref(account, OBJECTS[child], _id(row, sides[child]))
+    return None
+
+
+def _merged(event: Event, row: Raw, account: str, type: str) -> Iterator[Event]:
+    """One event per loser, and one to look at the survivor, whose id may be a new one."""
+    name = "newObjectId" if row.get("newObjectId") is not None else "primaryObjectId"
+    survivor = Ref(account, type, _id(row, name))
+    losers = row.get("mergedObjectIds")
+    if not isinstance(losers, list) or not losers:
+        raise BadPayloadError("it has no mergedObjectIds")
+    ids = [_as_id(loser, "mergedObjectIds") for loser in losers]
+    if row.get("primaryObjectId") is not None:
+        ids.append(_id(row, "primaryObjectId"))
+    for id in dict.fromkeys(ids):
+        if id != survivor.id:
+            yield replace(
+                event,
+                key=f"{event.key}:loser:{id}",
+                ref=Ref(account, type, id),
+                survivor=survivor,
+            )
+    yield replace(event, key=f"{event.key}:survivor", ref=survivor, change=Change.CHANGED)
+
+
+def _id(row: Raw, name: str) -> str:
+    return _as_id(row.get(name), name)
+
+
+def _as_id(value: Any, name: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return str(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return value
+    raise BadPayloadError(f"it has no {name}")
+
+
+def _moment(value: Any) -> datetime:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return datetime.fromtimestamp(value / 1000, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        raise BadPayloadError("it has no readable occurredAt") from None

@@ -1,0 +1,222 @@
+"""Companies, contacts and deals: as HubSpot shows them, and as it takes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from app.connectors.hubspot.dialect import row_error
+from app.sdk import (
+    Observation,
+    Outcome,
+    Pipeline,
+    Raw,
+    Ref,
+    RejectedError,
+    Stage,
+    UnknownOutcomeError,
+    Write,
+)
+
+COMPANIES, CONTACTS, DEALS = "companies", "contacts", "deals"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A relation of ours as HubSpot keeps it; ids are of this direction.
+
+    https://developers.hubspot.com/docs/api-reference/legacy/crm/associations/associate-records/guide
+    """
+
+    relation: str
+    to: str
+    type_id: int  # primary where there is such a thing: that makes the unlabelled link as well
+    single: bool = False
+
+
+LINKS: Mapping[str, tuple[Link, ...]] = {
+    COMPANIES: (),
+    CONTACTS: (Link("company", COMPANIES, 1, single=True),),
+    DEALS: (Link("company", COMPANIES, 5, single=True), Link("people", CONTACTS, 3)),
+}
+
+
+#: What carries identity or tells of a merge, asked for whatever the mapping reads.
+ALWAYS: Mapping[str, tuple[str, ...]] = {
+    CONTACTS: ("email", "hs_additional_emails", "lastmodifieddate", "hs_merged_object_ids"),
+    COMPANIES: ("domain", "hs_additional_domains", "hs_lastmodifieddate", "hs_merged_object_ids"),
+    DEALS: ("dealname", "createdate", "hs_lastmodifieddate", "hs_merged_object_ids"),
+}
+
+
+#: Properties by which a create whose answer was lost is known again.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    CONTACTS: ("firstname", "lastname"),
+    COMPANIES: ("name",),
+    DEALS: ("dealname",),
+}
+
+
+MODIFIED: Mapping[str, str] = {CONTACTS: "lastmodifieddate"}
+
+
+def modified_property(type: str) -> str:
+    return MODIFIED.get(type, "hs_lastmodifieddate")
+
+
+def time_of(text: Any) -> datetime | None:
+    if not isinstance(text, str) or not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def millis(at: datetime) -> str:
+    return str(int(at.timestamp() * 1000))
+
+
+def stamp(text: Any) -> int:
+    at = time_of(text)
+    return int(millis(at)) if at else 0
+
+
+def several(raw: Raw, *names: str) -> list[str]:
+    """The values of single and `;` properties."""
+    return [part for name in names for part in str(raw.get(name) or "").split(";") if part.strip()]
+
+
+def ordered(rows: Iterable[Raw]) -> list[Raw]:
+    return sorted(rows, key=lambda row: row.get("displayOrder") or 0)
+
+
+def as_pipeline(row: Raw) -> Pipeline:
+    stages = (s for s in ordered(row.get("stages") or ()) if not s.get("archived"))
+    return Pipeline(row["id"], row["label"], tuple(_stage(stage) for stage in stages))
+
+
+def _stage(row: Raw) -> Stage:
+    meta = row.get("metadata") or {}
+    probability = str(meta.get("probability") or "")
+    ends = re.fullmatch(r"[01](\.0+)?", probability) is not None
+    said = meta.get("isClosed")
+    closed = ends if said is None else str(said).lower() == "true"
+    won = probability.startswith("1")
+    return Stage(row["id"], row["label"], ("won" if won else "lost") if closed else "open")
+
+
+def links_listed(rows: Sequence[Raw], link: Link) -> dict[str, dict[str, set[int]]]:
+    """The links that a list shows well enough: complete, and with no choice to make."""
+    known: dict[str, dict[str, set[int]]] = {}
+    for row in rows:
+        shown = (row.get("associations") or {}).get(link.to) or {}
+        ends = {str(end["id"]): set[int]() for end in shown.get("results") or ()}
+        # A list names the types in a way of its own: which is the primary, v4 says.
+        if not shown.get("paging") and not (link.single and len(ends) > 1):
+            known[row["id"]] = ends
+    return known
+
+
+def chosen(ends: Mapping[str, set[int]], link: Link) -> list[str]:
+    """The ids of a relation; of several companies the primary, else the oldest."""
+    ids = sorted(ends, key=int)
+    if not link.single:
+        return ids
+    return ([id for id in ids if link.type_id in ends[id]] or ids)[:1]
+
+
+def as_properties(fields: Raw) -> dict[str, str]:
+    """Everything is text; an empty one clears."""
+    return {name: _text(value) for name, value in fields.items()}
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case list() | tuple():
+            return ";".join(str(item) for item in value)
+        case _:
+            return str(value)
+
+
+def named(write: Write) -> Ref:
+    if write.ref is None:
+        raise RejectedError(f"a {write.op} without the remote record")
+    return write.ref
+
+
+def type_spec(link: Link) -> dict[str, Any]:
+    return {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": link.type_id}
+
+
+def as_associations(write: Write) -> list[dict[str, Any]]:
+    found = []
+    for link in LINKS[write.type]:
+        edit = write.relations.get(link.relation)
+        ends = edit.wanted if edit else ()
+        for end in ends[:1] if link.single else ends:
+            found.append({"to": {"id": end.id}, "types": [type_spec(link)]})
+    return found
+
+
+def as_pair(write: Write, end: Ref) -> dict[str, Any]:
+    return {"from": {"id": named(write).id}, "to": {"id": end.id}}
+
+
+def to_link(write: Write, link: Link) -> Sequence[Ref]:
+    edit = write.relations.get(link.relation)
+    if edit is None:
+        return ()
+    # To make the first one primary again is harmless, and right after a change of order.
+    return edit.wanted[:1] if link.single else edit.add
+
+
+def with_relations(outcome: Outcome) -> Outcome:
+    """What was stored, with the relations that were made."""
+    write = outcome.write
+    if outcome.error is not None or write.ref is None:
+        return outcome
+    single = {link.relation for link in LINKS[write.type] if link.single}
+    relations = {
+        name: edit.wanted[:1] if name in single else edit.wanted
+        for name, edit in write.relations.items()
+    }
+    stored = outcome.stored or Observation(write.ref, {}, partial=True)
+    return replace(outcome, ref=write.ref, stored=replace(stored, relations=relations))
+
+
+def fates_of(
+    data: Raw, batch: Sequence[Write], *, by_trace: bool
+) -> dict[str, Mapping[str, Any] | Exception]:
+    """The row of each write, by its trace: what was stored, or why not."""
+    fates: dict[str, Mapping[str, Any] | Exception] = {}
+    by_id = {write.ref.id: write.trace for write in batch if write.ref}
+    traces = {write.trace for write in batch}
+    for row in data.get("results") or ():
+        trace = row.get("objectWriteTraceId") or by_id.get(str(row.get("id")))
+        if trace is None and len(batch) == 1:
+            trace = batch[0].trace
+        if trace in traces:
+            fates[trace] = row
+    general: Exception | None = None
+    for error in data.get("errors") or ():
+        context = error.get("context") or {}
+        named = [t for t in context.get("objectWriteTraceId") or () if t in traces]
+        ids = [id for key in ("ids", "id") for id in context.get(key) or ()]
+        named += [by_id[str(id)] for id in ids if str(id) in by_id]
+        for trace in named:
+            fates.setdefault(trace, row_error(error))
+        if not named:
+            general = row_error(error)
+    lost = UnknownOutcomeError("HubSpot's answer does not mention this row")
+    for write in batch:
+        fates.setdefault(write.trace, general or lost)
+    return fates

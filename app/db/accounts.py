@@ -1,0 +1,250 @@
+"""What we keep of each account: pause, learned secrets, tokens, directory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from pydantic import SecretStr
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.engine import Database
+from app.db.tables import accounts, lanes
+from app.domain.values import Directory, Pipeline, Stage
+from app.errors import ConfigError
+
+DIRECTIONS = ("in", "out", "scan")
+
+
+class Box:
+    """Encrypts what must not lie readable in the database. The first key encrypts, all open."""
+
+    def __init__(self, keys: Sequence[SecretStr]) -> None:
+        if not keys:
+            raise ConfigError("SYNCLINE_SECRET_KEYS is empty: set at least one Fernet key")
+        try:
+            self._fernet = MultiFernet([Fernet(key.get_secret_value()) for key in keys])
+        except ValueError as error:
+            raise ConfigError(
+                "SYNCLINE_SECRET_KEYS: each key must be 32 url-safe base64-encoded bytes"
+            ) from error
+
+    def close(self, content: Mapping[str, Any]) -> bytes:
+        return self._fernet.encrypt(orjson.dumps(content))
+
+    def open(self, sealed: bytes | None) -> dict[str, Any]:
+        """The content; empty for nothing. Raises ConfigError if no key fits."""
+        if sealed is None:
+            return {}
+        try:
+            content: dict[str, Any] = orjson.loads(self._fernet.decrypt(sealed))
+        except InvalidToken as error:
+            raise ConfigError(
+                "SYNCLINE_SECRET_KEYS: none of the keys opens the stored secrets; "
+                "put the former key back at the end of the list"
+            ) from error
+        return content
+
+
+async def register(db: AsyncConnection, known: Mapping[str, str]) -> None:
+    """Make sure every configured account (name -> connector, in the file's order) has its row
+    and its lanes.
+    """
+    places = {name: number for number, name in enumerate(known)}
+    for name in sorted(known):
+        row = insert(accounts).values(name=name, connector=known[name], position=places[name])
+        await db.execute(
+            row.on_conflict_do_update(
+                index_elements=[accounts.c.name],
+                set_={"connector": row.excluded.connector, "position": row.excluded.position},
+                where=(accounts.c.connector != row.excluded.connector)
+                | (accounts.c.position != row.excluded.position),
+            )
+        )
+        # A lane that was never worked is due: there may be work from before its account.
+        await db.execute(
+            insert(lanes)
+            .values(
+                [{"account": name, "direction": d, "due_at": sa.func.now()} for d in DIRECTIONS]
+            )
+            .on_conflict_do_nothing()
+        )
+
+
+async def paused(db: AsyncConnection) -> dict[str, str | None]:
+    """The accounts a person paused, each with the reason."""
+    rows = await db.execute(
+        sa.select(accounts.c.name, accounts.c.pause_reason).where(accounts.c.paused)
+    )
+    return {name: reason for name, reason in rows}
+
+
+async def pause(db: AsyncConnection, name: str, *, reason: str | None) -> None:
+    await db.execute(
+        sa.update(accounts).where(accounts.c.name == name).values(paused=True, pause_reason=reason)
+    )
+
+
+async def resume(db: AsyncConnection, name: str) -> None:
+    """Let the account work again, at once, whatever had paused it."""
+    await db.execute(
+        sa.update(accounts).where(accounts.c.name == name).values(paused=False, pause_reason=None)
+    )
+    await db.execute(
+        sa.update(lanes)
+        .where(lanes.c.account == name)
+        .values(due_at=sa.func.now(), paused_until=None, pause_reason=None, failures=0)
+    )
+
+
+async def _secrets(db: AsyncConnection, name: str) -> bytes | None:
+    """The sealed secrets of one account, its row locked."""
+    found = await db.execute(
+        sa.select(accounts.c.secrets).where(accounts.c.name == name).with_for_update()
+    )
+    sealed: bytes | None = found.scalar_one()
+    return sealed
+
+
+async def _keep(db: AsyncConnection, box: Box, name: str, content: Mapping[str, Any]) -> None:
+    await db.execute(
+        sa.update(accounts).where(accounts.c.name == name).values(secrets=box.close(content))
+    )
+
+
+async def keep_webhook_secret(
+    db: AsyncConnection, box: Box, name: str, subscription_id: str, secret: SecretStr
+) -> None:
+    """Remember the signing key a vendor gave us for a subscription."""
+    content = box.open(await _secrets(db, name))
+    content.setdefault("webhooks", {})[subscription_id] = secret.get_secret_value()
+    await _keep(db, box, name, content)
+
+
+async def webhook_secrets(db: AsyncConnection, box: Box) -> dict[str, list[SecretStr]]:
+    """The learned signing keys of every account."""
+    rows = await db.execute(
+        sa.select(accounts.c.name, accounts.c.secrets).where(accounts.c.secrets.is_not(None))
+    )
+    return {
+        name: [SecretStr(key) for key in box.open(sealed).get("webhooks", {}).values()]
+        for name, sealed in rows
+    }
+
+
+async def reseal(db: AsyncConnection, box: Box) -> int:
+    """Encrypt everything anew with the first key; how many accounts had secrets."""
+    rows = (
+        await db.execute(
+            sa.select(accounts.c.name, accounts.c.secrets)
+            .where(accounts.c.secrets.is_not(None))
+            .with_for_update()
+        )
+    ).all()
+    for name, sealed in rows:
+        await _keep(db, box, name, box.open(sealed))
+    return len(rows)
+
+
+class StoredTokens:
+    """The OAuth tokens of one account while its row is locked."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self._content = content
+        self.changed = False
+
+    @property
+    def _tokens(self) -> Mapping[str, str | None]:
+        found: Mapping[str, str | None] = self._content.get("tokens", {})
+        return found
+
+    @property
+    def access_token(self) -> str | None:
+        return self._tokens.get("access_token")
+
+    @property
+    def refresh_token(self) -> str | None:
+        return self._tokens.get("refresh_token")
+
+    @property
+    def expires_at(self) -> datetime | None:
+        text = self._tokens.get("expires_at")
+        return datetime.fromisoformat(text) if text else None
+
+    def save(self, *, access_token: str, refresh_token: str, expires_at: datetime | None) -> None:
+        self._content["tokens"] = {
+            "access_token": access_token,
+            "refresh_token": refresh_token,
+            "expires_at": expires_at.isoformat() if expires_at else None,
+        }
+        self.changed = True
+
+
+class TokenStore:
+    """Tokens under a row lock, so that one refresh serves however many workers."""
+
+    def __init__(self, database: Database, box: Box, account: str) -> None:
+        self._database, self._box, self._account = database, box, account
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[StoredTokens]:
+        """The stored tokens; what is saved is committed when the block ends.
+
+        The one place where a transaction stays open over a vendor call: the lock is what
+        keeps a second worker from spending the same refresh token.
+        """
+        async with self._database.transaction() as db:
+            content = self._box.open(await _secrets(db, self._account))
+            tokens = StoredTokens(content)
+            yield tokens
+            if tokens.changed:
+                await _keep(db, self._box, self._account, content)
+
+
+async def keep_directory(db: AsyncConnection, name: str, directory: Directory) -> None:
+    content = {
+        "pipelines": [
+            {
+                "id": p.id,
+                "name": p.name,
+                "stages": [{"id": s.id, "name": s.name, "kind": s.kind} for s in p.stages],
+            }
+            for p in directory.pipelines
+        ],
+        "owners": dict(directory.owners),
+        "currency": directory.currency,
+    }
+    await db.execute(
+        sa.update(accounts)
+        .where(accounts.c.name == name)
+        .values(directory=content, directory_at=sa.func.now())
+    )
+
+
+async def directories(
+    db: AsyncConnection, names: Collection[str]
+) -> dict[str, tuple[Directory, datetime]]:
+    """The last known directory of each account, and when it was fetched."""
+    rows = await db.execute(
+        sa.select(accounts.c.name, accounts.c.directory, accounts.c.directory_at).where(
+            accounts.c.name.in_(names), accounts.c.directory.is_not(None)
+        )
+    )
+    return {name: (_directory(content), at) for name, content, at in rows}
+
+
+def _directory(content: Mapping[str, Any]) -> Directory:
+    return Directory(
+        pipelines=tuple(
+            Pipeline(p["id"], p["name"], tuple(Stage(**s) for s in p["stages"]))
+            for p in content["pipelines"]
+        ),
+        owners=content["owners"],
+        currency=content["currency"],
+    )

@@ -1,0 +1,147 @@
+"""Cards for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.tables import conflicts
+from app.domain.merge import Clash
+from app.domain.values import Ref
+
+
+async def held_fields(
+    db: AsyncConnection, record_ids: Collection[UUID], account: str
+) -> dict[UUID, frozenset[str]]:
+    """The fields of these records that are held in an account, waiting for a person."""
+    rows = await db.execute(
+        sa.select(conflicts.c.record_id, conflicts.c.field).where(
+            conflicts.c.record_id.in_(set(record_ids)),
+            conflicts.c.account == account,
+            conflicts.c.kind == "field",
+            conflicts.c.state == "open",
+        )
+    )
+    found: dict[UUID, set[str]] = {}
+    for record_id, name in rows:
+        found.setdefault(record_id, set()).add(name)
+    return {record_id: frozenset(names) for record_id, names in found.items()}
+
+
+async def hold_field(
+    db: AsyncConnection, record_id: UUID, entity: str, ref: Ref, clash: Clash
+) -> None:
+    """Both values are kept until a person chooses."""
+    await _open(
+        db,
+        kind="field",
+        entity=entity,
+        record_id=record_id,
+        account=ref.account,
+        ref_type=ref.type,
+        ref_id=ref.id,
+        field=clash.field,
+        ours={"value": clash.ours},
+        theirs={"value": clash.theirs},
+    )
+
+
+async def unsure(
+    db: AsyncConnection,
+    entity: str,
+    ref: Ref,
+    candidates: Sequence[UUID],
+    reason: str,
+    theirs: Mapping[str, Any],
+    *,
+    record_id: UUID | None = None,
+) -> None:
+    """An identity nobody but a person can decide."""
+    await _open(
+        db,
+        kind="identity",
+        entity=entity,
+        record_id=record_id,
+        account=ref.account,
+        ref_type=ref.type,
+        ref_id=ref.id,
+        theirs=theirs,
+        detail={"reason": reason, "candidates": [str(c) for c in candidates]},
+    )
+
+
+async def parked(
+    db: AsyncConnection, entity: str, record_id: UUID, ref: Ref, survivor: Ref
+) -> None:
+    """Two records became one elsewhere; here a second one stays, parked, until a person says."""
+    await _open(
+        db,
+        kind="merge",
+        entity=entity,
+        record_id=record_id,
+        account=ref.account,
+        ref_type=ref.type,
+        ref_id=ref.id,
+        detail={
+            "reason": f"its counterpart was merged into {survivor}; merge it here too or unlink it",
+            "survivor": str(survivor),
+        },
+    )
+
+
+async def _open(db: AsyncConnection, **values: Any) -> None:
+    row = insert(conflicts).values(**values)
+    await db.execute(
+        row.on_conflict_do_update(
+            index_elements=[
+                conflicts.c.kind,
+                conflicts.c.account,
+                conflicts.c.ref_type,
+                conflicts.c.ref_id,
+                conflicts.c.field,
+            ],
+            index_where=conflicts.c.state == "open",
+            set_={
+                "ours": row.excluded.ours,
+                "theirs": row.excluded.theirs,
+                "detail": row.excluded.detail,
+            },
+        )
+    )
+
+
+async def settle(
+    db: AsyncConnection,
+    ref: Ref,
+    *,
+    fields: Collection[str] | None = None,
+    how: Mapping[str, Any],
+) -> None:
+    """Close the open cards of a ref: these fields, or its identity card."""
+    wanted = (
+        conflicts.c.field.in_(set(fields)) if fields is not None else conflicts.c.kind == "identity"
+    )
+    await db.execute(
+        sa.update(conflicts)
+        .where(
+            conflicts.c.account == ref.account,
+            conflicts.c.ref_type == ref.type,
+            conflicts.c.ref_id == ref.id,
+            conflicts.c.state == "open",
+            wanted,
+        )
+        .values(state="settled", settled_at=sa.func.now(), settled=dict(how))
+    )
+
+
+async def get(db: AsyncConnection, conflict_id: int) -> Any | None:
+    """One card as a row, locked; None if there is none."""
+    found = await db.execute(
+        sa.select(conflicts).where(conflicts.c.id == conflict_id).with_for_update()
+    )
+    return found.one_or_none()

@@ -1,0 +1,144 @@
+"""Dead letters: rows of inbox, events and outbox that need a person, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import lanes
+from app.db.pages import Page, Row, page, rows
+from app.db.tables import deliveries, events, outbox
+
+
+def _text(error: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[str]:
+    return sa.func.jsonb_extract_path_text(error, name)
+
+
+def _letters(table: sa.Table, kind: str, id: sa.ColumnElement[Any], *more: Any) -> sa.Select[Any]:
+    error = table.c.error
+    return sa.select(
+        (sa.literal(f"{kind}:") + id).label("id"),
+        sa.literal(kind).label("kind"),
+        table.c.account,
+        sa.func.coalesce(_text(error, "cause"), "unknown").label("cause"),
+        error.label("error"),
+        table.c.attempts,
+        *more,
+    ).where(table.c.state == "dead")
+
+
+def _none(name: str, kind: Any) -> sa.ColumnElement[Any]:
+    return sa.null().cast(kind).label(name)
+
+
+_ALL = sa.union_all(
+    _letters(
+        deliveries,
+        "delivery",
+        sa.cast(deliveries.c.id, sa.Text),
+        deliveries.c.received_at.label("since"),
+        deliveries.c.id.label("delivery_id"),
+        _none("record_id", sa.Uuid()),
+    ),
+    _letters(
+        events,
+        "event",
+        sa.cast(events.c.id, sa.Text),
+        events.c.received_at.label("since"),
+        events.c.delivery_id,
+        _none("record_id", sa.Uuid()),
+    ),
+    _letters(
+        outbox,
+        "outbox",
+        outbox.c.account + ":" + sa.cast(outbox.c.record_id, sa.Text),
+        outbox.c.marked_at.label("since"),
+        _none("delivery_id", sa.BigInteger()),
+        outbox.c.record_id,
+    ),
+).subquery("letters")
+
+
+def _chosen(cause: str | None, account: str | None) -> list[sa.ColumnElement[bool]]:
+    chosen = []
+    if cause is not None:
+        chosen.append(_ALL.c.cause == cause)
+    if account is not None:
+        chosen.append(_ALL.c.account == account)
+    return chosen
+
+
+async def listed(
+    db: AsyncConnection,
+    *,
+    cause: str | None = None,
+    account: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page:
+    """Dead letters, those of one cause together."""
+    wanted = sa.select(_ALL).where(*_chosen(cause, account))
+    return await page(db, wanted, by=[_ALL.c.cause, _ALL.c.id], cursor=cursor, limit=limit)
+
+
+async def causes(
+    db: AsyncConnection, *, cause: str | None = None, account: str | None = None
+) -> Sequence[Row]:
+    """Each cause with how many letters it has, the most frequent first."""
+    count = sa.func.count()
+    query = (
+        sa.select(
+            _ALL.c.cause,
+            count.label("count"),
+            sa.func.array_agg(_ALL.c.account.distinct()).label("accounts"),
+            sa.func.min(_ALL.c.since).label("oldest"),
+            sa.func.max(_ALL.c.since).label("newest"),
+            sa.func.min(_text(_ALL.c.error, "next_step")).label("next_step"),
+        )
+        .where(*_chosen(cause, account))
+        .group_by(_ALL.c.cause)
+        .order_by(count.desc(), _ALL.c.cause)
+    )
+    return await rows(db, query)
+
+
+async def replay(
+    db: AsyncConnection, *, ids: Collection[str] | None = None, cause: str | None = None
+) -> list[str]:
+    """Put letters back: these ids, those of a cause, or all; the ids of what went back.
+
+    What is not dead (any more) stays as it is.
+    """
+    wanted = sa.select(_ALL.c.id).where(*_chosen(cause, None))
+    if ids is not None:
+        wanted = wanted.where(_ALL.c.id.in_(set(ids)))
+    found = list((await db.execute(wanted)).scalars())
+    numbers: dict[str, set[int]] = {"delivery": set(), "event": set()}
+    marks: set[tuple[str, UUID]] = set()
+    for letter in found:
+        kind, _, rest = letter.partition(":")
+        if kind in numbers:
+            numbers[kind].add(int(rest))
+        else:
+            account, _, record_id = rest.rpartition(":")
+            marks.add((account, UUID(record_id)))
+    woken: set[tuple[str, str]] = set()
+    for table, chosen, direction in (
+        (deliveries, deliveries.c.id.in_(numbers["delivery"]), "in"),
+        (events, events.c.id.in_(numbers["event"]), "in"),
+        (outbox, sa.tuple_(outbox.c.account, outbox.c.record_id).in_(marks), "out"),
+    ):
+        back = await db.execute(
+            sa.update(table)
+            .where(chosen, table.c.state == "dead")
+            .values(state="pending", attempts=0, error=None, due_at=sa.func.now())
+            .returning(table.c.account)
+        )
+        woken |= {(account, direction) for account in back.scalars()}
+    for account, direction in sorted(woken):
+        await lanes.wake(db, account, direction)
+    return sorted(found)

@@ -1,0 +1,186 @@
+"""The inbox, read side: deliveries waiting to be parsed, events waiting to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.tables import deliveries, events
+from app.domain.values import Delivery, Event
+
+
+def _delivery(row: Any) -> Delivery:
+    return Delivery(
+        account=row.account,
+        method=row.method,
+        target=row.target,
+        headers=row.headers,
+        body=row.body,
+        received_at=row.received_at,
+        id=row.id,
+    )
+
+
+async def unread(db: AsyncConnection, account: str, *, limit: int) -> list[Delivery]:
+    """The oldest deliveries nobody has parsed yet."""
+    rows = await db.execute(
+        sa.select(deliveries)
+        .where(
+            deliveries.c.account == account,
+            deliveries.c.state == "pending",
+            deliveries.c.due_at <= sa.func.now(),
+        )
+        .order_by(deliveries.c.id)
+        .limit(limit)
+    )
+    return [_delivery(row) for row in rows]
+
+
+async def mark_read(db: AsyncConnection, ids: Collection[int]) -> None:
+    await db.execute(
+        sa.update(deliveries)
+        .where(deliveries.c.id.in_(ids), deliveries.c.state == "pending")
+        .values(state="done", error=None)
+    )
+
+
+async def bury_delivery(db: AsyncConnection, delivery_id: int, error: Mapping[str, Any]) -> None:
+    """A delivery that cannot be read waits for a person."""
+    await db.execute(
+        sa.update(deliveries)
+        .where(deliveries.c.id == delivery_id)
+        .values(state="dead", error=error, attempts=deliveries.c.attempts + 1)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An event with the account it belongs to and the registry's answer.
+
+    ``answer`` is handled, ignored, unsupported or foreign (of a portal nobody configured).
+    """
+
+    account: str
+    event: Event
+    answer: str
+    error: Mapping[str, Any] | None = None
+
+
+async def add(db: AsyncConnection, delivery: Delivery, answered: Sequence[Answered]) -> None:
+    """Store what is new; a handled event waits to be looked at, the others are kept as they are.
+
+    A replayed delivery finds its events already there: those that were unsupported get today's
+    answer.
+    """
+    if not answered:
+        return
+    rows = [
+        {
+            "account": item.account,
+            "key": item.event.key,
+            "delivery_id": delivery.id,
+            "type": item.event.type,
+            "ref_type": item.event.ref.type if item.event.ref else None,
+            "ref_id": item.event.ref.id if item.event.ref else None,
+            "at": item.event.at,
+            "received_at": delivery.received_at,
+            "answer": item.answer,
+            "state": "pending" if item.answer == "handled" else "done",
+            "error": item.error,
+        }
+        for item in {(i.account, i.event.key): i for i in answered}.values()
+    ]
+    row = insert(events).values(rows)
+    await db.execute(
+        row.on_conflict_do_update(
+            index_elements=[events.c.account, events.c.key],
+            set_={"answer": row.excluded.answer, "state": row.excluded.state},
+            where=events.c.answer.in_(("unsupported", "foreign"))
+            & (events.c.answer != row.excluded.answer),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An event waiting to be looked at."""
+
+    id: int
+    account: str
+    key: str
+    type: str
+    delivery_id: int
+    received_at: datetime
+    attempts: int
+
+
+async def pending(db: AsyncConnection, account: str, *, limit: int) -> list[Pending]:
+    """The oldest due events of an account."""
+    rows = await db.execute(
+        sa.select(
+            events.c.id,
+            events.c.account,
+            events.c.key,
+            events.c.type,
+            events.c.delivery_id,
+            events.c.received_at,
+            events.c.attempts,
+        )
+        .where(
+            events.c.account == account,
+            events.c.state == "pending",
+            events.c.due_at <= sa.func.now(),
+        )
+        .order_by(events.c.id)
+        .limit(limit)
+    )
+    return [Pending(*row) for row in rows]
+
+
+async def sources(db: AsyncConnection, ids: Collection[int]) -> list[Delivery]:
+    """The deliveries that events came from, to read the events anew."""
+    rows = await db.execute(sa.select(deliveries).where(deliveries.c.id.in_(set(ids))))
+    return [_delivery(row) for row in rows]
+
+
+async def finish(db: AsyncConnection, ids: Collection[int]) -> None:
+    """These events have been dealt with."""
+    await db.execute(
+        sa.update(events)
+        .where(events.c.id.in_(ids), events.c.state == "pending")
+        .values(state="done", error=None)
+    )
+
+
+async def postpone(
+    db: AsyncConnection,
+    ids: Collection[int],
+    *,
+    until: datetime,
+    error: Mapping[str, Any] | None = None,
+) -> None:
+    """Look again later; a postponement with an error counts as an attempt."""
+    await db.execute(
+        sa.update(events)
+        .where(events.c.id.in_(ids), events.c.state == "pending")
+        .values(
+            due_at=until,
+            error=error,
+            attempts=events.c.attempts + (0 if error is None else 1),
+        )
+    )
+
+
+async def bury(db: AsyncConnection, ids: Collection[int], error: Mapping[str, Any]) -> None:
+    """These events wait for a person."""
+    await db.execute(
+        sa.update(events)
+        .where(events.c.id.in_(ids), events.c.state == "pending")
+        .values(state="dead", error=error, attempts=events.c.attempts + 1)
+    )

@@ -1,0 +1,105 @@
+"""The journal: every field change ever made, with its cause; and every remote write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.tables import attempts, journal
+from app.domain.codecs import ABSENT
+from app.domain.merge import Clash, Take, Winner
+from app.domain.values import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something changes: event, resync, person, push or undo; and which one."""
+
+    kind: str
+    id: str | None = None
+
+
+def _value(value: Any) -> Any:
+    """SQL null for "there was none", JSON null for "cleared"."""
+    return sa.null() if value is ABSENT else value
+
+
+async def write(
+    db: AsyncConnection,
+    record_id: UUID,
+    version: int,
+    *,
+    account: str,
+    cause: Cause,
+    takes: Sequence[Take] = (),
+    clashes: Sequence[Clash] = (),
+) -> None:
+    """One row per changed field, and one per conflict that our value won."""
+    common = {
+        "record_id": record_id,
+        "version": version,
+        "account": account,
+        "cause": cause.kind,
+        "cause_id": cause.id,
+    }
+    rows = [
+        {
+            **common,
+            "field": take.field,
+            "old": _value(take.old),
+            "new": _value(take.new),
+            "rule": take.rule,
+            "lost": _value(take.lost),
+        }
+        for take in takes
+    ]
+    rows += [
+        {
+            **common,
+            "field": clash.field,
+            "old": _value(clash.ours),
+            "new": _value(clash.ours),
+            "rule": clash.rule,
+            "lost": _value(clash.theirs),
+        }
+        for clash in clashes
+        if clash.winner is not Winner.THEIRS
+    ]
+    for row in rows:
+        await db.execute(sa.insert(journal).values(row))
+
+
+async def attempt(
+    db: AsyncConnection,
+    outcome: Outcome,
+    account: str,
+    *,
+    before: Mapping[str, Any],
+    error: Mapping[str, Any] | None,
+) -> None:
+    """What was sent to a CRM, what stood there before, and what came of it."""
+    write = outcome.write
+    edits = {
+        name: {"add": [r.id for r in edit.add], "remove": [r.id for r in edit.remove]}
+        for name, edit in write.relations.items()
+    }
+    ref = outcome.ref or write.ref
+    await db.execute(
+        sa.insert(attempts).values(
+            record_id=write.record_id,
+            account=account,
+            op=write.op,
+            ref_type=write.type,
+            ref_id=ref.id if ref else None,
+            trace=write.trace,
+            sent={**write.fields, **({"relations": edits} if edits else {})},
+            before=dict(before),
+            outcome="failed" if outcome.error else "done",
+            error=error,
+        )
+    )

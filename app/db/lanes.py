@@ -1,0 +1,210 @@
+"""Lanes: the right to work on one account in one direction; one holder at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.tables import lanes, workers
+
+#: The channel that wakes sleeping workers; one notification per flush, never per row.
+CHANNEL = "syncline"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A claimed lane. ``fence`` proves that the claim is still ours."""
+
+    account: str
+    direction: str
+    fence: int
+
+
+async def wake(db: AsyncConnection, account: str, direction: str) -> None:
+    """There is work: make the lane due now and tell the workers."""
+    await db.execute(
+        sa.text(
+            "update lanes set due_at = least(coalesce(due_at, now()), now())"
+            " where account = :account and direction = :direction"
+        ),
+        {"account": account, "direction": direction},
+    )
+    await notify(db)
+
+
+async def notify(db: AsyncConnection) -> None:
+    await db.execute(sa.text("select pg_notify(:channel, '')"), {"channel": CHANNEL})
+
+
+async def claim(
+    db: AsyncConnection, owner: str, *, accounts: Collection[str], limit: int, lease: int
+) -> list[Lane]:
+    """Take due lanes of these accounts for ``lease`` seconds; live work before scans.
+
+    An expired lease counts as due: its holder is dead or too late, and the grown fence keeps
+    it from settling anything.
+    """
+    rows = await db.execute(
+        sa.text(
+            """
+            update lanes l set owner = :owner, fence = l.fence + 1, due_at = null,
+                   lease_until = now() + make_interval(secs => :lease), worked_at = now()
+            from (
+                select lanes.account, lanes.direction from lanes
+                join accounts a on a.name = lanes.account and not a.paused
+                where lanes.account = any(:accounts)
+                  and (lanes.paused_until is null or lanes.paused_until <= now())
+                  and ((lanes.owner is null and lanes.due_at <= now())
+                       or (lanes.owner is not null and lanes.lease_until < now()))
+                order by lanes.direction = 'scan', lanes.due_at
+                limit :limit for update of lanes skip locked
+            ) due
+            where l.account = due.account and l.direction = due.direction
+            returning l.account, l.direction, l.fence
+            """
+        ),
+        {"owner": owner, "accounts": sorted(accounts), "limit": limit, "lease": lease},
+    )
+    return [Lane(*row) for row in rows]
+
+
+async def renew(db: AsyncConnection, owner: str, held: Sequence[Lane], *, lease: int) -> None:
+    """Keep these lanes and show that this worker lives."""
+    for lane in sorted(held, key=lambda item: (item.account, item.direction)):
+        await db.execute(
+            sa.update(lanes)
+            .where(_ours(lane, owner))
+            .values(lease_until=sa.func.now() + sa.func.make_interval(0, 0, 0, 0, 0, 0, lease))
+        )
+
+
+async def beat(db: AsyncConnection, owner: str) -> None:
+    """A worker's heartbeat; silent workers are forgotten after ten minutes."""
+    await db.execute(
+        sa.text(
+            "insert into workers (id) values (:id) on conflict (id) do update set seen_at = now()"
+        ),
+        {"id": owner},
+    )
+    await db.execute(
+        sa.delete(workers).where(workers.c.seen_at < sa.text("now() - interval '10 minutes'"))
+    )
+
+
+async def leave(db: AsyncConnection, owner: str) -> None:
+    await db.execute(sa.delete(workers).where(workers.c.id == owner))
+
+
+def _ours(lane: Lane, owner: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        lanes.c.account == lane.account,
+        lanes.c.direction == lane.direction,
+        lanes.c.owner == owner,
+        lanes.c.fence == lane.fence,
+    )
+
+
+async def holds(db: AsyncConnection, lane: Lane) -> bool:
+    """Whether the claim still stands.
+
+    Asked first in every transaction that settles work, so that a worker that stalled past its
+    lease does not settle beside its successor. No lock: a webhook must never wait for us, and
+    what is settled is compared with what was seen anyway.
+    """
+    found = await db.execute(
+        sa.select(lanes.c.fence).where(
+            lanes.c.account == lane.account,
+            lanes.c.direction == lane.direction,
+            lanes.c.lease_until > sa.func.now(),
+        )
+    )
+    return found.scalar_one_or_none() == lane.fence
+
+
+_EARLIEST = {
+    "in": """
+        select least(
+            (select min(due_at) from deliveries where account = :account and state = 'pending'),
+            (select min(due_at) from events where account = :account and state = 'pending'))
+        """,
+    "out": "select min(due_at) from outbox where account = :account and state = 'pending'",
+    "scan": """
+        select min(created_at) from resyncs
+        where account = :account and state in ('queued', 'running')
+        """,
+}
+
+
+async def release(
+    db: AsyncConnection,
+    lane: Lane,
+    owner: str,
+    *,
+    paused_until: datetime | None = None,
+    reason: str | None = None,
+    failed: bool = False,
+) -> None:
+    """Give the lane back, due when its earliest pending row is.
+
+    The lane row is locked first and the rows are read in a second statement: a wake-up whose
+    transaction was still open when we began is waited for and never lost.
+    """
+    locked = await db.execute(sa.select(lanes.c.fence).where(_ours(lane, owner)).with_for_update())
+    if locked.first() is None:
+        return
+    earliest = await db.execute(sa.text(_EARLIEST[lane.direction]), {"account": lane.account})
+    due = earliest.scalar_one()
+    await db.execute(
+        sa.update(lanes)
+        .where(_ours(lane, owner))
+        .values(
+            owner=None,
+            lease_until=None,
+            due_at=sa.func.least(lanes.c.due_at, sa.cast(due, sa.TIMESTAMP(timezone=True))),
+            paused_until=paused_until,
+            pause_reason=reason,
+            failures=lanes.c.failures + 1 if failed else 0,
+        )
+    )
+
+
+async def sweep(db: AsyncConnection) -> None:
+    """The second net: lanes with due rows that nobody woke."""
+    for direction, query in _EARLIEST.items():
+        inner = query.replace(":account", "lanes.account")
+        await db.execute(
+            sa.text(
+                f"update lanes set due_at = ({inner}) where direction = :direction"  # noqa: S608
+                f" and owner is null and due_at is null and ({inner}) is not null"
+            ),
+            {"direction": direction},
+        )
+
+
+async def failures(db: AsyncConnection, lane: Lane) -> int:
+    found = await db.execute(
+        sa.select(lanes.c.failures).where(
+            lanes.c.account == lane.account, lanes.c.direction == lane.direction
+        )
+    )
+    count: int = found.scalar_one()
+    return count
+
+
+async def next_due(db: AsyncConnection, accounts: Collection[str]) -> float | None:
+    """Seconds until the next lane is due; None if nothing waits."""
+    found = await db.execute(
+        sa.text(
+            """
+            select extract(epoch from min(greatest(due_at, coalesce(paused_until, due_at))) - now())
+            from lanes where owner is null and due_at is not null and account = any(:accounts)
+            """
+        ),
+        {"accounts": sorted(accounts)},
+    )
+    seconds = found.scalar_one()
+    return None if seconds is None else float(seconds)

@@ -1,0 +1,56 @@
+"""Bring the schema to what the code expects; one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from alembic import command
+
+#: Any number that nobody else uses: "sync" in ASCII.
+LOCK = 0x73796E63
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def _config() -> Config:
+    config = Config(_ROOT / "alembic.ini")
+    config.set_main_option("script_location", str(_ROOT / "alembic"))
+    return config
+
+
+def head() -> str | None:
+    """The revision that this code was written for."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def upgrade(url: str) -> None:
+    """Run the missing migrations under an advisory lock; a second caller waits and finds none.
+
+    ``url`` is ``postgresql://…``.
+    """
+    asyncio.run(upgraded(url))
+
+
+async def upgraded(url: str) -> None:
+    """The same for a caller that has a loop."""
+    engine = create_async_engine(
+        url.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool
+    )
+    try:
+        async with engine.begin() as db:
+            await db.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": LOCK})
+            await db.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,221 @@
+"""The outbox: records waiting to be pushed to an account."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.tables import outbox, records
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """This record is ahead of that account, up to version ``wanted``.
+
+    ``intent`` is the trace of a create that was begun and whose outcome is not known yet.
+    """
+
+    account: str
+    record_id: UUID
+    entity: str
+    wanted: int
+    scan: bool
+    marked_at: datetime
+    attempts: int
+    intent: str | None
+    intent_at: datetime | None
+
+
+async def mark(
+    db: AsyncConnection,
+    accounts: Collection[str],
+    record_id: UUID,
+    entity: str,
+    version: int,
+    *,
+    scan: bool = False,
+) -> None:
+    """Mark accounts as behind; many marks are one.
+
+    A newer version revives a dead letter, an equal one does not. Live work keeps its place
+    before scans.
+    """
+    if not accounts:
+        return
+    row = insert(outbox).values(
+        [
+            {
+                "account": account,
+                "record_id": record_id,
+                "entity": entity,
+                "wanted": version,
+                "scan": scan,
+            }
+            for account in sorted(accounts)
+        ]
+    )
+    newer = row.excluded.wanted > outbox.c.wanted
+    await db.execute(
+        row.on_conflict_do_update(
+            index_elements=[outbox.c.account, outbox.c.record_id],
+            set_={
+                "wanted": sa.func.greatest(outbox.c.wanted, row.excluded.wanted),
+                "scan": outbox.c.scan & row.excluded.scan,
+                "state": sa.case(
+                    (sa.and_(outbox.c.state == "dead", ~newer), "dead"), else_="pending"
+                ),
+                "attempts": sa.case((newer, 0), else_=outbox.c.attempts),
+                "due_at": sa.func.least(outbox.c.due_at, sa.func.now()),
+            },
+        )
+    )
+
+
+async def take(db: AsyncConnection, account: str, *, limit: int) -> list[Mark]:
+    """Due marks: live before scans, parents before children, oldest first."""
+    rank = sa.case({"company": 0, "person": 1, "deal": 2}, value=outbox.c.entity, else_=3)
+    rows = await db.execute(
+        sa.select(
+            outbox.c.account,
+            outbox.c.record_id,
+            outbox.c.entity,
+            outbox.c.wanted,
+            outbox.c.scan,
+            outbox.c.marked_at,
+            outbox.c.attempts,
+            outbox.c.intent,
+            outbox.c.intent_at,
+        )
+        .where(
+            outbox.c.account == account,
+            outbox.c.state == "pending",
+            outbox.c.due_at <= sa.func.now(),
+        )
+        .order_by(outbox.c.scan, rank, outbox.c.due_at)
+        .limit(limit)
+    )
+    return [Mark(*row) for row in rows]
+
+
+async def queued(
+    db: AsyncConnection, account: str, record_ids: Collection[UUID]
+) -> frozenset[UUID]:
+    """Which of these records still wait to be pushed to the account."""
+    rows = await db.execute(
+        sa.select(outbox.c.record_id).where(
+            outbox.c.account == account,
+            outbox.c.record_id.in_(set(record_ids)),
+            outbox.c.state == "pending",
+        )
+    )
+    return frozenset(rows.scalars())
+
+
+def _this(account: str, record_id: UUID) -> sa.ColumnElement[bool]:
+    return sa.and_(outbox.c.account == account, outbox.c.record_id == record_id)
+
+
+async def intend(db: AsyncConnection, mark: Mark, trace: str) -> None:
+    """Commit to creating this record there, before the first byte is sent."""
+    await db.execute(
+        sa.update(outbox)
+        .where(_this(mark.account, mark.record_id))
+        .values(intent=trace, intent_at=sa.func.clock_timestamp())
+    )
+
+
+async def clear(db: AsyncConnection, mark: Mark) -> bool:
+    """Clear only what was pushed: a newer mark survives (and is due), its intent does not."""
+    gone = await db.execute(
+        sa.delete(outbox)
+        .where(_this(mark.account, mark.record_id), outbox.c.wanted <= mark.wanted)
+        .returning(outbox.c.wanted)
+    )
+    if gone.first() is not None:
+        return True
+    await db.execute(
+        sa.update(outbox)
+        .where(_this(mark.account, mark.record_id))
+        .values(intent=None, intent_at=None, attempts=0, error=None, due_at=sa.func.now())
+    )
+    return False
+
+
+async def postpone(
+    db: AsyncConnection,
+    mark: Mark,
+    *,
+    until: datetime,
+    error: Mapping[str, Any] | None = None,
+    keep_intent: bool = False,
+) -> None:
+    """Try again later; with an error it counts as an attempt."""
+    values: dict[str, Any] = {"due_at": until, "error": error}
+    if error is not None:
+        values["attempts"] = outbox.c.attempts + 1
+    if not keep_intent:
+        values |= {"intent": None, "intent_at": None}
+    await db.execute(sa.update(outbox).where(_this(mark.account, mark.record_id)).values(values))
+
+
+async def bury(db: AsyncConnection, mark: Mark, error: Mapping[str, Any]) -> None:
+    """A dead letter, unless the record has moved on meanwhile: then the newer version tries."""
+    await db.execute(
+        sa.update(outbox)
+        .where(_this(mark.account, mark.record_id))
+        .values(
+            state=sa.case((outbox.c.wanted > mark.wanted, "pending"), else_="dead"),
+            error=error,
+            attempts=outbox.c.attempts + 1,
+            intent=None,
+            intent_at=None,
+        )
+    )
+
+
+async def hurry(db: AsyncConnection, account: str, record_ids: Collection[UUID]) -> None:
+    """What these records waited for has happened: they are due now."""
+    await db.execute(
+        sa.update(outbox)
+        .where(
+            outbox.c.account == account,
+            outbox.c.record_id.in_(set(record_ids)),
+            outbox.c.state == "pending",
+        )
+        .values(due_at=sa.func.now())
+    )
+
+
+async def creating(db: AsyncConnection, account: str, *, before: datetime) -> bool:
+    """Whether a create begun before this moment has not been settled yet.
+
+    A ref that we do not know may then be our own work, seen before its answer.
+    """
+    found = await db.execute(
+        sa.select(sa.literal(1))
+        .where(
+            outbox.c.account == account,
+            outbox.c.intent.is_not(None),
+            outbox.c.intent_at <= before,
+        )
+        .limit(1)
+    )
+    return found.first() is not None
+
+
+async def remark_children(db: AsyncConnection, account: str, child_ids: Collection[UUID]) -> None:
+    """Mark children at their present version: their parent now exists in the account."""
+    rows = await db.execute(
+        sa.select(records.c.id, records.c.entity, records.c.version).where(
+            records.c.id.in_(set(child_ids)), records.c.state == "live"
+        )
+    )
+    for record_id, entity, version in rows.all():
+        await mark(db, [account], record_id, entity, version)

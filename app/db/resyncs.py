@@ -1,0 +1,122 @@
+"""Resyncs: resumable scans of one account."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.tables import plan_items, resyncs
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """``cursor`` is {entity, cursor, n: plan items so far}, or None before the start."""
+
+    id: UUID
+    account: str
+    entities: Sequence[str]
+    ids: Sequence[str] | None
+    since: datetime | None
+    dry_run: bool
+    state: str
+    cursor: Mapping[str, Any] | None
+    counts: Mapping[str, int]
+
+
+async def current(db: AsyncConnection, account: str) -> Resync | None:
+    """The resync to go on with: the oldest that is open."""
+    found = await db.execute(
+        sa.select(
+            resyncs.c.id,
+            resyncs.c.account,
+            resyncs.c.entities,
+            resyncs.c.ids,
+            resyncs.c.since,
+            resyncs.c.dry_run,
+            resyncs.c.state,
+            resyncs.c.cursor,
+            resyncs.c.counts,
+        )
+        .where(resyncs.c.account == account, resyncs.c.state.in_(("queued", "running")))
+        .order_by(resyncs.c.created_at)
+        .limit(1)
+    )
+    row = found.one_or_none()
+    return None if row is None else Resync(*row)
+
+
+async def advance(
+    db: AsyncConnection,
+    resync: Resync,
+    *,
+    cursor: Mapping[str, Any],
+    counts: Mapping[str, int],
+    total: int | None,
+    errors: Sequence[Mapping[str, Any]],
+    plan: Sequence[Mapping[str, Any]],
+) -> bool:
+    """Keep the progress of one page; False if the resync was cancelled meanwhile."""
+    added = {
+        name: int(resync.counts.get(name, 0)) + int(counts.get(name, 0))
+        for name in {*resync.counts, *counts}
+    }
+    values: dict[str, Any] = {
+        "state": "running",
+        "started_at": sa.func.coalesce(resyncs.c.started_at, sa.func.now()),
+        "cursor": dict(cursor),
+        "counts": added,
+    }
+    if total is not None:
+        values["total"] = total
+    if errors:
+        values["errors"] = {"items": list(errors)[:100]}
+    kept = await db.execute(
+        sa.update(resyncs)
+        .where(resyncs.c.id == resync.id, resyncs.c.state.in_(("queued", "running")))
+        .values(**values)
+        .returning(resyncs.c.id)
+    )
+    if kept.first() is None:
+        return False
+    start = int(cursor.get("n", 0)) - len(plan)
+    if plan:
+        await db.execute(
+            insert(plan_items)
+            .values(
+                [
+                    {"resync_id": resync.id, "n": start + i, "item": dict(item)}
+                    for i, item in enumerate(plan)
+                ]
+            )
+            .on_conflict_do_nothing()
+        )
+    return True
+
+
+async def finish(
+    db: AsyncConnection, resync: Resync, state: str, *, error: Mapping[str, Any] | None = None
+) -> None:
+    values: dict[str, Any] = {"state": state, "finished_at": sa.func.now()}
+    if error is not None:
+        values["errors"] = {"items": [dict(error)]}
+    await db.execute(
+        sa.update(resyncs)
+        .where(resyncs.c.id == resync.id, resyncs.c.state.in_(("queued", "running")))
+        .values(**values)
+    )
+
+
+async def restart(db: AsyncConnection, resync: Resync) -> Resync:
+    """Begin a dry run anew: what it had found is forgotten."""
+    await db.execute(sa.delete(plan_items).where(plan_items.c.resync_id == resync.id))
+    await db.execute(
+        sa.update(resyncs).where(resyncs.c.id == resync.id).values(cursor=None, counts={})
+    )
+    return replace(resync, cursor=None, counts={})

@@ -1,0 +1,341 @@
+"""The tables; the only description of the schema (alembic compares against it)."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import BYTEA, JSONB, UUID
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+_now = sa.text("now()")
+
+
+def _at(name: str, *, default: bool = False, null: bool = False) -> sa.Column[object]:
+    """A point in time; the database's clock fills it where asked."""
+    return sa.Column(
+        name,
+        sa.TIMESTAMP(timezone=True),
+        nullable=null,
+        server_default=_now if default else None,
+    )
+
+
+def _state(*allowed: str) -> list[sa.schema.SchemaItem]:
+    """A state column that holds nothing but these words, the first by default."""
+    words = ", ".join(f"'{word}'" for word in allowed)
+    return [
+        sa.Column("state", sa.Text, nullable=False, server_default=allowed[0]),
+        sa.CheckConstraint(f"state in ({words})", name="state"),
+    ]
+
+
+def _json(name: str, *, null: bool = False) -> sa.Column[object]:
+    return sa.Column(
+        name, JSONB(none_as_null=True), nullable=null, server_default=None if null else "{}"
+    )
+
+
+#: What we keep of an account beside its configuration: secrets are encrypted JSON.
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("connector", sa.Text, nullable=False),
+    sa.Column("position", sa.Integer, nullable=False, server_default="0"),  # in the file
+    sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("pause_reason", sa.Text),
+    sa.Column("secrets", BYTEA),
+    _json("directory", null=True),
+    _at("directory_at", null=True),
+    _at("created_at", default=True),
+)
+
+#: The inbox. ``key`` is the SHA-256 of what makes a delivery the same delivery.
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("key", BYTEA, nullable=False),
+    sa.Column("method", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    _json("headers"),
+    sa.Column("body", BYTEA, nullable=False),
+    _at("received_at", default=True),
+    *_state("pending", "done", "dead"),
+    _at("due_at", default=True),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    _json("error", null=True),
+    sa.UniqueConstraint("account", "key"),
+    sa.Index(
+        "ix_deliveries_pending", "account", "due_at", postgresql_where=sa.text("state = 'pending'")
+    ),
+    sa.Index("ix_deliveries_dead", "id", postgresql_where=sa.text("state = 'dead'")),
+)
+
+#: What the connector read in the deliveries; ``answer`` is what the registry said to it.
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("delivery_id", sa.BigInteger, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("ref_type", sa.Text),
+    sa.Column("ref_id", sa.Text),
+    _at("at"),
+    _at("received_at", default=True),
+    sa.Column("answer", sa.Text, nullable=False, server_default="handled"),
+    sa.CheckConstraint("answer in ('handled', 'ignored', 'unsupported', 'foreign')", name="answer"),
+    *_state("pending", "done", "dead"),
+    _at("due_at", default=True),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    _json("error", null=True),
+    sa.UniqueConstraint("account", "key"),
+    sa.Index(
+        "ix_events_pending", "account", "due_at", postgresql_where=sa.text("state = 'pending'")
+    ),
+    sa.Index("ix_events_dead", "id", postgresql_where=sa.text("state = 'dead'")),
+    sa.Index("ix_events_delivery", "delivery_id"),
+    sa.Index("ix_events_ref", "account", "ref_type", "ref_id"),
+)
+
+#: Our merged copies. ``stamps`` say of each field when it last changed and through whom:
+#: {field: {"at": ISO 8601, "account": name}}.
+records = sa.Table(
+    "records",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("entity", sa.Text, nullable=False),
+    _json("fields"),
+    _json("stamps"),
+    sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("container", sa.Boolean, nullable=False, server_default=sa.false()),
+    *_state("live", "merged", "gone"),
+    sa.Column("merged_into", UUID(as_uuid=True)),
+    _at("created_at", default=True),
+    _at("changed_at", default=True),
+    _at("synced_at", null=True),
+    sa.Index("ix_records_page", "entity", "id"),
+)
+
+#: Identity keys: unique per entity, so that two workers cannot create one person twice.
+keys = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("entity", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, primary_key=True),
+    sa.Column("record_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id), nullable=False),
+    sa.Index("ix_keys_record", "record_id"),
+)
+
+#: The relations inside the fields of live records, turned round: who are my children?
+relations = sa.Table(
+    "relations",
+    metadata,
+    sa.Column("child_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("parent_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id), primary_key=True),
+    sa.Index("ix_relations_parent", "parent_id"),
+)
+
+#: Record <-> ref. ``base`` holds what the account last showed, ``sent`` our value at that
+#: moment where it differs (a vendor reformats). ``writing`` says a write of ours is on its way;
+#: ``synced_at`` is when anything here last moved: what was read before that is not trusted.
+links = sa.Table(
+    "links",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("record_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id), nullable=False),
+    sa.Column("entity", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("remote_id", sa.Text, nullable=False),
+    _json("base"),
+    _json("sent"),
+    _at("seen_at", null=True),
+    sa.Column("writing", sa.Boolean, nullable=False, server_default=sa.false()),
+    *_state("live", "parked", "gone"),
+    _at("created_at", default=True),
+    _at("synced_at", default=True),
+    sa.UniqueConstraint("account", "type", "remote_id"),
+    sa.Index(
+        "uq_links_live",
+        "record_id",
+        "account",
+        unique=True,
+        postgresql_where=sa.text("state = 'live'"),
+    ),
+    sa.Index("ix_links_record", "record_id"),
+)
+
+#: Records waiting to be pushed. ``intent`` is a create that was begun and not yet settled.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("record_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id), primary_key=True),
+    sa.Column("entity", sa.Text, nullable=False),
+    sa.Column("wanted", sa.BigInteger, nullable=False),
+    sa.Column("scan", sa.Boolean, nullable=False, server_default=sa.false()),
+    *_state("pending", "waiting", "dead"),
+    _at("due_at", default=True),
+    _at("marked_at", default=True),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    _json("error", null=True),
+    sa.Column("intent", sa.Text),
+    _at("intent_at", null=True),
+    sa.Index(
+        "ix_outbox_pending", "account", "due_at", postgresql_where=sa.text("state = 'pending'")
+    ),
+    sa.Index("ix_outbox_dead", "account", postgresql_where=sa.text("state = 'dead'")),
+    sa.Index(
+        "ix_outbox_intent", "account", "intent_at", postgresql_where=sa.text("intent is not null")
+    ),
+    sa.Index("ix_outbox_record", "record_id"),
+)
+
+#: The right to work on one account in one direction. ``fence`` grows with each claim.
+lanes = sa.Table(
+    "lanes",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("direction", sa.Text, primary_key=True),
+    sa.CheckConstraint("direction in ('in', 'out', 'scan')", name="direction"),
+    _at("due_at", null=True),
+    sa.Column("owner", sa.Text),
+    sa.Column("fence", sa.BigInteger, nullable=False, server_default="0"),
+    _at("lease_until", null=True),
+    _at("paused_until", null=True),
+    sa.Column("pause_reason", sa.Text),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    _at("worked_at", null=True),
+)
+
+#: One row per living worker process.
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    _at("started_at", default=True),
+    _at("seen_at", default=True),
+)
+
+#: Cards for a person: a field both sides moved, an identity nobody can decide, a remote merge.
+conflicts = sa.Table(
+    "conflicts",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.CheckConstraint("kind in ('field', 'identity', 'merge', 'suspect')", name="kind"),
+    sa.Column("entity", sa.Text, nullable=False),
+    sa.Column("record_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id)),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("ref_type", sa.Text),
+    sa.Column("ref_id", sa.Text),
+    sa.Column("field", sa.Text),
+    _json("ours", null=True),
+    _json("theirs", null=True),
+    _json("detail"),
+    *_state("open", "settled"),
+    _at("opened_at", default=True),
+    _at("settled_at", null=True),
+    _json("settled", null=True),
+    sa.Index(
+        "uq_conflicts_open",
+        "kind",
+        "account",
+        "ref_type",
+        "ref_id",
+        "field",
+        unique=True,
+        postgresql_where=sa.text("state = 'open'"),
+        postgresql_nulls_not_distinct=True,
+    ),
+    sa.Index("ix_conflicts_record", "record_id"),
+)
+
+#: Every field change ever made. ``cause`` is event, resync, person or undo; ``rule`` says what
+#: decided; ``lost`` is the value that did not win.
+journal = sa.Table(
+    "journal",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _at("at", default=True),
+    sa.Column("record_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("field", sa.Text, nullable=False),
+    sa.Column("old", JSONB(none_as_null=False)),
+    sa.Column("new", JSONB(none_as_null=False)),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("cause_id", sa.Text),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("lost", JSONB(none_as_null=False)),
+    sa.Index("ix_journal_record", "record_id", "id"),
+)
+
+#: Every remote write: what was sent, what came back.
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _at("at", default=True),
+    sa.Column("record_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("op", sa.Text, nullable=False),
+    sa.Column("ref_type", sa.Text, nullable=False),
+    sa.Column("ref_id", sa.Text),
+    sa.Column("trace", sa.Text, nullable=False),
+    _json("sent"),
+    _json("before"),
+    sa.Column("outcome", sa.Text, nullable=False),
+    _json("error", null=True),
+    sa.Index("ix_attempts_record", "record_id", "id"),
+)
+
+#: Resumable scans of one account; ``cursor`` is {entity, cursor}.
+resyncs = sa.Table(
+    "resyncs",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("entities", sa.ARRAY(sa.Text), nullable=False),
+    sa.Column("ids", sa.ARRAY(sa.Text)),
+    _at("since", null=True),
+    sa.Column("dry_run", sa.Boolean, nullable=False, server_default=sa.false()),
+    *_state("queued", "running", "done", "failed", "cancelled"),
+    _json("cursor", null=True),
+    _json("counts"),
+    sa.Column("total", sa.BigInteger),
+    _json("errors", null=True),
+    _at("created_at", default=True),
+    _at("started_at", null=True),
+    _at("finished_at", null=True),
+    sa.Index(
+        "ix_resyncs_open",
+        "account",
+        postgresql_where=sa.text("state in ('queued', 'running')"),
+    ),
+)
+
+#: What a dry run would do: {op, account, entity, record_id, remote_id, fields}.
+plan_items = sa.Table(
+    "plan_items",
+    metadata,
+    sa.Column("resync_id", UUID(as_uuid=True), sa.ForeignKey(resyncs.c.id), primary_key=True),
+    sa.Column("n", sa.BigInteger, primary_key=True),
+    _json("item"),
+)

@@ -1,0 +1,402 @@
+"""The transform table: how one or more remote values become canonical ones, and back.
+
+A codec never guesses silently: `get` of what a vendor sent never raises (an unreadable value
+is kept as its text), `put` raises Held when a value has no place in the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from app.domain import identity
+from app.domain.values import NOTHING, Directory, Fields, Stage, Value
+
+#: ISO 4217 currencies without, or with three, decimals: https://www.iso.org/iso-4217-currency-codes.html
+_EXPONENT = {
+    **dict.fromkeys(
+        "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
+    ),
+    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+}
+#: Lower-case words that belong to the family name they precede.
+_PARTICLES = frozenset(
+    "van von der den de da di du del della dos das la le bin ibn al el ter ten zu".split()
+)
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+#: "No opinion": the field is not sent, not taken.
+ABSENT: Any = _Absent()
+
+
+class Held(Exception):
+    """A value that the target account has no place for; a person must map it."""
+
+    def __init__(self, field_name: str, reason: str) -> None:
+        super().__init__(reason)
+        self.field = field_name
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What codecs may look at beside the values.
+
+    ``stages`` map a canonical stage to this account's own, by id or by name; ``kinds`` tell
+    the class of a stage name of any account; ``hints`` are earlier readings of the same
+    fields, best first; ``current`` is what the account last had (None on a create).
+    """
+
+    directory: Directory = field(default_factory=Directory)
+    stages: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    kinds: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    hints: tuple[Fields, ...] = ()
+    current: Fields | None = None
+
+
+Get = Callable[[Sequence[Any], Context], Sequence[Value]]
+Put = Callable[[Sequence[Value], Context], Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """``get``: remote values (one per path) -> canonical (one per field); ``put`` the other way."""
+
+    get: Get
+    put: Put
+
+
+def _each(get: Callable[[Any], Value], put: Callable[[Any], Any] = lambda v: v) -> Codec:
+    """One field, one path; None passes through as the clear it is."""
+    return Codec(
+        get=lambda raw, _: [None if v is None else get(v) for v in raw],
+        put=lambda values, _: [None if v is None else put(v) for v in values],
+    )
+
+
+def _text(value: Any) -> Value:
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _integer(value: Any) -> Value:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return str(value)
+    return int(number) if number == number.to_integral_value() else plain(number)
+
+
+def plain(number: Decimal) -> str:
+    """A decimal as text without exponent or idle zeros: 1500.50 -> `1500.5`."""
+    text = format(number, "f")
+    return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
+
+
+def _decimal(value: Any) -> Value:
+    if value == "":
+        return None
+    try:
+        return plain(Decimal(str(value)))
+    except InvalidOperation:
+        return str(value)
+
+
+def _boolean(value: Any) -> Value:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}.get(str(value).casefold(), str(value))
+
+
+def _date(value: Any) -> Value:
+    text = str(value)
+    if text.isdigit() and len(text) > 8:  # epoch milliseconds
+        return datetime.fromtimestamp(int(text) / 1000, UTC).date().isoformat()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return (moment.astimezone(UTC) if moment.tzinfo else moment).date().isoformat()
+
+
+def _midnight(value: Any) -> Any:
+    try:
+        return f"{date.fromisoformat(str(value)).isoformat()}T00:00:00Z"
+    except ValueError:
+        return value
+
+
+def _cents_get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
+    value, currency = raw
+    exponent = _EXPONENT.get(currency or "", 2)
+    return [None if value is None else plain(Decimal(value).scaleb(-exponent)), currency]
+
+
+def _cents_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
+    amount, currency = values
+    exponent = _EXPONENT.get(context.directory.currency or str(currency or ""), 2)
+    if amount is None:
+        return [None, ABSENT]
+    try:
+        minor = Decimal(str(amount)).scaleb(exponent)
+    except InvalidOperation:
+        raise Held("amount", f"{amount!r} is not a number") from None
+    return [int(minor.to_integral_value()), ABSENT]
+
+
+def split_name(text: str) -> tuple[str | None, str | None]:
+    """`Ludwig van Beethoven` -> (`Ludwig`, `van Beethoven`); one word is a first name."""
+    words = text.split()
+    if len(words) < 2:
+        return (words[0] if words else None), None
+    start = len(words) - 1
+    while start > 1 and words[start - 1].casefold() in _PARTICLES:
+        start -= 1
+    return " ".join(words[:start]), " ".join(words[start:])
+
+
+def join_name(first: Value, last: Value) -> str | None:
+    return " ".join(str(part) for part in (first, last) if part) or None
+
+
+def _name_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:
+    """Split a full name the way it was split before, as far as it still fits."""
+    text = raw[0]
+    if text is None:
+        return [None, None]
+    text = " ".join(str(text).split())
+    for hint in context.hints:
+        first, last = hint.get("first_name"), hint.get("last_name")
+        if text == join_name(first, last):
+            return [first, last]
+        if first and text.startswith(f"{first} "):
+            return [first, text[len(str(first)) + 1 :]]
+        if last and text.endswith(f" {last}"):
+            return [text[: -len(str(last)) - 1], last]
+    return list(split_name(text))
+
+
+def _name_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
+    return [join_name(*values)]
+
+
+def _website_get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
+    return [raw[0], identity.host(str(raw[0])) if raw[0] else None]
+
+
+def _website_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
+    """The website where it agrees with the domain, else the domain as an address."""
+    website, domain = values
+    if website and (not domain or identity.host(str(website)) == domain):
+        return [website]
+    return [f"https://{domain}" if domain else None]
+
+
+def _strings(value: Any) -> list[str]:
+    """A list of texts, or a `;` list."""
+    if value is None:
+        return []
+    parts = value.split(";") if isinstance(value, str) else value
+    return [str(part).strip() for part in parts if part is not None and str(part).strip()]
+
+
+def _unique(values: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _primary_and_all(normal: Callable[[str], str | None]) -> Codec:
+    """(primary, all) <-> one remote list, first the primary."""
+
+    def get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
+        found = _unique([normal(text) or text for text in _strings(raw[0])])
+        return [found[0] if found else None, sorted(found)]
+
+    def put(values: Sequence[Value], _: Context) -> Sequence[Any]:
+        primary, every = values
+        rest = every if isinstance(every, list) else []
+        return [_unique([str(v) for v in (primary, *rest) if v])]
+
+    return Codec(get, put)
+
+
+def _primary_and_more(normal: Callable[[str], str | None]) -> Codec:
+    """(primary, all) <-> (primary, further) where the further ones cannot be written."""
+
+    def get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
+        primary = normal(str(raw[0])) or str(raw[0]) if raw[0] else None
+        found = _unique([normal(text) or text for text in _strings(raw[1])])
+        return [primary, sorted(_unique([*([primary] if primary else []), *found]))]
+
+    def put(values: Sequence[Value], _: Context) -> Sequence[Any]:
+        return [values[0], ABSENT]
+
+    return Codec(get, put)
+
+
+def _phone_pair() -> Codec:
+    """(phone, phones) <-> (phone, mobile): the first other number is the mobile."""
+
+    def get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
+        first, second = (identity.phone(str(v)) if v else None for v in raw)
+        return [first, sorted(_unique([v for v in (first, second) if v]))]
+
+    def put(values: Sequence[Value], _: Context) -> Sequence[Any]:
+        primary, every = values
+        rest = [v for v in every if v != primary] if isinstance(every, list) else []
+        return [primary, rest[0] if rest else None]
+
+    return Codec(get, put)
+
+
+_ADDRESS = ("street", "city", "state", "postal_code", "country")
+
+
+def _address_get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
+    """One line per address: the parts with `, ` between, in a fixed order, kept apart by `|`."""
+    parts = ["" if v is None else str(v).replace("|", "/").strip() for v in raw]
+    return ["|".join(parts) if any(parts) else None]
+
+
+def _address_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
+    parts = str(values[0]).split("|") if values[0] else []
+    return [(parts[n] or None) if n < len(parts) else None for n in range(len(_ADDRESS))]
+
+
+def _close_address_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:
+    first = (raw[0] or [{}])[0]
+    street = " ".join(str(first.get(k)) for k in ("address_1", "address_2") if first.get(k))
+    return _address_get(
+        [street, *(first.get(k) for k in ("city", "state", "zipcode", "country"))], context
+    )
+
+
+def _close_address_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
+    if values[0] is None:
+        return [None]
+    street, city, state, zipcode, country = _address_put(values, context)
+    return [
+        {
+            "address_1": street or "",
+            "address_2": "",
+            "city": city or "",
+            "state": state or "",
+            "zipcode": zipcode or "",
+            "country": country or "",
+        }
+    ]
+
+
+def _owner_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:
+    if not raw[0]:
+        return [None]
+    return [context.directory.owners.get(str(raw[0]), ABSENT)]
+
+
+def _owner_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
+    """The owner id of that e-mail; someone who has no user there changes nothing."""
+    if values[0] is None:
+        return [None]
+    ids = (key for key, mail in context.directory.owners.items() if mail == values[0])
+    return [next(ids, ABSENT)]
+
+
+def _fold(text: Value) -> str:
+    return " ".join(str(text).split()).casefold()
+
+
+def _stage_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:
+    """(stage id[, pipeline id]) -> (canonical stage, pipeline name)."""
+    for pipeline in context.directory.pipelines:
+        for stage in pipeline.stages:
+            if stage.id != raw[0] or (len(raw) > 1 and raw[1] and pipeline.id != raw[1]):
+                continue
+            ours = (
+                c
+                for c, own in context.stages.items()
+                if own == stage.id or _fold(own) == _fold(stage.name)
+            )
+            return [next(ours, stage.name), pipeline.name]
+    return [ABSENT, ABSENT]
+
+
+def _stage_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
+    """Find the account's own stage: configured, by name, then by class (open, won, lost)."""
+    stage, pipeline_name = values
+    named = [p for p in context.directory.pipelines if _fold(p.name) == _fold(pipeline_name)]
+    others = [p for p in context.directory.pipelines if p not in named]
+    pipelines = [*named, *others]
+    if not pipelines:
+        raise Held("stage", "the account shows no pipeline with stages")
+    creating = context.current is None
+
+    def answer(pipeline_id: str, found: Stage) -> Sequence[Any]:
+        return [found.id, pipeline_id]
+
+    entry = next(((p.id, s) for p in pipelines for s in p.stages if s.kind == "open"), None)
+    if stage is None:
+        if creating and entry:
+            return answer(*entry)
+        raise Held("stage", "a deal cannot be without a stage")
+    own = context.stages.get(str(stage))
+    for name in [own] if own is not None else [str(stage)]:
+        for p in pipelines:
+            for s in p.stages:
+                if s.id == name or _fold(s.name) == _fold(name):
+                    return answer(p.id, s)
+    if own is not None:
+        raise Held("stage", f"the configured stage {own!r} does not exist there")
+    kind = context.kinds.get(_fold(stage))
+    if kind == "open":
+        current = _fold((context.current or {}).get("stage"))
+        if not creating and context.kinds.get(current) == "open":
+            return [ABSENT, ABSENT]
+    elif kind is not None:
+        for p in pipelines:
+            for s in p.stages:
+                if s.kind == kind:
+                    return answer(p.id, s)
+    if entry and (creating or kind == "open"):
+        return answer(*entry)
+    raise Held("stage", f"no stage there matches {stage!r}; map it under sync.deal.stages")
+
+
+def kinds_of(directories: Sequence[Directory]) -> dict[str, str]:
+    """The class of every stage name known to any account, names folded."""
+    return {
+        _fold(stage.name): stage.kind
+        for directory in reversed(directories)
+        for pipeline in directory.pipelines
+        for stage in pipeline.stages
+    }
+
+
+CODECS: dict[str, Codec] = {
+    "text": _each(_text),
+    "integer": _each(_integer, str),
+    "number": _each(_integer),
+    "decimal": _each(_decimal),
+    "boolean": _each(_boolean),
+    "date": _each(_date),
+    "midnight": _each(_date, _midnight),
+    "email": _each(lambda v: identity.email(str(v)) or str(v)),
+    "phone": _each(lambda v: identity.phone(str(v))),
+    "domain": _each(lambda v: identity.host(str(v)) or str(v)),
+    "emails": _primary_and_all(identity.email),
+    "phones": _primary_and_all(identity.phone),
+    "email_and_more": _primary_and_more(identity.email),
+    "phone_pair": _phone_pair(),
+    "cents": Codec(_cents_get, _cents_put),
+    "person_name": Codec(_name_get, _name_put),
+    "website": Codec(_website_get, _website_put),
+    "address": Codec(_address_get, _address_put),
+    "close_address": Codec(_close_address_get, _close_address_put),
+    "owner": Codec(_owner_get, _owner_put),
+    "stage": Codec(_stage_get, _stage_put),
+}

@@ -1,0 +1,298 @@
+"""decide(state, observation) -> Plan: the heart, and pure.
+
+Whatever asks (webhook, resync, dry run, undo), this is the only place that says what an
+observation means for our record and for every other account.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from app.config import EntitySync
+from app.domain import identity, policy
+from app.domain.codecs import ABSENT, Context
+from app.domain.entities import is_blank, relations_of
+from app.domain.mapping import EntityMapping, says_the_same, to_canonical
+from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
+from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
+
+Stamps = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """What a link remembers; ``held`` are its fields waiting for a person."""
+
+    record_id: UUID
+    base: Fields = field(default_factory=lambda: NOTHING)
+    sent: Fields = field(default_factory=lambda: NOTHING)
+    state: str = "live"
+    seen_at: datetime | None = None
+    held: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordState:
+    id: UUID
+    entity: str
+    fields: Fields
+    stamps: Stamps = field(default_factory=lambda: NOTHING)
+    version: int = 0
+    container: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that decide may know. ``parents`` are the records behind the refs in relations."""
+
+    entity: str
+    mapping: EntityMapping
+    sync: EntitySync
+    context: Context
+    link: LinkState | None = None
+    record: RecordState | None = None
+    parents: Mapping[Ref, UUID] = field(default_factory=dict)
+    candidates: Mapping[Key, UUID] = field(default_factory=dict)
+    taken: tuple[UUID, ...] = ()
+
+
+class Result(StrEnum):
+    """What became of one observation; the names are those of a resync's counts."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    LINKED = "linked"
+    UNCHANGED = "unchanged"
+    HELD = "held"
+    GONE = "gone"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to apply. ``record`` is None where nothing of ours changes.
+
+    ``marks`` are the accounts that are now behind. ``base`` and ``sent`` are None where the link
+    keeps what it has. ``reason`` says why something is held.
+    """
+
+    result: Result
+    ref: Ref
+    record: RecordState | None = None
+    takes: tuple[Take, ...] = ()
+    clashes: tuple[Clash, ...] = ()
+    base: Fields | None = None
+    sent: Fields | None = None
+    marks: tuple[str, ...] = ()
+    keys: tuple[Key, ...] = ()
+    seen_at: datetime | None = None
+    settled: tuple[str, ...] = ()
+    candidates: tuple[UUID, ...] = ()
+    reason: str = ""
+
+
+def fingerprint(fields: Fields) -> str:
+    """The SHA-256 of the canonical fields, independent of their order."""
+    return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def reading(state: State, observation: Observation) -> dict[str, Value]:
+    """The canonical fields an observation shows, relations as record ids."""
+    assert observation.raw is not None
+    hints = [f for f in (state.link and state.link.base, state.record and state.record.fields) if f]
+    context = replace(state.context, hints=tuple(hints))
+    fields = to_canonical(state.mapping, observation.raw, context)
+    for name in relations_of(state.entity):
+        refs = observation.relations.get(name)
+        if refs is None:
+            continue
+        found = [str(state.parents[ref]) for ref in refs if ref in state.parents]
+        if name == "people":
+            fields[name] = sorted(found)
+        elif found or not refs:
+            fields[name] = found[0] if found else None
+    return fields
+
+
+def decide(state: State, observation: Observation, *, new_id: UUID, now: datetime) -> Plan:
+    """The plan for one observation; ``new_id`` is used if it turns out to be a new record."""
+    ref, link, record = observation.ref, state.link, state.record
+    if observation.raw is None:
+        if not observation.gone:
+            return Plan(Result.MISSING, ref, reason="the account does not show this record")
+        return (
+            Plan(Result.GONE, ref) if link and link.state != "gone" else Plan(Result.UNCHANGED, ref)
+        )
+    if link is not None and link.state == "parked":
+        return Plan(Result.UNCHANGED, ref, reason="parked until its merge is decided")
+    theirs = reading(state, observation)
+    if link is None:
+        match = identity.verdict(state.candidates, taken=state.taken)
+        if match.unsure:
+            return Plan(Result.HELD, ref, candidates=match.unsure, reason=match.reason)
+        if match.is_new:
+            return _introduce(state, observation, theirs, new_id, now)
+    assert record is not None, "a link or a match always comes with its record"
+    return _update(state, observation, theirs, record, now)
+
+
+def _introduce(
+    state: State, observation: Observation, theirs: dict[str, Value], new_id: UUID, now: datetime
+) -> Plan:
+    """A record nobody knew: its fields are what this account may tell us."""
+    account = observation.ref.account
+    fields = {name: v for name, v in theirs.items() if state.sync.may_read(account, name)}
+    takes = tuple(Take(n, ABSENT, v, "first seen") for n, v in fields.items() if not is_blank(v))
+    record = RecordState(
+        new_id,
+        state.entity,
+        fields,
+        _stamp(state, NOTHING, takes, observation, now),
+        version=1,
+    )
+    return Plan(
+        Result.CREATED,
+        observation.ref,
+        record=record,
+        takes=takes,
+        base=theirs,
+        sent={},
+        marks=tuple(a for a in state.sync.accounts if a != account),
+        keys=identity.keys(state.entity, fields),
+        seen_at=observation.version,
+    )
+
+
+def _update(
+    state: State,
+    observation: Observation,
+    theirs: dict[str, Value],
+    record: RecordState,
+    now: datetime,
+) -> Plan:
+    account = observation.ref.account
+    link = state.link or LinkState(record.id)
+    merged = _merge(state, observation, theirs, record, link, now)
+    fields = merged.onto(record.fields)
+    settled = tuple(
+        name for name in link.held if name in theirs and theirs[name] == fields.get(name)
+    )
+    marks = _marks(state, record, link, merged, account)
+    changed = None
+    if merged.takes:
+        changed = replace(
+            record,
+            fields=fields,
+            stamps=_stamp(state, record.stamps, merged.takes, observation, now),
+            version=record.version + 1,
+            container=record.container and not link.base,
+        )
+    moved = merged.base != link.base or merged.sent != link.sent
+    held = any(clash.winner is Winner.NOBODY for clash in merged.clashes)
+    if state.link is None:
+        result = Result.LINKED
+    elif merged.takes:
+        result = Result.UPDATED
+    else:
+        result = Result.HELD if held else Result.UNCHANGED
+    return Plan(
+        result,
+        observation.ref,
+        record=changed,
+        takes=merged.takes,
+        clashes=merged.clashes,
+        base=merged.base if moved or state.link is None else None,
+        sent=merged.sent if moved or state.link is None else None,
+        marks=marks,
+        keys=identity.keys(state.entity, fields) if merged.takes or state.link is None else (),
+        seen_at=observation.version,
+        settled=settled,
+    )
+
+
+def _merge(
+    state: State,
+    observation: Observation,
+    theirs: dict[str, Value],
+    record: RecordState,
+    link: LinkState,
+    now: datetime,
+) -> Merged:
+    account = observation.ref.account
+    assert observation.raw is not None
+    open_names = {n: v for n, v in theirs.items() if n not in link.held}
+    differing = [n for n, v in open_names.items() if n in record.fields and v != record.fields[n]]
+
+    def choose(name: str, _ours: Value, _theirs: Value) -> tuple[Winner, str]:
+        by, at = policy.stamp_of(record.stamps, name)
+        return policy.settle(
+            state.sync.policy(name),
+            account=account,
+            theirs_at=changed_at(state.mapping, observation, name, now),
+            ours_by=by,
+            ours_at=at,
+        )
+
+    def readable(name: str) -> bool:
+        blank_only = state.mapping.only_if_blank(name) and not is_blank(record.fields.get(name))
+        return state.sync.may_read(account, name) and not blank_only
+
+    context = replace(state.context, current=link.base or None)
+    return merge(
+        link.base,
+        link.sent,
+        record.fields,
+        open_names,
+        policy=choose,
+        same=says_the_same(state.mapping, differing, record.fields, observation.raw, context),
+        readable=readable,
+    )
+
+
+def _marks(
+    state: State, record: RecordState, link: LinkState, merged: Merged, account: str
+) -> tuple[str, ...]:
+    """Who is behind now: the others if we changed, this account if it lost or lacks something."""
+    fields = merged.onto(record.fields)
+    names = {n for n in writable(state, account) if n not in link.held}
+    this = bool(behind(merged.base, merged.sent, fields, names))
+    others = bool(merged.takes) and not (record.container and not link.base)
+    return tuple(a for a in state.sync.accounts if (this if a == account else others))
+
+
+def writable(state: State, account: str) -> frozenset[str]:
+    """The canonical names that may be written to this account."""
+    rows = (row for row in state.mapping.rows if row.direction in ("both", "to"))
+    names = {name for row in rows for name in row.fields} | set(relations_of(state.entity))
+    return frozenset(name for name in names if state.sync.may_write(account, name))
+
+
+def changed_at(
+    mapping: EntityMapping, observation: Observation, name: str, now: datetime
+) -> datetime:
+    """When this field was edited: the vendor's own time for it, else when we first saw it."""
+    row = mapping.row_of(name)
+    paths = {path.partition("[]")[0] for path in row.paths} if row else set()
+    known = [observation.field_times[p] for p in paths if p in observation.field_times]
+    return max(known, default=now)
+
+
+def _stamp(
+    state: State, stamps: Stamps, takes: Sequence[Take], observation: Observation, now: datetime
+) -> dict[str, Any]:
+    fresh = {
+        take.field: {
+            "at": changed_at(state.mapping, observation, take.field, now).isoformat(),
+            "account": observation.ref.account,
+        }
+        for take in takes
+    }
+    return {**stamps, **fresh}

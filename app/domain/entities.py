@@ -1,0 +1,34 @@
+"""What each canonical field is, so that merge and comparison can treat it rightly."""
+
+from __future__ import annotations
+
+from app.domain.values import Value
+
+#: Merged element by element; the value is a list of texts.
+SETS = frozenset({"emails", "phones", "people"})
+
+#: Relations of an entity: canonical field -> entity of the parent. ``people`` is a set.
+RELATIONS: dict[str, dict[str, str]] = {
+    "person": {"company": "company"},
+    "deal": {"company": "company", "people": "person"},
+}
+
+#: Parents before children: the order in which entities are scanned and pushed.
+ORDER = ("company", "person", "deal", "ticket", "activity", "task")
+
+
+def relations_of(entity: str) -> dict[str, str]:
+    return RELATIONS.get(entity, {})
+
+
+def order_of(entity: str) -> int:
+    return ORDER.index(entity) if entity in ORDER else len(ORDER)
+
+
+def is_set(field: str) -> bool:
+    return field in SETS
+
+
+def is_blank(value: Value) -> bool:
+    """Nothing a person would miss: cleared, empty text or an empty set."""
+    return value is None or value in ("", [])

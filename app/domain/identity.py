@@ -1,0 +1,136 @@
+"""Who is who: match keys, normalised, and the verdict over candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+from publicsuffixlist import PublicSuffixList
+
+from app.domain.values import Fields, Key, Value
+
+#: Mail hosts whose domain says nothing about the company. A short list of the largest; a
+#: wrong "no" costs one unmatched company, a wrong "yes" would merge strangers.
+FREEMAIL = frozenset(
+    "gmail.com googlemail.com yahoo.com outlook.com hotmail.com live.com msn.com icloud.com me.com "
+    "aol.com gmx.de gmx.net web.de proton.me protonmail.com mail.ru yandex.ru qq.com 163.com "
+    "126.com zoho.com fastmail.com".split()
+)
+#: Sites where companies have a page: the host is not theirs.
+SHARED_HOSTS = frozenset(
+    "facebook.com linkedin.com instagram.com twitter.com x.com youtube.com github.com "
+    "medium.com linktr.ee sites.google.com wixsite.com wordpress.com notion.site".split()
+)
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    return PublicSuffixList()
+
+
+def email(text: str) -> str | None:
+    """An address in the one form we compare: trimmed, case-folded, Unicode normalised."""
+    try:
+        found = validate_email(
+            text.strip(), check_deliverability=False, allow_smtputf8=True, test_environment=True
+        )
+    except EmailNotValidError:
+        return text.strip().casefold() if "@" in text else None
+    return found.normalized.casefold()
+
+
+def host(text: str) -> str | None:
+    """The host of a URL or a bare domain, without `www.`; None if there is none."""
+    text = text.strip()
+    if not text or any(c.isspace() for c in text):
+        return None
+    try:
+        name = urlsplit(text if "//" in text else f"//{text}").hostname
+    except ValueError:
+        return None
+    if not name or "." not in name:
+        return None
+    return name.rstrip(".").removeprefix("www.")
+
+
+def domain(text: str) -> str | None:
+    """The registrable domain that identifies a company; None for shared and free hosts."""
+    name = host(text)
+    if name is None:
+        return None
+    own = _suffixes().privatesuffix(name)
+    if own is None or own in FREEMAIL or own in SHARED_HOSTS or name in SHARED_HOSTS:
+        return None
+    return name
+
+
+def phone(text: str) -> str:
+    """E.164 (with `;ext=`) where the number says its country, else the text, trimmed."""
+    try:
+        number = phonenumbers.parse(text, None)
+    except phonenumbers.NumberParseException:
+        return text.strip()
+    e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return f"{e164};ext={number.extension}" if number.extension else e164
+
+
+def normalise(kind: str, text: str) -> str | None:
+    """One key value in its compared form; None when it identifies nobody."""
+    match kind:
+        case "email":
+            return email(text)
+        case "domain":
+            return domain(text)
+        case _:
+            return text.strip() or None
+
+
+def keys(entity: str, fields: Fields) -> tuple[Key, ...]:
+    """The identity keys of a record, sorted so that everyone locks them in one order."""
+    wanted: list[tuple[str, Value]] = []
+    if entity == "person":
+        addresses = fields.get("emails")
+        every = addresses if isinstance(addresses, list) else []
+        wanted = [("email", text) for text in (*every, fields.get("email"))]
+    if entity == "company":
+        wanted = [("domain", fields.get("domain"))]
+    found = {
+        Key(kind, value)
+        for kind, text in wanted
+        if isinstance(text, str) and (value := normalise(kind, text))
+    }
+    return tuple(sorted(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``same`` names the record; ``unsure`` lists the candidates and why."""
+
+    same: UUID | None = None
+    unsure: tuple[UUID, ...] = ()
+    reason: str = ""
+
+    @property
+    def is_new(self) -> bool:
+        return self.same is None and not self.unsure
+
+
+def verdict(candidates: Mapping[Key, UUID], *, taken: Iterable[UUID] = ()) -> Verdict:
+    """One candidate: the same. None: new. Several, or one that is taken: unsure.
+
+    ``taken`` are records that already have a living counterpart in the account that asks:
+    two of its records claim one identity, and only a person can say which is right.
+    """
+    found = tuple(sorted(set(candidates.values()), key=str))
+    if len(found) > 1:
+        named = ", ".join(f"{k.kind} {k.value}" for k in candidates)
+        return Verdict(unsure=found, reason=f"its keys ({named}) belong to {len(found)} records")
+    if found and found[0] in set(taken):
+        named = ", ".join(f"{k.kind} {k.value}" for k in candidates)
+        return Verdict(unsure=found, reason=f"another record of this account already has {named}")
+    return Verdict(same=found[0]) if found else Verdict()

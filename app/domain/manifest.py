@@ -1,0 +1,87 @@
+"""What a connector promises, as data (`manifest.yaml`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from app.errors import UnsupportedEventError
+
+Verb = Literal["create", "update", "delete"]
+
+
+def _seconds(text: object) -> object:
+    """`1s`, `10s` or `500ms` as seconds."""
+    if isinstance(text, str) and (found := re.fullmatch(r"(\d+)(ms|s)", text)):
+        return int(found[1]) / (1000 if found[2] == "ms" else 1)
+    return text
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EntityPromise(_Frozen):
+    """One entity of the system: the vendor's own word for it and what we may do to it."""
+
+    type: str
+    write: tuple[Verb, ...] = ()
+    keys: tuple[str, ...] = ()  # identity keys that `find` can look up
+    parents: tuple[str, ...] = ()  # relations without which a create is refused or invents one
+
+
+class WebhookPromise(_Frozen):
+    """How the system calls us. ``events`` map an event type to the entity to look at."""
+
+    snapshot: Literal["full", "thin"]
+    events: Mapping[str, str]
+    ignores: frozenset[str] = frozenset()
+    tolerance: int  # seconds a signed timestamp stays acceptable
+
+
+class Limit(_Frozen):
+    """``calls`` in any rolling window of ``per`` seconds."""
+
+    calls: int
+    per: Annotated[float, BeforeValidator(_seconds)]
+
+
+class Manifest(_Frozen):
+    """The promise of one connector; the exam in tests/connectors holds it to every line."""
+
+    name: str
+    title: str
+    docs: str
+    base_url: str
+    entities: Mapping[str, EntityPromise]
+    signature: tuple[str, ...]
+    webhook: WebhookPromise
+    limits: Mapping[str, Limit] = Field(default_factory=dict)
+    errors: Mapping[int, Literal["transient", "stale", "rejected", "account"]] = Field(
+        default_factory=dict
+    )
+    read_batch: int = 1
+    write_batch: int = 1
+    #: Alternatives of credential names, each a complete way to sign in.
+    credentials: tuple[tuple[str, ...], ...]
+
+    def entity_of(self, remote_type: str) -> str | None:
+        """The entity that this vendor word stands for."""
+        return next((e for e, p in self.entities.items() if p.type == remote_type), None)
+
+    def route(self, event_type: str) -> str | None:
+        """The entity to look at; None if the event is knowingly ignored.
+
+        Raises UnsupportedEventError for an event that the manifest does not name.
+        """
+        if event_type in self.webhook.ignores:
+            return None
+        try:
+            return self.webhook.events[event_type]
+        except KeyError:
+            raise UnsupportedEventError(
+                f"{self.name} sends {event_type!r}, which no handler knows"
+            ) from None

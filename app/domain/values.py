@@ -1,0 +1,233 @@
+"""The frozen values that every floor passes around."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+from uuid import UUID
+
+#: A canonical value. Sets (e-mails, people) are sorted lists; decimals and dates are text.
+Value: TypeAlias = str | int | float | bool | None | list[str]
+#: Canonical fields. A missing name is "no opinion"; None is "cleared".
+Fields: TypeAlias = Mapping[str, Value]
+#: A record in the vendor's own shape.
+Raw: TypeAlias = Mapping[str, Any]
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ref:
+    """The name of something in someone else's system.
+
+    ``type`` is the vendor's own word (``lead``, ``contacts``), ``id`` opaque text.
+    """
+
+    account: str
+    type: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.account}/{self.type}/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One HTTP webhook as received.
+
+    ``target`` is the raw path and query exactly as on the wire; ``headers`` have lower-case
+    names; ``body`` is the exact bytes.
+    """
+
+    account: str
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: datetime
+    id: int | None = None
+
+    def with_body(self, body: bytes) -> Delivery:
+        return replace(self, body=body)
+
+
+class Change(StrEnum):
+    """What an event says happened; it chooses the house handler."""
+
+    CHANGED = "changed"
+    GONE = "gone"
+    MERGED = "merged"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a connector reads in a delivery.
+
+    ``key`` is unique per fact: the same event delivered again has the same key.
+    ``tenant`` names the vendor's own account (a portal) where one URL serves several.
+    ``snapshot`` is present where the vendor sent the full record. ``survivor`` is the ref
+    that lives on after a merge. ``fields`` are the remote fields the event says changed,
+    each with the value it claims (thin vendors) or None (unknown).
+    """
+
+    key: str
+    type: str
+    at: datetime
+    ref: Ref | None = None
+    change: Change = Change.CHANGED
+    snapshot: Observation | None = None
+    survivor: Ref | None = None
+    tenant: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    data: Raw = field(default_factory=lambda: NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The state of one ref at a time.
+
+    ``raw`` is the record in the vendor's shape, or None when it is *gone* (a second source
+    agreed) or *missing* (the vendor does not show it, and nothing proves a delete).
+    ``version`` is the vendor's own modification time where it has one. ``relations`` map a
+    canonical relation (``company``, ``people``) to the refs it names: a missing name is no
+    opinion, an empty tuple says "none". ``mentions`` are other refs this record shows to
+    exist and that should be looked at if we do not know them. ``ref`` may differ from the ref
+    asked for: then the asked one was merged into it (``asked``). ``partial`` marks an answer
+    that shows only some fields.
+    """
+
+    ref: Ref
+    raw: Raw | None
+    version: datetime | None = None
+    relations: Mapping[str, tuple[Ref, ...]] = field(default_factory=lambda: NOTHING)
+    mentions: tuple[Ref, ...] = ()
+    asked: Ref | None = None
+    gone: bool = False
+    partial: bool = False
+    field_times: Mapping[str, datetime] = field(default_factory=lambda: NOTHING)
+
+
+class Op(StrEnum):
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class RelationEdit:
+    """How a relation of a remote record must change.
+
+    ``wanted`` is the whole wanted set, first the primary; ``add`` and ``remove`` are the
+    difference from what that account last had.
+    """
+
+    wanted: tuple[Ref, ...] = ()
+    add: tuple[Ref, ...] = ()
+    remove: tuple[Ref, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One change to carry to a CRM.
+
+    ``fields`` are in the vendor's shape (path -> value; None clears) and hold only what
+    changes. ``trace`` is a unique text of this attempt that vendors with per-row fates echo.
+    ``external_id`` is our record id, for accounts that keep it in a unique property.
+    """
+
+    op: Op
+    entity: str
+    type: str
+    record_id: UUID
+    trace: str
+    ref: Ref | None = None
+    fields: Raw = field(default_factory=lambda: NOTHING)
+    relations: Mapping[str, RelationEdit] = field(default_factory=lambda: NOTHING)
+    external_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The fate of one write.
+
+    ``ref`` names the remote record after success; ``stored`` is what the vendor says it now
+    holds (``partial`` if it shows only some fields); ``error`` is set when it failed.
+    """
+
+    write: Write
+    ref: Ref | None = None
+    stored: Observation | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """A normalised identity key: ``email``, ``domain`` or ``external_id``."""
+
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a scan; ``cursor`` is None after the last page.
+
+    ``total`` is the vendor's count of what the scan will visit, where it tells.
+    """
+
+    observations: tuple[Observation, ...]
+    cursor: str | None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One deal stage of an account; ``kind`` is its class."""
+
+    id: str
+    name: str
+    kind: Literal["open", "won", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    id: str
+    name: str
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What mapping needs to know of an account: pipelines with stages in order, and owners.
+
+    ``owners`` maps the vendor's owner id to a lower-case e-mail address; ``currency`` is the
+    ISO 4217 code where the account has one for all deals.
+    """
+
+    pipelines: tuple[Pipeline, ...] = ()
+    owners: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence of `accounts test`: what was checked, whether it is well, what to do."""
+
+    check: str
+    ok: bool
+    detail: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One webhook subscription as the vendor shows it."""
+
+    id: str
+    url: str
+    active: bool
+    events: tuple[str, ...] = ()

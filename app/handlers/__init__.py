@@ -1,0 +1,1 @@
+"""The house handlers; users add modules of their own, or entry points."""

@@ -1,0 +1,615 @@
+"""The only module that imports httpx: signs in, keeps to the quota, and sorts the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol, TypeAlias, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import orjson
+import stamina
+from pydantic import SecretStr
+
+from app import clock, logs, metrics
+from app.domain.manifest import Manifest
+from app.domain.values import NOTHING
+from app.errors import (
+    AccountError,
+    NotFoundError,
+    RateLimitedError,
+    RejectedError,
+    StaleError,
+    SyncError,
+    TransientError,
+    UnknownOutcomeError,
+)
+from app.sdk.quota import Quota
+
+Transport: TypeAlias = httpx.AsyncBaseTransport
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+TIMEOUT = httpx.Timeout(30, connect=5, pool=30)
+POOL = httpx.Limits(max_connections=32, max_keepalive_connections=16, keepalive_expiry=20)
+LARGEST_ANSWER = 64 * 1024 * 1024
+LONGEST_REASON = 500
+#: In-process retries stay below this; what takes longer is the lane's business.
+SHORT_WAIT = 3.0
+
+log = logs.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the CRM said: lower-case header names, and the JSON (None for an empty body)."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """The vendor's own words, and the field and value it objects to where it says so."""
+
+    text: str
+    field: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What an answer's headers say of the quota; ``reset`` in seconds from now."""
+
+    limit: int | None = None
+    per: float | None = None
+    remaining: float | None = None
+    reset: float | None = None
+
+
+class Dialect:
+    """How a vendor words refusals and limits; the defaults follow common practice."""
+
+    #: Whether the vendor counts calls by path and method, so that each needs its own window.
+    counts_by_path = False
+
+    def explain(self, answer: Answer) -> Reason:
+        """Why the vendor refused."""
+        data = answer.data
+        if isinstance(data, dict):
+            said = data.get("message") or data.get("error") or data.get("errors")
+            return Reason(said if isinstance(said, str) else orjson.dumps(said or data).decode())
+        return Reason(data if isinstance(data, str) else "")
+
+    def retry_at(self, answer: Answer, now: datetime) -> datetime:
+        """When a rate-limited call may be made again."""
+        return now + timedelta(seconds=retry_after(answer, now) or 1.0)
+
+    def rate(self, answer: Answer) -> Rate:
+        """The quota as the headers tell it."""
+        return Rate()
+
+
+def retry_after(answer: Answer, now: datetime) -> float | None:
+    """The seconds of a Retry-After header, in either of its two forms."""
+    text = answer.headers.get("retry-after", "")
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+async def each(
+    items: Iterable[_T], do: Callable[[_T], Awaitable[_R]], *, at_once: int = 8
+) -> list[_R]:
+    """Do one thing to each item, some at once, answers in order; the first error ends it all."""
+    turn = asyncio.Semaphore(at_once)
+
+    async def one(item: _T) -> _R:
+        async with turn:
+            return await do(item)
+
+    tasks = [asyncio.ensure_future(one(item)) for item in items]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+# ------------------------------------------------------------------------------ the wire
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Wire:
+    """HTTP to one origin: no redirects, bounded answers, our own errors."""
+
+    def __init__(self, base_url: str, transport: Transport | None = None) -> None:
+        self.base_url = base_url.rstrip("/")
+        parts = urlsplit(self.base_url)
+        self.origin = f"{parts.scheme}://{parts.netloc}"
+        self._http = httpx.AsyncClient(
+            transport=transport,
+            timeout=TIMEOUT,
+            limits=POOL,
+            follow_redirects=False,
+            # Proxies and .netrc of the environment must not see or change our credentials.
+            trust_env=False,
+            headers={"accept": "application/json", "user-agent": "Syncline"},
+        )
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] = NOTHING,
+        params: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+    ) -> _Received:
+        """One request to our origin and its whole answer. Raises TransientError, and
+        UnknownOutcomeError for what was sent and not answered.
+        """
+        if not url.startswith(f"{self.origin}/") or re.search(r"/\.{1,2}(/|$)", url):
+            raise RejectedError(f"{method}: an address outside {self.origin} was refused")
+        try:
+            async with self._http.stream(
+                method, url, headers=dict(headers), params=params, content=content
+            ) as response:
+                return _Received(
+                    response.status_code,
+                    {name.lower(): value for name, value in response.headers.items()},
+                    await _bounded(response),
+                )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise TransientError(f"{self.origin} cannot be reached: {_words(error)}") from error
+        except (httpx.LocalProtocolError, UnicodeError):
+            # The cause would print the header, and with it the credential.
+            raise AccountError("the credentials have characters that HTTP cannot carry") from None
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise UnknownOutcomeError(f"{self.origin} did not answer: {_words(error)}") from error
+        except httpx.InvalidURL as error:
+            raise RejectedError(f"{method}: this is not an address: {_words(error)}") from error
+
+    async def post_form(self, url: str, form: Mapping[str, str]) -> Answer:
+        """A form, as token endpoints want it."""
+        body = "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in form.items())
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        got = await self.send("POST", url, headers=headers, content=body.encode())
+        try:
+            data = orjson.loads(got.body) if got.body else None
+        except orjson.JSONDecodeError:
+            data = None
+        return Answer(got.status, got.headers, data)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+
+async def _bounded(response: httpx.Response) -> bytes:
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > LARGEST_ANSWER:
+            raise httpx.DecodingError("the answer is larger than we read")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _words(error: Exception) -> str:
+    """`ReadTimeout` as `read timeout`; never the text, which may quote what we sent."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+
+
+# ------------------------------------------------------------------------------- sign in
+
+
+class TokenSource(Protocol):
+    """Where the credential of a call comes from."""
+
+    async def header(self) -> dict[str, str]:
+        """The headers that sign a call in."""
+        ...
+
+    async def refresh(self, refused: dict[str, str]) -> bool:
+        """Get a new credential after these headers met a 401; False where there is none."""
+        ...
+
+
+class Basic:
+    """HTTP Basic with a user name and an empty password: how API keys travel."""
+
+    def __init__(self, key: SecretStr) -> None:
+        self._key = key
+
+    async def header(self) -> dict[str, str]:
+        text = f"{self._key.get_secret_value()}:"
+        return {"authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
+
+    async def refresh(self, refused: dict[str, str]) -> bool:
+        return False
+
+
+class Bearer:
+    """A static token."""
+
+    def __init__(self, token: SecretStr) -> None:
+        self._token = token
+
+    async def header(self) -> dict[str, str]:
+        return _bearer(self._token.get_secret_value())
+
+    async def refresh(self, refused: dict[str, str]) -> bool:
+        return False
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+class StoredTokens(Protocol):
+    """The tokens of one account while they are locked."""
+
+    @property
+    def access_token(self) -> str | None: ...
+    @property
+    def refresh_token(self) -> str | None: ...
+    @property
+    def expires_at(self) -> datetime | None: ...
+    def save(
+        self, *, access_token: str, refresh_token: str, expires_at: datetime | None
+    ) -> None: ...
+
+
+class TokenStore(Protocol):
+    """Tokens that outlive us; whoever holds them locked is alone with them.
+
+    What is saved is durable once the block has ended.
+    """
+
+    def locked(self) -> AbstractAsyncContextManager[StoredTokens]: ...
+
+
+class OAuthRefresh:
+    """Access tokens from a refresh token that may rotate: one refresh, however many workers."""
+
+    #: Renew this long before the end, so that no call meets an expired token.
+    AHEAD = timedelta(seconds=60)
+
+    def __init__(
+        self,
+        token_url: str,
+        client_id: SecretStr,
+        client_secret: SecretStr,
+        *,
+        refresh_token: SecretStr,
+        store: TokenStore,
+        wire: Wire,
+        now: Callable[[], datetime] = clock.now,
+    ) -> None:
+        self._url, self._store, self._wire, self._now = token_url, store, wire, now
+        self._client_id, self._client_secret = client_id, client_secret
+        self._seed = refresh_token
+        self._access: str | None = None
+        self._expires_at: datetime | None = None
+        self._one = asyncio.Lock()
+
+    async def header(self) -> dict[str, str]:
+        if self._access is None or self._is_over(self._expires_at):
+            await self._renew(refused=None)
+        return _bearer(self._access or "")
+
+    async def refresh(self, refused: dict[str, str]) -> bool:
+        _, _, token = refused.get("authorization", "").partition(" ")
+        await self._renew(refused=token)
+        return True
+
+    def _is_over(self, at: datetime | None) -> bool:
+        return at is not None and at - self.AHEAD <= self._now()
+
+    async def _renew(self, *, refused: str | None) -> None:
+        async with self._one:
+            if self._access and self._access != refused and not self._is_over(self._expires_at):
+                return  # another call of ours has just done it
+            async with self._store.locked() as stored:
+                access, expires_at = stored.access_token, stored.expires_at
+                if access is None or access == refused or self._is_over(expires_at):
+                    access, renewed, expires_at = await self._ask(stored.refresh_token)
+                    stored.save(access_token=access, refresh_token=renewed, expires_at=expires_at)
+            # Only now is the rotated token durable, and only now may anyone use it.
+            self._access, self._expires_at = access, expires_at
+
+    async def _ask(self, kept: str | None) -> tuple[str, str, datetime | None]:
+        seed = self._seed.get_secret_value()
+        answer = await self._post(kept or seed)
+        if answer.status in (400, 401) and kept and kept != seed:
+            # Somebody connected the account anew: the configured token is the younger one.
+            kept, answer = seed, await self._post(seed)
+        data = answer.data if isinstance(answer.data, dict) else {}
+        if answer.status == 429 or answer.status >= 500:
+            raise TransientError(f"the token endpoint answered {answer.status}")
+        if answer.status != 200 or not isinstance(data.get("access_token"), str):
+            raise AccountError(
+                f"the refresh token was refused ({answer.status} "
+                f"{str(data.get('error') or 'without a reason')[:80]}): connect the account anew"
+            )
+        life = data.get("expires_in")
+        at = self._now() + timedelta(seconds=life) if isinstance(life, int | float) else None
+        return data["access_token"], data.get("refresh_token") or kept or seed, at
+
+    async def _post(self, refresh_token: str) -> Answer:
+        try:
+            return await self._wire.post_form(
+                self._url,
+                {
+                    "grant_type": "refresh_token",
+                    "client_id": self._client_id.get_secret_value(),
+                    "client_secret": self._client_secret.get_secret_value(),
+                    "refresh_token": refresh_token,
+                },
+            )
+        except UnknownOutcomeError as error:
+            raise TransientError(f"the token endpoint did not answer: {error.reason}") from error
+
+
+# ------------------------------------------------------------------------ answers -> errors
+
+_CLASSES: Mapping[str, type[SyncError]] = {
+    "transient": TransientError,
+    "stale": StaleError,
+    "rejected": RejectedError,
+    "account": AccountError,
+}
+_STATUSES: Mapping[int, type[SyncError]] = {
+    401: AccountError,
+    402: AccountError,
+    403: AccountError,
+    404: NotFoundError,
+    408: TransientError,
+    409: StaleError,
+    410: NotFoundError,
+    412: StaleError,
+    423: TransientError,
+    425: TransientError,
+}
+#: Answers that do not tell whether a write was done before something broke. 503 tells: it
+#: was turned away.
+_UNSURE = frozenset({408, 500, 502, 504, 520, 521, 522, 523, 524})
+
+
+def error_class(status: int, manifest: Manifest) -> type[SyncError]:
+    """The class of a refusal: the manifest's own row, else the default table."""
+    if (own := manifest.errors.get(status)) is not None:
+        return _CLASSES[own]
+    if (known := _STATUSES.get(status)) is not None:
+        return known
+    return RejectedError if 400 <= status < 500 else TransientError
+
+
+def _is_short(error: Exception) -> bool | float:
+    """Whether, or after how many seconds, to try at once again."""
+    if isinstance(error, RateLimitedError):
+        wait = (error.retry_at - clock.now()).total_seconds()
+        return max(0.0, wait) if wait <= SHORT_WAIT else False
+    return isinstance(error, TransientError)
+
+
+def _is_short_limit(error: Exception) -> bool | float:
+    """Only a short rate limit: the call was turned away, so even a write may be repeated."""
+    return isinstance(error, RateLimitedError) and _is_short(error)
+
+
+class Client:
+    """Calls to the API of one account."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        auth: TokenSource,
+        manifest: Manifest,
+        quota: Quota,
+        *,
+        account: str,
+        dialect: Dialect | None = None,
+        secrets: Sequence[SecretStr] = (),
+        scan: bool = False,
+    ) -> None:
+        self._wire, self._auth, self._manifest, self.quota = wire, auth, manifest, quota
+        self._account, self._scan = account, scan
+        self._dialect = dialect or Dialect()
+        self._secrets = secrets
+        self._sent: tuple[str, ...] = ()  # the credentials of the last call, to keep out of texts
+
+    @property
+    def base_url(self) -> str:
+        return self._wire.base_url
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._wire.aclose()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        at: Mapping[str, str] = NOTHING,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+        group: str = "default",
+        creates: bool = False,
+        reads: bool | None = None,
+        accept: Collection[int] = (),
+    ) -> Answer:
+        """One call; the answer of a 2xx or of an ``accept``-ed status.
+
+        ``path`` is a template below the base URL (``/lead/{id}/``) and ``at`` its values.
+        ``reads`` marks a POST that only asks (a search): it may be repeated here. ``creates``
+        marks one that must never be repeated blindly: where it is not known whether it was
+        done, UnknownOutcomeError is raised. Errors say method, path, status and the vendor's
+        reason, never a credential.
+        """
+        if self._dialect.counts_by_path:
+            group = f"{group} {method} {path}"
+        reads = method in ("GET", "HEAD") if reads is None else reads
+        unsure = creates or (method in ("POST", "PATCH") and not reads)
+        url = path.format_map({name: quote(value, safe="") for name, value in at.items()})
+        content = None if json is None else orjson.dumps(json)
+        params = {k: v for k, v in (params or {}).items() if v is not None} or None
+
+        async def once() -> Answer:
+            answer = await self._signed_in(
+                method, url, template=path, params=params, content=content, group=group
+            )
+            if 200 <= answer.status < 300 or answer.status in accept:
+                return answer
+            raise self._error(answer, f"{method} {url}", group=group, unsure=unsure)
+
+        on = _is_short if reads else _is_short_limit
+        async for attempt in stamina.retry_context(
+            on=on, attempts=3, timeout=SHORT_WAIT, wait_initial=0.2, wait_max=1.0, wait_jitter=0.2
+        ):
+            with attempt:
+                try:
+                    return await once()
+                except UnknownOutcomeError as error:
+                    if unsure:
+                        raise
+                    # Asking again, or setting the same values again, does no harm.
+                    raise TransientError(error.reason) from error
+        raise AssertionError("stamina either returns or raises")
+
+    async def _signed_in(self, method: str, url: str, **rest: Any) -> Answer:
+        header = await self._auth.header()
+        answer = await self._once(method, url, header=header, **rest)
+        if answer.status == 401 and await self._auth.refresh(header):
+            header = await self._auth.header()
+            answer = await self._once(method, url, header=header, **rest)
+        self._sent = tuple(value.rpartition(" ")[2] for value in header.values())
+        return answer
+
+    async def _once(
+        self,
+        method: str,
+        url: str,
+        *,
+        template: str,
+        header: Mapping[str, str],
+        params: Mapping[str, Any] | None,
+        content: bytes | None,
+        group: str,
+    ) -> Answer:
+        taken = await self.quota.take(group, scan=self._scan)
+        headers = dict(header)
+        if content is not None:
+            headers["content-type"] = "application/json"
+        async with self._measured(method, template) as note:
+            got = await self._wire.send(
+                method,
+                self._wire.base_url + url,
+                headers=headers,
+                params=params,
+                content=content,
+            )
+            note(got.status)
+        answer = Answer(got.status, got.headers, _json(got, f"{method} {url}"))
+        rate = self._dialect.rate(answer)
+        self.quota.learn(
+            group,
+            limit=rate.limit,
+            per=rate.per,
+            remaining=rate.remaining,
+            reset=rate.reset,
+            since=taken,
+        )
+        return answer
+
+    @asynccontextmanager
+    async def _measured(self, method: str, template: str) -> AsyncIterator[Callable[[int], None]]:
+        start, status = clock.ticks(), None
+
+        def note(seen: int) -> None:
+            nonlocal status
+            status = seen
+
+        try:
+            yield note
+        finally:
+            seconds = clock.ticks() - start
+            metrics.VENDOR_CALLS.labels(self._account, metrics.status_class(status)).inc()
+            metrics.VENDOR_CALL_SECONDS.labels(self._account).observe(seconds)
+            log.debug(
+                "vendor.called",
+                account=self._account,
+                method=method,
+                path=template,
+                status=status,
+                ms=round(seconds * 1000),
+            )
+
+    def _error(self, answer: Answer, call: str, *, group: str, unsure: bool) -> SyncError:
+        now = clock.now()
+        said = self._dialect.explain(answer)
+        text = self._clean(f"{call} answered {answer.status}: {said.text or 'without a reason'}")
+        if answer.status == 429 or (answer.status == 477 and retry_after(answer, now)):
+            at = self._dialect.retry_at(answer, now)
+            self.quota.pause((at - now).total_seconds(), group)
+            return RateLimitedError(at, text)
+        if 300 <= answer.status < 400:
+            return TransientError(
+                f"{call} answered {answer.status}: redirects are not followed; check base_url"
+            )
+        kind = error_class(answer.status, self._manifest)
+        if unsure and answer.status in _UNSURE and issubclass(kind, TransientError):
+            return UnknownOutcomeError(text)
+        return kind(
+            text,
+            field=said.field,
+            value=None if said.value is None else self._clean(said.value),
+        )
+
+    def _clean(self, text: str) -> str:
+        """Short, and without our credentials should the vendor quote them."""
+        for secret in (*(s.get_secret_value() for s in self._secrets), *self._sent):
+            if len(secret) >= 4:
+                text = text.replace(secret, "***")
+        return text[:LONGEST_REASON]
+
+
+def _json(got: _Received, call: str) -> Any:
+    if not got.body:
+        return None
+    try:
+        return orjson.loads(got.body)
+    except orjson.JSONDecodeError:
+        if 200 <= got.status < 300:
+            raise UnknownOutcomeError(
+                f"{call} answered {got.status} with something that is not JSON"
+            ) from None
+        return got.body[:LONGEST_REASON].decode("utf-8", "replace")

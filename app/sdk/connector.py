@@ -1,0 +1,179 @@
+"""The few verbs that make a connector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar
+
+from pydantic import SecretStr
+
+from app.domain.manifest import Manifest
+from app.domain.values import (
+    NOTHING,
+    Delivery,
+    Directory,
+    Event,
+    Finding,
+    Key,
+    Observation,
+    Outcome,
+    Page,
+    Ref,
+    Subscription,
+    Write,
+)
+from app.sdk import signature
+from app.sdk.client import Client, Dialect, TokenSource, TokenStore, Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One signed-in tenancy of a connector, as its connector sees it.
+
+    ``connector`` is the name of its system. ``base_url`` has no trailing slash; empty means
+    the manifest's own. ``options`` are the account's further settings (``portal_id``,
+    ``legacy_signatures`` …). ``tolerance`` is in seconds; None means the manifest's own.
+    """
+
+    name: str
+    connector: str
+    base_url: str
+    credentials: Mapping[str, SecretStr]
+    external_id: str | None = None
+    tolerance: int | None = None
+    options: Mapping[str, object] = field(default_factory=lambda: NOTHING)
+
+
+class Connector:
+    """The code that speaks one system. One object serves one account.
+
+    Subclasses set ``manifest`` (loaded by the registry from their folder's manifest.yaml) and
+    write the verbs. ``parse`` is pure; the others use ``self.client`` and raise the errors of
+    `app.errors`.
+    """
+
+    manifest: ClassVar[Manifest]
+    #: How this vendor words refusals and limits.
+    dialect: ClassVar[Dialect] = Dialect()
+
+    def __init__(
+        self,
+        account: Account,
+        client: Client,
+        properties: Mapping[str, Sequence[str]] = NOTHING,
+    ) -> None:
+        """``properties`` are the remote fields that the mapping reads, by remote type, for
+        vendors that send only what is asked for.
+        """
+        self.account = account
+        self.client = client
+        self.properties = properties
+
+    @classmethod
+    def sign_in(cls, account: Account, wire: Wire, store: TokenStore | None) -> TokenSource:
+        """Where the credential of each call comes from. Raises ConfigError."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.client.aclose()
+
+    def ref(self, entity: str, remote_id: str) -> Ref:
+        """The name of a remote record of this account."""
+        return Ref(self.account.name, self.manifest.entities[entity].type, remote_id)
+
+    @classmethod
+    def verify(
+        cls,
+        delivery: Delivery,
+        account: Account,
+        secrets: Sequence[SecretStr],
+        *,
+        public_url: str,
+        now: datetime,
+    ) -> None:
+        """Pass if one scheme of the manifest and one secret fit the raw bytes.
+
+        Raises BadSignatureError with a reason for the log; never says which secret was tried.
+        """
+        signature.verify(
+            cls.manifest.signature,
+            delivery,
+            secrets,
+            public_url=public_url,
+            tolerance=cls.manifest.webhook.tolerance
+            if account.tolerance is None
+            else account.tolerance,
+            now=now,
+        )
+
+    @classmethod
+    def parse(cls, delivery: Delivery, account: Account) -> list[Event]:
+        """The events of a delivery, in its order. Raises BadPayloadError."""
+        raise NotImplementedError
+
+    async def check(self) -> list[Finding]:
+        """What works and what is missing, in words; never raises for the vendor's refusals."""
+        raise NotImplementedError
+
+    async def prepare(self) -> list[Finding]:
+        """Create what we need in the CRM (a unique id property); a person asked for it."""
+        return []
+
+    async def directory(self) -> Directory:
+        """Pipelines, stages and owners as they are now."""
+        raise NotImplementedError
+
+    async def read(self, refs: Sequence[Ref]) -> list[Observation]:
+        """The present state of each ref, one answer per ref, in any order.
+
+        All refs are of one type. A record that a second source confirms deleted is
+        ``gone``; one that is merely not shown has ``raw=None`` and ``gone=False``. After a
+        remote merge ``ref`` is the survivor and ``asked`` the ref that was asked for.
+        """
+        raise NotImplementedError
+
+    async def find(self, entity: str, keys: Sequence[Key]) -> dict[Key, list[Observation]]:
+        """Remote records that carry these identity keys, compared exactly.
+
+        Every asked key is in the answer, with an empty list when nothing matched. A look-up
+        that fails raises; it never means "not found".
+        """
+        raise NotImplementedError
+
+    async def probe(self, write: Write, since: datetime) -> list[Observation]:
+        """Records that a create whose answer was lost may have made since then.
+
+        Only asked for entities without an identity key; the default knows of none.
+        """
+        return []
+
+    async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
+        """One page of all records of an entity, oldest first; resumable by its cursor."""
+        raise NotImplementedError
+
+    async def write(self, batch: Sequence[Write]) -> list[Outcome]:
+        """Carry these changes out; one outcome per write, a bad row fails alone.
+
+        All writes are of one entity and one op, at most ``manifest.write_batch``. Raises only
+        for what concerns the whole account (AccountError, RateLimitedError, TransientError
+        before anything was sent).
+        """
+        raise NotImplementedError
+
+    async def subscriptions(self) -> list[Subscription]:
+        """Our webhook subscriptions as the vendor has them."""
+        return []
+
+    async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
+        """Create or repair the subscription for this URL; the signing key where it is new.
+
+        Raises RejectedError with instructions where the vendor has no API for it.
+        """
+        raise NotImplementedError
+
+    async def unsubscribe(self, subscription_id: str) -> None:
+        """Remove a subscription."""
+        raise NotImplementedError

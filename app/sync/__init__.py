@@ -1,0 +1,1 @@
+"""The verbs; each file is one story, read top to bottom."""

@@ -1,0 +1,423 @@
+"""Deliveries of an account -> events -> observations -> records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from app import metrics
+from app.clock import now
+from app.db import events as inbox
+from app.db import lanes
+from app.db.events import Answered, Pending
+from app.db.journal import Cause
+from app.db.lanes import Lane
+from app.domain.decide import Plan
+from app.domain.entities import order_of
+from app.domain.values import Delivery, Event, Observation, Ref
+from app.domain.verdict import Action
+from app.errors import (
+    AccountError,
+    BadPayloadError,
+    RateLimitedError,
+    SyncError,
+    TransientError,
+    UnsupportedEventError,
+)
+from app.sdk.handler import Context, Wishes
+from app.sync.house import House, Member
+from app.sync.reconcile import Deferred, Seen, known, reconcile, relink
+from app.sync.trouble import LanePaused, describe, judge
+
+log = structlog.get_logger()
+
+#: How many deliveries or events one turn of the lane takes.
+BATCH = 200
+#: How long an observation that cannot be trusted yet is put off.
+SOON = timedelta(milliseconds=150)
+#: A record names others, those name others still; a family is this deep at most.
+_GENERATIONS = 4
+
+
+async def ingest(house: House, lane: Lane) -> None:
+    """One turn of an in-lane: parse what came in, then look at what it named."""
+    await _parse(house, lane)
+    async with house.database.transaction() as db:
+        waiting = await inbox.pending(db, lane.account, limit=BATCH)
+    if waiting:
+        await _look(house, lane, waiting)
+
+
+# --- deliveries -> events ---------------------------------------------------------------------
+
+
+async def _parse(house: House, lane: Lane) -> None:
+    async with house.database.transaction() as db:
+        unread = await inbox.unread(db, lane.account, limit=BATCH)
+    if not unread:
+        return
+    member = house.members[lane.account]
+    answers: list[tuple[Delivery, list[Answered] | Exception]] = []
+    for delivery in unread:
+        try:
+            events = member.connector.parse(delivery, member.connector.account)
+        except Exception as bad:  # a bug in parse must not stop the lane, nor lose the delivery
+            answers.append((delivery, bad))
+        else:
+            answers.append((delivery, [_answer(house, member, event) for event in events]))
+    others: set[str] = set()
+    async with house.database.transaction() as db:
+        if not await lanes.holds(db, lane):
+            return
+        for delivery, answered in answers:
+            assert delivery.id is not None
+            if isinstance(answered, Exception):
+                error = describe(answered, record=f"delivery:{delivery.id}")
+                await inbox.bury_delivery(db, delivery.id, error)
+                log.warning(
+                    "delivery.unreadable",
+                    account=lane.account,
+                    delivery=delivery.id,
+                    reason=error["reason"],
+                )
+                continue
+            await inbox.add(db, delivery, answered)
+            others |= {item.account for item in answered if item.account != lane.account}
+        await inbox.mark_read(
+            db, [d.id for d, a in answers if d.id is not None and not isinstance(a, Exception)]
+        )
+        for account in sorted(others):
+            await lanes.wake(db, account, "in")
+    for _, answered in answers:
+        for item in answered if isinstance(answered, list) else ():
+            metrics.EVENTS.labels(item.account, item.answer).inc()
+
+
+def _answer(house: House, member: Member, event: Event) -> Answered:
+    """Whose event it is, and which of the three answers it gets."""
+    account = _addressee(house, member, event)
+    if account is None:
+        reason = f"portal {event.tenant} belongs to no configured account"
+        return Answered(
+            member.name, event, "foreign", {"cause": "unknown portal", "reason": reason}
+        )
+    event = _addressed(event, account)
+    try:
+        answer = house.registry.answer(member.connector.manifest.name, event.type)
+    except UnsupportedEventError as error:
+        return Answered(account, event, "unsupported", describe(error))
+    return Answered(account, event, answer)
+
+
+def _addressee(house: House, member: Member, event: Event) -> str | None:
+    """The account of the portal an event names; several portals may share one URL."""
+    if event.tenant is None:
+        return member.name
+    peers = [
+        peer
+        for peer in house.members.values()
+        if peer.connector.manifest.name == member.connector.manifest.name
+    ]
+    for peer in peers:
+        if str(peer.config.portal_id) == event.tenant:
+            return peer.name
+    return member.name if member.config.portal_id is None else None
+
+
+def _addressed(event: Event, account: str) -> Event:
+    """The event with every ref in the name of its own account."""
+
+    def own(ref: Ref) -> Ref:
+        return replace(ref, account=account)
+
+    snapshot = event.snapshot
+    if snapshot is not None and snapshot.ref.account != account:
+        snapshot = replace(
+            snapshot,
+            ref=own(snapshot.ref),
+            relations={n: tuple(map(own, refs)) for n, refs in snapshot.relations.items()},
+            mentions=tuple(map(own, snapshot.mentions)),
+        )
+    return replace(
+        event,
+        ref=own(event.ref) if event.ref else None,
+        survivor=own(event.survivor) if event.survivor else None,
+        snapshot=snapshot,
+    )
+
+
+# --- events -> observations -> records ----------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Look:
+    """One ref to look at, and all the events that ask for it."""
+
+    events: set[int]
+    known_at: datetime
+    snapshot: Observation | None = None
+    trusted: bool = True  # every event brought a snapshot on its first try
+    gone: bool = False
+    times: dict[str, datetime] = field(default_factory=dict)
+
+
+async def _look(house: House, lane: Lane, waiting: Sequence[Pending]) -> None:
+    started = now()
+    member = house.members[lane.account]
+    events = await _events_of(house, member, waiting)
+    looks: dict[Ref, Look] = {}
+    fates = _Fates({item.id for item in waiting if item.id not in events})
+    for item in waiting:
+        if (event := events.get(item.id)) is None:
+            continue
+        try:
+            wishes = (await house.registry.dispatch(event, Context(member.connector))).wishes
+            await _relink(house, lane, item, wishes)
+        except Exception as error:  # a user's handler may raise anything
+            fates.failed[item.id] = error
+            continue
+        if not _gather(house, looks, item, event, wishes):
+            fates.done.add(item.id)
+    try:
+        await house.learn(lane.account)
+        await _reconcile(house, member, looks, fates)
+    except (RateLimitedError, AccountError, TransientError) as error:
+        await _settle(house, lane, waiting, fates)
+        raise LanePaused(error) from error
+    await _settle(house, lane, waiting, fates)
+    log.info(
+        "ingest.finished",
+        account=lane.account,
+        events=len(waiting),
+        refs=len(looks),
+        failed=len(fates.failed),
+        deferred=len(fates.deferred),
+        ms=round((now() - started).total_seconds() * 1000),
+        **fates.results,
+    )
+
+
+@dataclass(slots=True)
+class _Fates:
+    """What became of each event; whatever is in none of these is simply still waiting."""
+
+    done: set[int]
+    failed: dict[int, Exception] = field(default_factory=dict)
+    deferred: set[int] = field(default_factory=set)
+    results: dict[str, int] = field(default_factory=dict)
+
+
+async def _reconcile(house: House, member: Member, looks: dict[Ref, Look], fates: _Fates) -> None:
+    """Observe and reconcile; a snapshot that proves too old is followed by a reading."""
+    observed = await _observe(house, member, looks, list(looks), fates)
+    plans = [(seen, await _one(house, looks, seen, fates)) for seen in observed]
+    late = {s.observation.ref: s.read_at for s, plan in plans if isinstance(plan, Deferred)}
+    stale = [ref for ref, read_at in late.items() if read_at is None]
+    for ref in stale:
+        looks[ref].trusted = False
+    for seen in await _observe(house, member, looks, stale, fates) if stale else ():
+        if not isinstance(await _one(house, looks, seen, fates), Deferred):
+            late.pop(seen.observation.asked or seen.observation.ref, None)
+    for ref, look in looks.items():
+        (fates.deferred if ref in late else fates.done).update(look.events)
+    fates.done -= fates.deferred | fates.failed.keys()
+
+
+async def _one(
+    house: House, looks: Mapping[Ref, Look], seen: Seen, fates: _Fates
+) -> Plan | Deferred | None:
+    """Reconcile one observation; a poison record does not stop its neighbours."""
+    ref = seen.observation.ref
+    look = looks[seen.observation.asked or ref]
+    try:
+        plan = await reconcile(house, seen, Cause("event", str(min(look.events))))
+    except Exception as error:
+        fates.failed.update(dict.fromkeys(look.events, error))
+        return None
+    if isinstance(plan, Deferred):
+        log.debug("event.deferred", ref=str(ref), reason=plan.reason)
+        return plan
+    fates.results[plan.result] = fates.results.get(plan.result, 0) + 1
+    entity = house.members[ref.account].entity_of(ref.type) or ref.type
+    metrics.OBSERVATIONS.labels(ref.account, entity).inc()
+    return plan
+
+
+async def _events_of(house: House, member: Member, waiting: Sequence[Pending]) -> dict[int, Event]:
+    """The events themselves, read anew from their deliveries."""
+    async with house.database.transaction() as db:
+        deliveries = await inbox.sources(db, {item.delivery_id for item in waiting})
+    found: dict[tuple[int, str], Event] = {}
+    for delivery in deliveries:
+        receiver = house.members.get(delivery.account, member)
+        assert delivery.id is not None
+        try:
+            events = receiver.connector.parse(delivery, receiver.connector.account)
+        except BadPayloadError:
+            continue  # it was readable once; what cannot be read again has nothing to look at
+        found |= {(delivery.id, event.key): event for event in events}
+    return {
+        item.id: _addressed(found[item.delivery_id, item.key], member.name)
+        for item in waiting
+        if (item.delivery_id, item.key) in found
+    }
+
+
+async def _relink(house: House, lane: Lane, item: Pending, wishes: Wishes) -> None:
+    if not wishes.relinks:
+        return
+    async with house.database.transaction() as db:
+        if await lanes.holds(db, lane):
+            for ref, to in wishes.relinks:
+                await relink(db, house, ref, to, Cause("event", str(item.id)))
+
+
+def _gather(
+    house: House, looks: dict[Ref, Look], item: Pending, event: Event, wishes: Wishes
+) -> bool:
+    """Ten hints at one ref make one look. False if this event asks for none."""
+    asked = False
+    survivors = tuple(to for _, to in wishes.relinks)
+    for ref in (*wishes.marks, *wishes.gone, *survivors):
+        entity = house.members[ref.account].entity_of(ref.type)
+        if entity is None or house.sync_of(entity, ref.account) is None:
+            continue
+        asked = True
+        look = looks.setdefault(ref, Look(set(), item.received_at))
+        look.events.add(item.id)
+        look.known_at = min(look.known_at, item.received_at)
+        look.gone = look.gone or ref in wishes.gone
+        snapshot = event.snapshot if event.ref == ref else None
+        look.trusted = look.trusted and snapshot is not None and item.attempts == 0
+        if snapshot is not None and _newer(snapshot, look.snapshot):
+            look.snapshot = snapshot
+        for name in event.fields:
+            look.times[name] = max(event.at, look.times.get(name, event.at))
+    return asked
+
+
+def _newer(snapshot: Observation, than: Observation | None) -> bool:
+    if than is None or than.version is None:
+        return True
+    return snapshot.version is not None and snapshot.version > than.version
+
+
+async def _observe(
+    house: House, member: Member, looks: dict[Ref, Look], refs: Iterable[Ref], fates: _Fates
+) -> list[Seen]:
+    """The present state of every ref, and of the unknown relatives they name; parents first."""
+    seen: dict[Ref, Seen] = {}
+    fresh = list(refs)
+    for _ in range(_GENERATIONS):
+        linked, read_at = await known(house, fresh)
+        reading: dict[str, list[Ref]] = {}
+        for ref in fresh:
+            look, link = looks[ref], linked.get(ref)
+            if look.snapshot is not None and look.trusted and not look.gone and link is not None:
+                seen[ref] = Seen(_timed(look.snapshot, look), look.known_at)
+            elif look.gone and link is None:
+                continue  # it came and went before we ever met it
+            else:
+                reading.setdefault(ref.type, []).append(ref)
+        for remote_type in sorted(reading, key=lambda t: order_of(member.entity_of(t) or t)):
+            answers, refused = await _read(member, reading[remote_type])
+            for ref, error in refused.items():
+                fates.failed.update(dict.fromkeys(looks[ref].events, error))
+            for observation in answers:
+                asked = observation.asked or observation.ref
+                look = looks[asked]
+                if observation.raw is None and look.gone:
+                    observation = replace(observation, gone=True)
+                seen[asked] = Seen(_timed(observation, look), look.known_at, read_at)
+        fresh = await _relatives(house, looks, [seen[ref] for ref in fresh if ref in seen])
+        if not fresh:
+            break
+    return sorted(
+        seen.values(),
+        key=lambda s: (order_of(member.entity_of(s.observation.ref.type) or ""), s.observation.ref),
+    )
+
+
+def _timed(observation: Observation, look: Look) -> Observation:
+    """With what the events said of when each field was edited."""
+    if not look.times:
+        return observation
+    return replace(observation, field_times={**observation.field_times, **look.times})
+
+
+async def _read(
+    member: Member, refs: Sequence[Ref]
+) -> tuple[list[Observation], dict[Ref, Exception]]:
+    """Read in the vendor's batches; a batch with a bad ref is read one by one."""
+    answers: list[Observation] = []
+    problems: dict[Ref, Exception] = {}
+    size = max(1, member.connector.manifest.read_batch)
+    step = size if size > 1 else 50
+    for start in range(0, len(refs), step):
+        batch = refs[start : start + step]
+        try:
+            answers += await member.connector.read(batch)
+        except (RateLimitedError, AccountError, TransientError):
+            raise
+        except SyncError as error:
+            if len(batch) == 1:
+                problems[batch[0]] = error
+                continue
+            for ref in batch:
+                try:
+                    answers += await member.connector.read([ref])
+                except (RateLimitedError, AccountError, TransientError):
+                    raise
+                except SyncError as single:
+                    problems[ref] = single
+    return answers, problems
+
+
+async def _relatives(house: House, looks: dict[Ref, Look], observed: Sequence[Seen]) -> list[Ref]:
+    """Refs that the observed records name and that we have never met."""
+    named: dict[Ref, set[int]] = {}
+    for seen in observed:
+        observation = seen.observation
+        if observation.raw is None:
+            continue
+        because = looks[observation.asked or observation.ref].events
+        related = [ref for refs in observation.relations.values() for ref in refs]
+        for ref in (*related, *observation.mentions):
+            entity = house.members[ref.account].entity_of(ref.type)
+            if ref not in looks and entity and house.sync_of(entity, ref.account):
+                named.setdefault(ref, set()).update(because)
+    met, _ = await known(house, list(named))
+    unmet = [ref for ref in named if ref not in met]
+    moment = now()
+    for ref in unmet:
+        looks[ref] = Look(set(named[ref]), moment, trusted=False)
+    return unmet
+
+
+async def _settle(house: House, lane: Lane, waiting: Sequence[Pending], fates: _Fates) -> None:
+    """Finish, put off or bury each event by what became of it."""
+    moment = now()
+    async with house.database.transaction() as db:
+        if not await lanes.holds(db, lane):
+            return
+        await inbox.finish(db, fates.done)
+        await inbox.postpone(db, fates.deferred - fates.failed.keys(), until=moment + SOON)
+        for item in waiting:
+            if (error := fates.failed.get(item.id)) is None:
+                continue
+            found = judge(error, item.attempts, moment)
+            shown = describe(error, record=f"event:{item.id} {item.type}")
+            if found.action is Action.DEAD:
+                await inbox.bury(db, [item.id], shown)
+                log.error(
+                    "event.buried",
+                    account=lane.account,
+                    event=item.id,
+                    cause=shown["cause"],
+                    reason=shown["reason"],
+                )
+            else:
+                await inbox.postpone(db, [item.id], until=found.at or moment, error=shown)

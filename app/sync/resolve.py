@@ -1,0 +1,101 @@
+"""A person decides a conflict; the decision travels like any other change."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import conflicts, journal, lanes, links, outbox, records
+from app.db.journal import Cause
+from app.domain import identity
+from app.domain.codecs import ABSENT
+from app.domain.decide import RecordState
+from app.domain.merge import Take
+from app.domain.values import Ref, Value
+from app.errors import RejectedError
+
+PERSON = "person"
+
+
+async def resolve(
+    db: AsyncConnection,
+    conflict_id: int,
+    *,
+    account: str | None = None,
+    value: Any = ABSENT,
+) -> None:
+    """Settle a held field by an account's value or by a value of the person's own.
+
+    Raises KeyError for a card that does not exist, RejectedError for one that is settled or
+    that this answer does not fit.
+    """
+    card = await conflicts.get(db, conflict_id)
+    if card is None:
+        raise KeyError(conflict_id)
+    if card.state != "open":
+        raise RejectedError("this conflict is settled already")
+    if card.kind != "field":
+        raise RejectedError(
+            f"a conflict of kind {card.kind!r} is settled in the CRMs: {card.detail.get('reason')}"
+        )
+    theirs, ours = card.theirs["value"], card.ours["value"]
+    record = (await records.get(db, [card.record_id], lock=True))[card.record_id]
+    chosen: Value = value
+    if account is not None:
+        chosen = theirs if account == card.account else record.fields.get(card.field, ours)
+    ref = Ref(card.account, card.ref_type, card.ref_id)
+    await _settle_base(db, ref, card.field, theirs)
+    await conflicts.settle(
+        db, ref, fields=[card.field], how={"by": PERSON, "account": account, "value": chosen}
+    )
+    await _take(db, record, card.field, chosen, lost=ours if chosen == theirs else theirs)
+
+
+async def _settle_base(db: AsyncConnection, ref: Ref, name: str, theirs: Value) -> None:
+    """What the account shows is known now; whether it must change, the push works out."""
+    link = (await links.by_ref(db, [ref], lock=True)).get(ref)
+    if link is not None:
+        sent = {n: v for n, v in link.sent.items() if n != name}
+        await links.agree(db, ref, base={**link.base, name: theirs}, sent=sent, seen_at=None)
+
+
+async def _take(
+    db: AsyncConnection, record: RecordState, name: str, chosen: Value, *, lost: Value
+) -> None:
+    at: datetime = (await db.execute(sa.select(sa.func.now()))).scalar_one()
+    changed = RecordState(
+        record.id,
+        record.entity,
+        {**record.fields, name: chosen},
+        {**record.stamps, name: {"at": at.isoformat(), "account": PERSON}},
+        record.version + 1,
+        record.container,
+    )
+    await records.change(db, changed, source=PERSON)
+    keys = identity.keys(record.entity, changed.fields)
+    owners = await records.owners_of(db, record.entity, keys)
+    await records.claim(db, changed, [k for k in keys if owners.get(k, record.id) == record.id])
+    await journal.write(
+        db,
+        record.id,
+        changed.version,
+        account=PERSON,
+        cause=Cause(PERSON),
+        takes=[Take(name, record.fields.get(name, ABSENT), chosen, "a person decided", lost)],
+    )
+    await mark_all(db, changed)
+
+
+async def mark_all(db: AsyncConnection, record: RecordState) -> None:
+    """Every account that knows this record may be behind now."""
+    ids: list[UUID] = [record.id]
+    accounts = sorted(
+        {link.ref.account for link in await links.by_record(db, ids) if link.state == "live"}
+    )
+    await outbox.mark(db, accounts, record.id, record.entity, record.version)
+    for account in accounts:
+        await lanes.wake(db, account, "out")

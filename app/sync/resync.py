@@ -1,0 +1,155 @@
+"""One page of a scan -> reconcile; the cursor moves only with it. A dry run applies nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import structlog
+
+from app.clock import now
+from app.db import lanes, resyncs
+from app.db.journal import Cause
+from app.db.lanes import Lane
+from app.db.resyncs import Resync
+from app.domain.entities import order_of
+from app.domain.values import Observation, Page, Ref
+from app.errors import AccountError, RateLimitedError, SyncError, TransientError
+from app.sync.house import House, Member
+from app.sync.preview import Preview
+from app.sync.reconcile import Deferred, Seen, known, reconcile
+from app.sync.trouble import LanePaused, describe
+
+log = structlog.get_logger()
+
+
+async def resync(house: House, lane: Lane) -> None:
+    """One turn of a scan-lane: one page of the oldest open resync."""
+    async with house.database.transaction() as db:
+        job = await resyncs.current(db, lane.account)
+    if job is None:
+        return
+    try:
+        await _page(house, lane, job)
+    except (RateLimitedError, AccountError, TransientError) as error:
+        raise LanePaused(error) from error
+    except Exception as error:
+        async with house.database.transaction() as db:
+            await resyncs.finish(db, job, "failed", error=describe(error))
+        if not isinstance(error, SyncError):
+            raise
+
+
+async def _page(house: House, lane: Lane, job: Resync) -> None:
+    started = now()
+    member = house.members[job.account]
+    await house.learn(job.account)
+    if job.dry_run and job.cursor is not None and job.id not in house.previews:
+        async with house.database.transaction() as db:
+            job = await resyncs.restart(db, job)
+    at = job.cursor or {"entity": job.entities[0], "cursor": None, "n": 0}
+    entity = str(at["entity"])
+    _, read_at = await known(house, [])
+    page = await _read(member, job, entity, at["cursor"])
+    preview = await Preview.load(house, job) if job.dry_run else None
+    counts: dict[str, int] = {"seen": len(page.observations)}
+    errors: list[Mapping[str, Any]] = []
+    for observation in (*await _parents(house, member, page, read_at), *page.observations):
+        try:
+            result = await _one(house, member, job, observation, read_at, preview)
+        except (RateLimitedError, AccountError, TransientError):
+            raise
+        except Exception as error:
+            errors.append(describe(error, record=str(observation.ref)))
+            result = "failed"
+        if observation.ref.type == member.type_of(entity):
+            counts[result] = counts.get(result, 0) + 1
+    plan = await preview.items(house) if preview else []
+    following = _next(job, entity, page.cursor)
+    n = int(at["n"]) + len(plan)
+    async with house.database.transaction() as db:
+        if not await lanes.holds(db, lane):
+            return
+        kept = await resyncs.advance(
+            db,
+            job,
+            cursor={**(following or {"entity": entity, "cursor": None}), "n": n},
+            counts=counts,
+            total=page.total,
+            errors=errors,
+            plan=plan,
+        )
+        if kept and following is None:
+            await resyncs.finish(db, job, "done")
+    log.info(
+        "resync.paged",
+        account=job.account,
+        resync=str(job.id),
+        entity=entity,
+        ms=round((now() - started).total_seconds() * 1000),
+        **counts,
+    )
+
+
+async def _read(member: Member, job: Resync, entity: str, cursor: str | None) -> Page:
+    """A page of the scan, or the named records."""
+    if job.ids is None:
+        return await member.connector.scan(entity, cursor, job.since)
+    refs = [Ref(job.account, member.type_of(entity), remote_id) for remote_id in job.ids]
+    start, step = int(cursor or 0), max(50, member.connector.manifest.read_batch)
+    found = await member.connector.read(refs[start : start + step])
+    more = str(start + step) if start + step < len(refs) else None
+    return Page(tuple(found), more, total=len(refs))
+
+
+async def _parents(
+    house: House, member: Member, page: Page, read_at: datetime
+) -> list[Observation]:
+    """The parents that these records name and that we have never met, to be taken in first."""
+    named = {
+        ref
+        for observation in page.observations
+        for refs in observation.relations.values()
+        for ref in refs
+        if (entity := member.entity_of(ref.type)) and house.sync_of(entity, ref.account)
+    }
+    met, _ = await known(house, list(named))
+    unmet = sorted(named - met.keys(), key=lambda r: (order_of(member.entity_of(r.type) or ""), r))
+    size = max(50, member.connector.manifest.read_batch)
+    found: list[Observation] = []
+    for _, group in groupby(unmet, key=lambda ref: ref.type):
+        refs = list(group)
+        for start in range(0, len(refs), size):
+            found += await member.connector.read(refs[start : start + size])
+    return [o for o in found if o.raw is not None]
+
+
+def _next(job: Resync, entity: str, cursor: str | None) -> dict[str, Any] | None:
+    if cursor is not None:
+        return {"entity": entity, "cursor": cursor}
+    rest = list(job.entities)[list(job.entities).index(entity) + 1 :]
+    return {"entity": rest[0], "cursor": None} if rest else None
+
+
+async def _one(
+    house: House,
+    member: Member,
+    job: Resync,
+    observation: Observation,
+    read_at: datetime,
+    preview: Preview | None,
+) -> str:
+    """Reconcile or preview one record; what moved while it was read is read again."""
+    cause = Cause("resync", str(job.id))
+    for _ in range(3):
+        seen = Seen(observation, read_at, read_at)
+        if preview is not None:
+            return await preview.see(house, seen)
+        plan = await reconcile(house, seen, cause, scan=True)
+        if not isinstance(plan, Deferred):
+            return "held" if plan.result == "missing" else str(plan.result)
+        _, read_at = await known(house, [])
+        (observation,) = await member.connector.read([observation.ref])
+    raise TransientError(f"{observation.ref} keeps moving while it is read")

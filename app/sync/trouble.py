@@ -1,0 +1,63 @@
+"""What went wrong, in the words and the shape that a person reads in a dead letter."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from datetime import datetime
+from typing import Any
+
+from app.domain.verdict import Verdict, verdict
+from app.errors import (
+    AccountError,
+    BadPayloadError,
+    NotFoundError,
+    RejectedError,
+    SyncError,
+    UnsupportedEventError,
+)
+
+_NEXT_STEP = {
+    NotFoundError: "check that the record still exists there and that we may see it; then replay",
+    RejectedError: "correct the value in either system, or change the mapping; then replay",
+    AccountError: "mend the credentials or permissions; the account resumes by itself",
+    BadPayloadError: "look at the body; replay it when the connector can read it",
+    UnsupportedEventError: "write a handler for this event, or unsubscribe from it; then replay",
+}
+
+
+def describe(
+    error: Exception, *, record: str | None = None, field: str | None = None
+) -> dict[str, Any]:
+    """An error as a dead letter shows it: cause, reason, record, field, value, next step."""
+    name = type(error).__name__
+    known = isinstance(error, SyncError)
+    found_field = (error.field if isinstance(error, SyncError) else None) or field
+    content: dict[str, Any] = {
+        "class": name,
+        "cause": f"{name}: {found_field}" if found_field else f"{name}: {str(error)[:80]}",
+        "reason": str(error)[:500] or name,
+        "record": record,
+        "field": found_field,
+        "value": error.value if isinstance(error, SyncError) else None,
+        "next_step": next(
+            (step for kind, step in _NEXT_STEP.items() if isinstance(error, kind)),
+            "it is tried again by itself" if known else "this is a bug: report the traceback",
+        ),
+    }
+    if not known:
+        content["traceback"] = "".join(traceback.format_exception(error))[-4000:]
+    return content
+
+
+def judge(error: Exception, attempts: int, now: datetime) -> Verdict:
+    """The verdict with the jitter that keeps retries from marching in step."""
+    return verdict(error, attempts, now, jitter=random.uniform(0.5, 1.5))  # noqa: S311
+
+
+class LanePaused(Exception):
+    """The whole lane must wait; what was not settled is still waiting as it was."""
+
+    def __init__(self, cause: SyncError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause

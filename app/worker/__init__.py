@@ -1,0 +1,1 @@
+"""The worker: claims lanes, runs their verb, gives them back."""

@@ -1,0 +1,256 @@
+"""Claim due lanes, run the verb of each, release; drain on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+import asyncpg
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from app.clock import now
+from app.config import Config
+from app.db import accounts, lanes
+from app.db.accounts import Box
+from app.db.engine import Database
+from app.db.lanes import CHANNEL, Lane
+from app.domain.verdict import Action, retry_at
+from app.errors import AccountError, ConfigError
+from app.sdk.registry import Registry
+from app.settings import Settings
+from app.sync.house import House, build
+from app.sync.ingest import ingest
+from app.sync.push import push
+from app.sync.resync import resync
+from app.sync.trouble import LanePaused, describe, judge
+
+log = structlog.get_logger()
+
+#: Seconds a claim lasts unless renewed; a dead worker's lanes are free after that.
+LEASE = 30
+#: Seconds between renewals, heartbeats and sweeps.
+BEAT = 10
+#: Seconds between looks when no notification came: the net under NOTIFY.
+POLL = 1.0
+#: Lanes one process works on at the same time.
+LANES = 12
+#: Seconds that work in hand may take after SIGTERM.
+DRAIN = 20
+#: While a system is down it is asked this often, so that work resumes soon after it is back.
+PROBE = timedelta(seconds=8)
+
+_VERBS: dict[str, Callable[[House, Lane], Awaitable[None]]] = {
+    "in": ingest,
+    "out": push,
+    "scan": resync,
+}
+
+
+async def run(settings: Settings, config: Config, *, stop: asyncio.Event | None = None) -> None:
+    """Work until SIGTERM (or ``stop``), then finish what is in hand and leave."""
+    stop = stop or _on_signals()
+    if settings.database_url is None:
+        raise ConfigError("DATABASE_URL is not set: `syncline serve` brings its own database")
+    database = Database(settings.database_url, pool_size=LANES + 4)
+    registry = Registry.load(config.handlers)
+    house = build(database, config, registry, Box(settings.secret_keys))
+    worker = Worker(house)
+    try:
+        await worker.work(stop)
+    finally:
+        for member in house.members.values():
+            await member.connector.aclose()
+        await database.close()
+
+
+def _on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+class Worker:
+    """One process at work. ``id`` names it in lanes and heartbeats."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.id = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
+        self._held: dict[tuple[str, str], Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Claim and run until told to stop; outlive a database that is away."""
+        background = [
+            asyncio.create_task(self._listen()),
+            asyncio.create_task(self._beat()),
+            asyncio.create_task(self._wake_on(stop)),
+        ]
+        await self._join(stop)
+        log.info("worker.started", worker=self.id, accounts=sorted(self.house.members))
+        while not stop.is_set():
+            try:
+                wait = await self._claim()
+            except (DBAPIError, OSError) as error:
+                log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
+                wait = POLL
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), wait)
+            self._wake.clear()
+        await self._drain()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        with contextlib.suppress(DBAPIError, OSError):
+            async with self.house.database.transaction() as db:
+                await lanes.leave(db, self.id)
+        log.info("worker.stopped", worker=self.id)
+
+    async def _join(self, stop: asyncio.Event) -> None:
+        """Register our accounts, as soon as the database is there."""
+        known = {name: m.config.connector for name, m in self.house.members.items()}
+        while not stop.is_set():
+            try:
+                async with self.house.database.transaction() as db:
+                    await accounts.register(db, known)
+                    await lanes.beat(db, self.id)
+            except (DBAPIError, OSError) as error:
+                log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
+                await asyncio.sleep(POLL)
+            else:
+                return
+
+    async def _wake_on(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._wake.set()
+
+    # --- claiming
+
+    def _workable(self) -> list[str]:
+        return [n for n, m in self.house.members.items() if m.config.mode != "paused"]
+
+    async def _claim(self) -> float:
+        """Start a task for each lane that is due; seconds to wait before the next look."""
+        free = LANES - len(self._tasks)
+        if free <= 0:
+            return POLL
+        async with self.house.database.transaction() as db:
+            claimed = await lanes.claim(
+                db, self.id, accounts=self._workable(), limit=free, lease=LEASE
+            )
+            due = await lanes.next_due(db, self._workable())
+        for lane in claimed:
+            self._held[lane.account, lane.direction] = lane
+            task = asyncio.create_task(self._run(lane))
+            self._tasks.add(task)
+            task.add_done_callback(self._finished)
+        return POLL if due is None else min(POLL, max(due, 0.005))
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("lane.lost", worker=self.id, reason=repr(error)[:500])
+
+    # --- running
+
+    async def _run(self, lane: Lane) -> None:
+        """One turn of a lane: its verb, then release, whatever happened."""
+        paused_until: datetime | None = None
+        reason: str | None = None
+        failed = False
+        with structlog.contextvars.bound_contextvars(lane=f"{lane.account}/{lane.direction}"):
+            try:
+                if lane.direction != "out" or self.house.members[lane.account].writes:
+                    await _VERBS[lane.direction](self.house, lane)
+            except LanePaused as pause:
+                failed, reason = True, str(pause)[:500]
+                paused_until = await self._until(lane, pause)
+            except (DBAPIError, OSError) as error:
+                # Our database is away: the lease runs out, or we release when it is back.
+                log.warning("lane.interrupted", reason=str(error)[:200])
+                failed, paused_until = True, now() + timedelta(seconds=POLL)
+            except Exception as error:
+                log.exception("lane.failed")
+                failed, reason = True, describe(error)["reason"]
+                paused_until = await self._until(lane, error)
+            await self._release(lane, paused_until, reason, failed=failed)
+
+    async def _until(self, lane: Lane, error: Exception) -> datetime:
+        """How long the lane rests, by the remedy of what went wrong."""
+        async with self.house.database.transaction() as db:
+            failures = await lanes.failures(db, lane)
+        cause: Exception = error.cause if isinstance(error, LanePaused) else error
+        found = judge(cause, failures, now())
+        if (
+            found.action is Action.PAUSE
+            and found.at is not None
+            and not isinstance(cause, AccountError)
+        ):
+            until = found.at
+        else:
+            until = min(retry_at(failures, now()), now() + PROBE)
+        log.warning(
+            "lane.paused", until=until.isoformat(timespec="seconds"), reason=str(cause)[:300]
+        )
+        return until
+
+    async def _release(
+        self, lane: Lane, paused_until: datetime | None, reason: str | None, *, failed: bool
+    ) -> None:
+        self._held.pop((lane.account, lane.direction), None)
+        try:
+            async with self.house.database.transaction() as db:
+                await lanes.release(
+                    db, lane, self.id, paused_until=paused_until, reason=reason, failed=failed
+                )
+        except (DBAPIError, OSError) as error:
+            log.warning("lane.unreleased", reason=str(error)[:200])  # the lease will run out
+
+    async def _drain(self) -> None:
+        """Let the work in hand finish; what does not is taken up by another worker."""
+        if not self._tasks:
+            return
+        log.info("worker.draining", worker=self.id, lanes=len(self._tasks))
+        _, late = await asyncio.wait(set(self._tasks), timeout=DRAIN)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=2)
+
+    # --- in the background
+
+    async def _beat(self) -> None:
+        """Keep the leases, show that we live, sweep for lanes that nobody woke."""
+        while True:
+            await asyncio.sleep(BEAT)
+            try:
+                async with self.house.database.transaction() as db:
+                    await lanes.renew(db, self.id, list(self._held.values()), lease=LEASE)
+                    await lanes.beat(db, self.id)
+                async with self.house.database.transaction() as db:
+                    await lanes.sweep(db)
+            except (DBAPIError, OSError) as error:
+                log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
+
+    async def _listen(self) -> None:
+        """Wake when somebody notifies; polling is the net while the connection is away."""
+        while True:
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection = await asyncpg.connect(self.house.database.url, timeout=5)
+                lost = asyncio.Event()
+                connection.add_termination_listener(lambda *_, lost=lost: lost.set())
+                await connection.add_listener(CHANNEL, lambda *_: self._wake.set())
+                self._wake.set()
+                try:
+                    await lost.wait()
+                finally:
+                    await connection.close(timeout=2)
+            await asyncio.sleep(POLL)

@@ -1,0 +1,67 @@
+"""The call log: what was asked of which vendor, and how many records it wrote."""
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from datetime import datetime
+
+from sandbox.wire import Json
+
+READING_POSTS = ("/search", "/batch/read", "/data/search/", "/token", "/introspect", "/revoke")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One call as it was answered. Status 0: the connection was dropped."""
+
+    at: datetime
+    vendor: str
+    method: str
+    path: str
+    status: int
+    write: bool
+    rows: int
+    person: bool
+    ms: float
+
+
+def is_write(method: str, path: str) -> bool:
+    """Whether a call means to change records."""
+    if method == "POST":
+        return not path.rstrip("/").endswith(tuple(end.rstrip("/") for end in READING_POSTS))
+    return method in ("PUT", "PATCH", "DELETE")
+
+
+class CallLog:
+    """The latest calls, and totals of all of them. A person's calls are not counted."""
+
+    def __init__(self) -> None:
+        self.entries: deque[Entry] = deque(maxlen=200_000)
+        self._totals: dict[str, Counter[str]] = {}
+        self._rows: dict[str, dict[str, Counter[str]]] = {}
+
+    def add(self, entry: Entry, written: list[tuple[str, str]]) -> None:
+        self.entries.append(entry)
+        if entry.person:
+            return
+        totals = self._totals.setdefault(entry.vendor, Counter())
+        totals["writes" if entry.write else "reads"] += 1
+        if not 200 <= entry.status < 300:
+            totals["failed"] += 1
+        by_type = self._rows.setdefault(entry.vendor, {})
+        for verb, type in written:
+            by_type.setdefault(type, Counter())[verb] += 1
+
+    def counts(self, vendors: list[str]) -> Json:
+        """Reads, writes and failures per vendor, and rows per vendor, type and verb."""
+        answer: Json = {}
+        for vendor in vendors:
+            totals = self._totals.get(vendor, Counter())
+            rows = {type: dict(verbs) for type, verbs in self._rows.get(vendor, {}).items()}
+            answer[vendor] = {name: totals[name] for name in ("reads", "writes", "failed")}
+            answer[vendor]["rows"] = rows
+        return answer
+
+    def clear(self) -> None:
+        self.entries.clear()
+        self._totals.clear()
+        self._rows.clear()

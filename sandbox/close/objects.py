@@ -1,0 +1,389 @@
+"""Leads, contacts and opportunities: create, read, list, update, delete, merge.
+
+https://developer.close.com/api/resources/leads, /contacts and /opportunities
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from sandbox.close.checks import read
+from sandbox.close.events import announce, watched
+from sandbox.close.ids import record_id, rest_time
+from sandbox.close.org import Close, invalid, new_request_id, refuse, routes
+from sandbox.close.search import utc
+from sandbox.close.shapes import shape, snapshot
+from sandbox.records import Record
+from sandbox.wire import Answer, Call, Json, RefusedError
+
+PAGE = 100
+DEEPEST_SKIP = 100_000
+PREFIX = {"lead": "lead", "contact": "cont", "opportunity": "oppo"}
+_MOMENTS = ("date_created", "date_updated", "date_won")
+_VERBS = ("gte", "gt", "lte", "lt")
+_DEAL_FILTERS = ("user_id", "status_id", "status_type", "status_label", "value_period")
+
+
+@routes.on("POST", "/lead/")
+def create_lead(org: Close, call: Call) -> Answer:
+    """A lead with its contacts; other children cannot be nested."""
+    body = org.read_json(call)
+    nested = body.pop("contacts", None) or []
+    values = read(org, "lead", _status_by_id(org, body), {})
+    people = _nested(org, nested)
+    request = new_request_id()
+    lead = _new(org, call, "lead", _with_lead_status(org, values))
+    made = [_new(org, call, "contact", {**person, "lead_id": lead.id}) for person in people]
+    announce(org, call, request, lead, "created")
+    for contact in made:
+        announce(org, call, request, contact, "created")
+    return _answer(org, call, lead)
+
+
+@routes.on("POST", "/contact/")
+def create_contact(org: Close, call: Call) -> Answer:
+    """A contact; without `lead_id` a new lead named after it appears."""
+    values = read(org, "contact", org.read_json(call), {})
+    request = new_request_id()
+    if lead_id := values.get("lead_id"):
+        lead = _parent(org, lead_id)
+        with watched(org, call, request, lead):
+            contact = _new(org, call, "contact", values)
+    else:
+        named = {"name": values.get("name") or "Untitled"}
+        lead = _new(org, call, "lead", _with_lead_status(org, named))
+        contact = _new(org, call, "contact", {**values, "lead_id": lead.id})
+        announce(org, call, request, lead, "created")
+    announce(org, call, request, contact, "created")
+    return _answer(org, call, contact)
+
+
+@routes.on("POST", "/opportunity/")
+def create_opportunity(org: Close, call: Call) -> Answer:
+    """An opportunity; without `lead_id` an "Untitled" lead appears."""
+    values = read(org, "opportunity", _status_by_label(org, org.read_json(call)), {})
+    request = new_request_id()
+    if lead_id := values.get("lead_id"):
+        _parent(org, lead_id)
+    values = _deal(org, call, values, {})
+    if not lead_id:
+        lead = _new(org, call, "lead", _with_lead_status(org, {"name": "Untitled"}))
+        announce(org, call, request, lead, "created")
+        values["lead_id"] = lead.id
+    deal = _new(org, call, "opportunity", values)
+    announce(org, call, request, deal, "created")
+    return _answer(org, call, deal)
+
+
+@routes.on("POST", "/lead/merge/")
+def merge_leads(org: Close, call: Call) -> Answer:
+    """The destination takes the source's children and fills its own gaps; the source goes.
+
+    https://developer.close.com/api/resources/activities/lead-merges
+    """
+    body = org.read_json(call)
+    source, destination = (
+        org.store.get("lead", str(body.get(n))) for n in ("source", "destination")
+    )
+    problems = {
+        name: "Unknown lead."
+        for name, lead in (("source", source), ("destination", destination))
+        if lead is None
+    }
+    if source is None or destination is None or source is destination:
+        raise invalid(problems or {"source": "Must differ from destination."})
+    request = new_request_id()
+    children = [*org.of_lead("contact", source.id), *org.of_lead("opportunity", source.id)]
+    previous = snapshot(org, source)
+    with watched(org, call, request, destination, *children):
+        for child in children:
+            _move(org, call, child, destination.id)
+        gaps = {k: v for k, v in source.fields.items() if destination.get(k) in (None, "", [])}
+        org.store.update(destination, gaps, at=call.at, by=call.actor)
+    org.store.remove(source, at=call.at)
+    meta = {
+        "merge_source_lead_id": source.id,
+        "merge_destination_lead_id": destination.id,
+    }
+    announce(org, call, request, destination, "merged", meta=meta)
+    announce(org, call, request, source, "deleted", previous=previous, meta=meta)
+    return Answer(200, {})
+
+
+def _add_common(type: str) -> None:
+    """The routes that are the same for all three."""
+
+    @routes.on("GET", f"/{type}/")
+    def list_all(org: Close, call: Call) -> Answer:
+        """A page by offset: `{"data": [...], "has_more": ...}`.
+
+        https://developer.close.com/api/overview/pagination
+        """
+        limit, skip = _page(call)
+        found = _filtered(org, call, type)
+        page = found[skip : skip + limit]
+        wanted = call.many("_fields")
+        data = [_narrowed(shape(org, record), wanted) for record in page]
+        return Answer(200, {"data": data, "has_more": len(found) > skip + limit})
+
+    @routes.on("GET", f"/{type}/{{id}}/")
+    def read_one(org: Close, call: Call, id: str) -> Answer:
+        return _answer(org, call, _existing(org, type, id))
+
+    @routes.on("PUT", f"/{type}/{{id}}/")
+    def update(org: Close, call: Call, id: str) -> Answer:
+        """Change what is sent, leave the rest; arrays are replaced as a whole."""
+        record = _existing(org, type, id)
+        body = org.read_json(call)
+        if type == "lead":
+            body = _status_by_id(org, body)
+            body.pop("contacts", None)
+        if type == "opportunity":
+            body = _status_by_label(org, body)
+        values = read(org, type, body, record.fields)
+        target = values.pop("lead_id", None) or record.get("lead_id")
+        if type == "lead" and "status_id" in values:
+            values = _with_lead_status(org, values)
+        if type == "opportunity":
+            values = _deal(org, call, values, record.fields)
+        leads = []
+        if type != "lead" and target != record.get("lead_id"):
+            leads = [_parent(org, record.get("lead_id")), _parent(org, target)]
+        with watched(org, call, new_request_id(), record, *leads):
+            if leads:
+                _move(org, call, record, target)
+            org.store.update(record, values, at=call.at, by=call.actor)
+            org.store.note(record, {"updated_by": call.actor.user}, at=call.at, by=call.actor)
+        return _answer(org, call, record)
+
+    @routes.on("DELETE", f"/{type}/{{id}}/")
+    def delete(org: Close, call: Call, id: str) -> Answer:
+        """Gone for good, and a lead's children with it."""
+        record = _existing(org, type, id)
+        request = new_request_id()
+        if type == "lead":
+            for child in [*org.of_lead("contact", id), *org.of_lead("opportunity", id)]:
+                _remove(org, call, request, child)
+        lead = org.store.get("lead", record.get("lead_id") or "")
+        if type == "contact" and lead:
+            with watched(org, call, request, lead):
+                _remove(org, call, request, record)
+        else:
+            _remove(org, call, request, record)
+        return Answer(200, {})
+
+
+for _type in PREFIX:
+    _add_common(_type)
+
+
+def _answer(org: Close, call: Call, record: Record) -> Answer:
+    return Answer(200, _narrowed(shape(org, record), call.many("_fields")))
+
+
+def _narrowed(body: Json, wanted: list[str]) -> Json:
+    if not wanted:
+        return body
+    # `_fields=custom` asks for every custom field.
+    every = "custom" in wanted
+    return {
+        name: value
+        for name, value in body.items()
+        if name in wanted or (every and name.startswith("custom."))
+    }
+
+
+def _existing(org: Close, type: str, id: str) -> Record:
+    record = org.store.get(type, id)
+    if record is None:
+        raise refuse(404, "Not found")
+    return record
+
+
+def _parent(org: Close, lead_id: Any) -> Record:
+    lead = org.store.get("lead", lead_id)
+    if lead is None:
+        raise invalid({"lead_id": "Object does not exist."})
+    return lead
+
+
+def _new(org: Close, call: Call, type: str, values: Json) -> Record:
+    fields = {name: value for name, value in values.items() if value is not None}
+    fields |= {"created_by": call.actor.user, "updated_by": call.actor.user}
+    id = record_id(PREFIX[type])
+    record = org.store.create(type, id, fields, at=call.at, by=call.actor)
+    org.adopt(record)
+    return record
+
+
+def _move(org: Close, call: Call, record: Record, lead_id: str) -> None:
+    org.abandon(record)
+    org.store.update(record, {"lead_id": lead_id}, at=call.at, by=call.actor)
+    org.adopt(record)
+
+
+def _remove(org: Close, call: Call, request: str, record: Record) -> None:
+    previous = snapshot(org, record)
+    org.abandon(record)
+    org.store.remove(record, at=call.at)
+    announce(org, call, request, record, "deleted", previous=previous)
+
+
+def _nested(org: Close, given: Any) -> list[Json]:
+    """The contacts of a new lead; errors name the row."""
+    if not isinstance(given, list):
+        raise invalid({"contacts": "Expected a list."})
+    people, problems = [], {}
+    for index, person in enumerate(given):
+        try:
+            people.append(read(org, "contact", person, {}))
+        except RefusedError as refusal:
+            problems[str(index)] = refusal.answer.body
+    if problems:
+        raise invalid({"contacts": {"errors": problems}})
+    return people
+
+
+def _status_by_id(org: Close, body: Json) -> Json:
+    """A lead's `status` label as `status_id`; both together are refused."""
+    if "status" not in body:
+        return body
+    if "status_id" in body:
+        raise invalid({"status": "Send status or status_id, not both."})
+    label = body["status"]
+    found = next((s["id"] for s in org.lead_statuses if s["label"] == label), None)
+    if found is None:
+        raise invalid({"status": "Unknown status."})
+    return {**{k: v for k, v in body.items() if k != "status"}, "status_id": found}
+
+
+def _status_by_label(org: Close, body: Json) -> Json:
+    """An opportunity's deprecated `status` label as `status_id`."""
+    if "status" not in body or "status_id" in body:
+        return {name: value for name, value in body.items() if name != "status"}
+    for pipeline in org.pipelines:
+        for status in pipeline["statuses"]:
+            if status["label"] == body["status"]:
+                rest = {k: v for k, v in body.items() if k != "status"}
+                return {**rest, "status_id": status["id"]}
+    raise invalid({"status": "Unknown status."})
+
+
+def _with_lead_status(org: Close, values: Json) -> Json:
+    status_id = values.get("status_id") or org.lead_statuses[0]["id"]
+    if not org.lead_status(status_id):
+        raise invalid({"status_id": "Unknown status."})
+    return {**values, "status_id": status_id}
+
+
+def _deal(org: Close, call: Call, values: Json, current: Json) -> Json:
+    """An opportunity's values with status, pipeline, owner and dates made consistent."""
+    values = dict(values)
+    pipeline_id = values.pop("pipeline_id", None)
+    pipeline = next((p for p in org.pipelines if p["id"] == pipeline_id), None)
+    if pipeline_id and not pipeline:
+        raise invalid({"pipeline_id": "Unknown pipeline."})
+    if not current and not values.get("status_id"):
+        values["status_id"] = (pipeline or org.pipelines[0])["statuses"][0]["id"]
+    if pipeline and current and "status_id" not in values:
+        now_in, _ = org.deal_status(current["status_id"]) or ({}, {})
+        if now_in.get("id") != pipeline["id"]:
+            values["status_id"] = pipeline["statuses"][0]["id"]
+    if not current:
+        values.setdefault("user_id", call.actor.user)
+        values.setdefault("value_period", "one_time")
+        values.setdefault("confidence", 50)
+    if values.get("user_id") and not org.user(values["user_id"]):
+        raise invalid({"user_id": "Unknown user."})
+    contact = values.get("contact_id")
+    lead_id = values.get("lead_id") or current.get("lead_id")
+    if contact and contact not in {c.id for c in org.of_lead("contact", lead_id or "")}:
+        raise invalid({"contact_id": "Not a contact of this lead."})
+    if "status_id" not in values:
+        return values
+    found = org.deal_status(values["status_id"])
+    if not found or (pipeline and found[0] is not pipeline):
+        raise invalid({"status_id": "Unknown status, or not one of this pipeline."})
+    # A won status fills date_won if it is empty; moving back does not clear it.
+    today = _today(call)
+    kind = found[1]["status_type"]
+    if kind == "won" and not values.get("date_won") and not current.get("date_won"):
+        values["date_won"] = today
+    if kind == "lost" and not current.get("date_lost"):
+        values["date_lost"] = today
+    return values
+
+
+def _today(call: Call) -> str:
+    """The date where the caller is, by its `x-tz-offset` in hours."""
+    try:
+        offset = timedelta(hours=float(call.headers.get("x-tz-offset", "0")))
+    except ValueError:
+        raise invalid({}, "x-tz-offset must be a number of hours.") from None
+    return (call.at + offset).date().isoformat()
+
+
+def _page(call: Call) -> tuple[int, int]:
+    """`_limit` and `_skip`; 400 beyond their maxima."""
+    limit, skip = call.one("_limit", str(PAGE)), call.one("_skip", "0")
+    if not limit.isdigit() or not 1 <= int(limit) <= PAGE:
+        raise invalid({"_limit": f"Must be between 1 and {PAGE}."})
+    if not skip.isdigit() or int(skip) > DEEPEST_SKIP:
+        raise invalid({"_skip": f"Must be between 0 and {DEEPEST_SKIP}."})
+    return int(limit), int(skip)
+
+
+def _filtered(org: Close, call: Call, type: str) -> list[Record]:
+    """The records a list call asks for, in its order."""
+    if (lead_id := call.one("lead_id")) and type != "lead":
+        found = list(org.of_lead(type, lead_id))
+    else:
+        found = list(org.store.live(type))
+    if type != "opportunity":
+        return found
+    for name in call.query:
+        field, _, verb = name.partition("__")
+        if field in _MOMENTS and (verb in _VERBS or not verb):
+            bound = _comparable(call.one(name))
+            found = [r for r in found if _holds(_moment(r, field), verb, bound)]
+        elif field in _DEAL_FILTERS and verb in ("", "in"):
+            wanted = set(call.many(name)) if verb else {call.one(name)}
+            found = [r for r in found if str(snapshot(org, r).get(field)) in wanted]
+    if order := call.one("_order_by"):
+        field = order.removeprefix("-")
+        if field not in (*_MOMENTS, "value", "confidence"):
+            raise invalid({"_order_by": "Unknown field."})
+        found.sort(key=lambda r: (_moment(r, field) or "", r.id), reverse=order.startswith("-"))
+    return found
+
+
+def _moment(record: Record, field: str) -> Any:
+    match field:
+        case "date_created":
+            return rest_time(record.created)
+        case "date_updated":
+            return rest_time(record.updated)
+        case "date_won":
+            return record.get(field)
+        case _:
+            return f"{record.get(field) or 0:020}"
+
+
+def _comparable(text: str) -> str:
+    """A bound in the form that sorts like the values: dates stay dates, times become UTC."""
+    return text if len(text) == 10 else rest_time(utc(text))
+
+
+def _holds(value: Any, verb: str, bound: str) -> bool:
+    if value is None:
+        return False
+    match verb:
+        case "gte":
+            return bool(value >= bound)
+        case "gt":
+            return bool(value > bound)
+        case "lte":
+            return bool(value <= bound)
+        case "lt":
+            return bool(value < bound)
+        case _:
+            return str(value).startswith(bound)

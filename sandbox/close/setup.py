@@ -1,0 +1,315 @@
+"""How the organisation is set up: users, statuses, pipelines, custom fields, webhooks."""
+
+import secrets
+from typing import Any
+
+from sandbox.close import defaults
+from sandbox.close.filters import check
+from sandbox.close.ids import record_id, rest_time, short_id
+from sandbox.close.org import RECORDS, Close, invalid, refuse, routes
+from sandbox.wire import Answer, Call, Json
+
+SUBSCRIPTIONS = 40
+FIELD_TYPES = ("text", "number", "date", "datetime", "choices", "user", "contact", "hidden")
+SEVERAL = ("user", "choices", "contact")
+_ACTIONS = {
+    "lead": {"created", "updated", "deleted", "merged"},
+    **{
+        type: {"created", "updated", "deleted"}
+        for type in (
+            "contact",
+            "opportunity",
+            "task.lead",
+            "activity.note",
+            "activity.call",
+            "activity.email",
+            "activity.sms",
+            "activity.meeting",
+            "lead_merge",
+            "custom_fields.lead",
+            "custom_fields.contact",
+            "custom_fields.opportunity",
+            "status.lead",
+            "status.opportunity",
+        )
+    },
+    "task.lead.completed": {"completed"},
+    "import": {"created", "updated", "completed", "reverting", "reverted"},
+    "membership": {"activated", "deactivated"},
+    "unsubscribed_email": {"created", "deleted"},
+}
+
+
+@routes.on("GET", "/me/")
+def me(org: Close, call: Call) -> Answer:
+    """The caller, with the organisations it belongs to."""
+    user = org.user(call.actor.user) or org.users[0]
+    organizations = [{"id": defaults.ORGANIZATION, "name": "Sandbox", "currency": "USD"}]
+    return Answer(200, {**user, "organizations": organizations})
+
+
+@routes.on("GET", "/user/")
+def users(org: Close, call: Call) -> Answer:
+    return _list(call, org.users)
+
+
+@routes.on("GET", "/user/{id}/")
+def user(org: Close, call: Call, id: str) -> Answer:
+    found = org.user(id)
+    if found is None:
+        raise refuse(404, "Not found")
+    return Answer(200, found)
+
+
+@routes.on("GET", "/organization/{id}/")
+def organization(org: Close, call: Call, id: str) -> Answer:
+    if id != defaults.ORGANIZATION:
+        raise refuse(404, "Not found")
+    memberships = [{"user_id": user["id"], "user": user} for user in org.users]
+    body = {"id": id, "name": "Sandbox", "currency": "USD", "memberships": memberships}
+    return Answer(200, body | {"lead_statuses": org.lead_statuses, "pipelines": org.pipelines})
+
+
+@routes.on("GET", "/pipeline/")
+def pipelines(org: Close, call: Call) -> Answer:
+    return _list(call, org.pipelines)
+
+
+@routes.on("POST", "/pipeline/")
+def create_pipeline(org: Close, call: Call) -> Answer:
+    body = org.read_json(call)
+    pipeline: Json = {"id": record_id("pipe"), "name": _name(body, "name"), "statuses": []}
+    for status in body.get("statuses") or []:
+        pipeline["statuses"].append(_deal_status(status))
+    org.pipelines.append(pipeline)
+    return Answer(201, pipeline)
+
+
+@routes.on("GET", "/status/opportunity/")
+def deal_statuses(org: Close, call: Call) -> Answer:
+    rows = [
+        {**status, "pipeline_id": pipeline["id"], "organization_id": defaults.ORGANIZATION}
+        for pipeline in org.pipelines
+        for status in pipeline["statuses"]
+    ]
+    return _list(call, rows)
+
+
+@routes.on("POST", "/status/opportunity/")
+def create_deal_status(org: Close, call: Call) -> Answer:
+    body = org.read_json(call)
+    wanted = body.get("pipeline_id") or org.pipelines[0]["id"]
+    pipeline = next((p for p in org.pipelines if p["id"] == wanted), None)
+    if pipeline is None:
+        raise invalid({"pipeline_id": "Unknown pipeline."})
+    status = _deal_status(body)
+    pipeline["statuses"].append(status)
+    return Answer(200, {**status, "pipeline_id": pipeline["id"]})
+
+
+@routes.on("GET", "/status/lead/")
+def lead_statuses(org: Close, call: Call) -> Answer:
+    return _list(call, org.lead_statuses)
+
+
+@routes.on("POST", "/status/lead/")
+def create_lead_status(org: Close, call: Call) -> Answer:
+    status = {"id": record_id("stat"), "label": _name(org.read_json(call), "label")}
+    org.lead_statuses.append(status)
+    return Answer(200, status)
+
+
+@routes.on("GET", "/custom_field_schema/{type}/")
+def custom_field_schema(org: Close, call: Call, type: str) -> Answer:
+    """All custom fields of a type, shared ones included."""
+    return Answer(200, {"fields": _fields_of(org, type), "object_type": type})
+
+
+@routes.on("GET", "/custom_field/{type}/")
+def custom_fields(org: Close, call: Call, type: str) -> Answer:
+    return _list(call, _fields_of(org, type))
+
+
+@routes.on("POST", "/custom_field/{type}/")
+def create_custom_field(org: Close, call: Call, type: str) -> Answer:
+    """https://developer.close.com/api/resources/custom-fields"""
+    body, fields = org.read_json(call), _fields_of(org, type)
+    name, kind = _name(body, "name"), body.get("type")
+    several = bool(body.get("accepts_multiple_values"))
+    if kind not in FIELD_TYPES:
+        raise invalid({"type": "Unknown type."})
+    if several and kind not in SEVERAL:
+        raise invalid({"accepts_multiple_values": f"Not possible for {kind}."})
+    if kind == "choices" and not body.get("choices"):
+        raise invalid({"choices": "This field is required."})
+    if any(field["name"] == name for field in fields):
+        raise invalid({"name": "A custom field with this name already exists."})
+    field = {
+        "id": record_id("cf"),
+        "organization_id": defaults.ORGANIZATION,
+        "name": name,
+        "description": body.get("description"),
+        "type": kind,
+        "choices": body.get("choices"),
+        "accepts_multiple_values": several,
+        "is_shared": False,
+        "required": False,
+        "date_created": rest_time(call.at),
+        "date_updated": rest_time(call.at),
+    }
+    fields.append(field)
+    return Answer(200, field)
+
+
+@routes.on("GET", "/custom_field/{type}/{id}/")
+def custom_field(org: Close, call: Call, type: str, id: str) -> Answer:
+    return Answer(200, _field(org, type, id))
+
+
+@routes.on("PUT", "/custom_field/{type}/{id}/")
+def update_custom_field(org: Close, call: Call, type: str, id: str) -> Answer:
+    field, body = _field(org, type, id), org.read_json(call)
+    if unknown := set(body) - {"name", "description", "choices"}:
+        raise invalid(dict.fromkeys(sorted(unknown), "Cannot be changed."))
+    field |= body
+    return Answer(200, field)
+
+
+@routes.on("DELETE", "/custom_field/{type}/{id}/")
+def delete_custom_field(org: Close, call: Call, type: str, id: str) -> Answer:
+    org.custom_fields[type].remove(_field(org, type, id))
+    for record in org.store.live(type):
+        org.store.note(record, {f"custom.{id}": None}, at=call.at, by=call.actor)
+    return Answer(200, {})
+
+
+@routes.on("GET", "/webhook/")
+def subscriptions(org: Close, call: Call) -> Answer:
+    return _list(call, [_shown(s) for s in org.subscriptions.values()])
+
+
+@routes.on("POST", "/webhook/")
+def subscribe(org: Close, call: Call) -> Answer:
+    """A new subscription; the only answer that shows its signature key.
+
+    https://developer.close.com/api/resources/webhooks
+    """
+    if len(org.subscriptions) >= SUBSCRIPTIONS:
+        raise invalid({}, f"At most {SUBSCRIPTIONS} webhook subscriptions are allowed.")
+    body = org.read_json(call)
+    subscription = {
+        "id": short_id("whsub"),
+        "organization_id": defaults.ORGANIZATION,
+        "status": "active",
+        "verify_ssl": True,
+        "signature_key": secrets.token_hex(32),
+        "date_created": rest_time(call.at),
+        "date_updated": rest_time(call.at),
+        **_subscription({"url": None, "events": None, **body}),
+    }
+    org.subscriptions[subscription["id"]] = subscription
+    location = f"/api/v1/webhook/{subscription['id']}/"
+    return Answer(201, subscription, {"location": location})
+
+
+@routes.on("GET", "/webhook/{id}/")
+def subscription(org: Close, call: Call, id: str) -> Answer:
+    return Answer(200, _shown(_subscribed(org, id)))
+
+
+@routes.on("PUT", "/webhook/{id}/")
+def update_subscription(org: Close, call: Call, id: str) -> Answer:
+    found = _subscribed(org, id)
+    found |= _subscription(org.read_json(call))
+    found["date_updated"] = rest_time(call.at)
+    return Answer(200, _shown(found))
+
+
+@routes.on("DELETE", "/webhook/{id}/")
+def unsubscribe(org: Close, call: Call, id: str) -> Answer:
+    _subscribed(org, id)
+    del org.subscriptions[id]
+    return Answer(204)
+
+
+def _list(call: Call, rows: list[Json]) -> Answer:
+    limit, skip = int(call.one("_limit", "100")), int(call.one("_skip", "0"))
+    return Answer(200, {"data": rows[skip : skip + limit], "has_more": len(rows) > skip + limit})
+
+
+def _name(body: Json, key: str) -> str:
+    if not isinstance(body.get(key), str) or not body[key].strip():
+        raise invalid({key: "This field is required."})
+    return str(body[key])
+
+
+def _deal_status(body: Json) -> Json:
+    kind = body.get("status_type") or body.get("type") or "active"
+    if kind not in ("active", "won", "lost"):
+        raise invalid({"status_type": "Must be active, won or lost."})
+    return {"id": record_id("stat"), "label": _name(body, "label"), "status_type": kind}
+
+
+def _fields_of(org: Close, type: str) -> list[Json]:
+    if type not in RECORDS:
+        raise refuse(404, "Not found")
+    return org.custom_fields[type]
+
+
+def _field(org: Close, type: str, id: str) -> Json:
+    found = next((field for field in _fields_of(org, type) if field["id"] == id), None)
+    if found is None:
+        raise refuse(404, "Not found")
+    return found
+
+
+def _subscribed(org: Close, id: str) -> Json:
+    if id not in org.subscriptions:
+        raise refuse(404, "Not found")
+    return org.subscriptions[id]
+
+
+def _shown(subscription: Json) -> Json:
+    return {name: value for name, value in subscription.items() if name != "signature_key"}
+
+
+def _subscription(body: Json) -> Json:
+    """The settable parts of a subscription; 400 names what is wrong."""
+    problems: Json = {}
+    for name, value in body.items():
+        if error := _wrong(name, value):
+            problems[name] = error
+    if problems:
+        raise invalid(problems)
+    return body
+
+
+def _wrong(name: str, value: Any) -> str | None:
+    match name:
+        case "url":
+            good = isinstance(value, str) and value.startswith(("http://", "https://"))
+            return None if good else "A valid URL is required."
+        case "events":
+            return _wrong_events(value)
+        case "status":
+            return None if value in ("active", "paused") else "Must be active or paused."
+        case "verify_ssl":
+            return None if isinstance(value, bool) else "Expected a boolean."
+        case _:
+            return "Unknown field."
+
+
+def _wrong_events(value: Any) -> str | None:
+    if not isinstance(value, list) or not value:
+        return "Expected a list of events."
+    for event in value:
+        if not isinstance(event, dict) or not {"object_type", "action"} <= set(event):
+            return "Each event needs object_type and action."
+        if event["action"] not in _ACTIONS.get(event["object_type"], ()):
+            return f"Unknown event {event['object_type']}.{event['action']}."
+        if event.get("extra_filter") is not None:
+            try:
+                check(event["extra_filter"])
+            except ValueError as error:
+                return str(error)
+    return None

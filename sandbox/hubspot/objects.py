@@ -1,0 +1,348 @@
+"""Records of any type: create, read, list, update, archive, merge; one by one and in batches.
+
+https://developers.hubspot.com/docs/api-reference/legacy/crm/using-object-apis
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.hubspot.app import HubSpot, existing, read_json, routes, typed
+from sandbox.hubspot.associations import named_links
+from sandbox.hubspot.errors import invalid, missing, refuse
+from sandbox.hubspot.events import announce
+from sandbox.hubspot.links import chosen, move_all, set_types, types_between
+from sandbox.hubspot.portal import Portal, iso
+from sandbox.hubspot.schema import TYPES, ObjectType
+from sandbox.hubspot.values import claim, read
+from sandbox.records import Record
+from sandbox.wire import Answer, Call, Json, RefusedError
+
+PAGE = 100
+MERGEABLE = ("contact", "company", "deal", "ticket")
+
+_ALL = "/crm/v3/objects/{type}"
+_ONE = "/crm/v3/objects/{type}/{id}"
+Commit = Callable[[], Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a read asks to see of each record."""
+
+    properties: list[str] = field(default_factory=list)
+    history: list[str] = field(default_factory=list)
+    associations: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_query(cls, call: Call) -> "Wanted":
+        names = ("properties", "propertiesWithHistory", "associations")
+        return cls(*(call.many(name) for name in names))
+
+    @classmethod
+    def of_body(cls, body: Json) -> "Wanted":
+        return cls(body.get("properties") or [], body.get("propertiesWithHistory") or [])
+
+
+def shape(portal: Portal, type: ObjectType, record: Record, wanted: Wanted) -> Json:
+    """A record as the API shows it: texts, null if unset, and only what was asked for.
+
+    Asking for properties replaces the defaults, except for the id and the two dates.
+    """
+    fixed = ("hs_object_id", type.created, type.modified)
+    asked = [*wanted.properties, *wanted.history]
+    names = (*fixed, *asked) if asked else type.defaults
+    known = portal.properties[type.name]
+    body: Json = {
+        "id": record.id,
+        "properties": {n: portal.value(type, record, n) for n in sorted(set(names)) if n in known},
+        "createdAt": iso(record.created),
+        "updatedAt": iso(record.updated),
+        "archived": record.gone is not None,
+    }
+    if record.gone:
+        body["archivedAt"] = iso(record.gone)
+    if wanted.history:
+        body["propertiesWithHistory"] = {n: _past(record, n) for n in wanted.history if n in known}
+    links = {
+        typed(end).plural: {"results": found}
+        for end in wanted.associations
+        if (found := named_links(portal, record, typed(end).name))
+    }
+    if links:
+        body["associations"] = links
+    return body
+
+
+def _past(record: Record, name: str) -> list[Json]:
+    """A property's values, newest first."""
+    return [
+        {
+            "value": version.value or "",
+            "timestamp": iso(version.at),
+            "sourceType": version.source,
+            "sourceId": version.source_id,
+        }
+        for version in reversed(record.history.get(name, []))
+    ]
+
+
+def _written(portal: Portal, type: ObjectType, record: Record, values: Iterable[str]) -> Json:
+    """The answer to a write: what was written and the defaults that are set."""
+    names = [n for n in (*type.defaults, *values) if portal.value(type, record, n) is not None]
+    return shape(portal, type, record, Wanted(list(names)))
+
+
+# -- one by one --
+
+
+@routes.on("POST", "/crm/v3/objects/{type}")
+def create(app: HubSpot, portal: Portal, call: Call, type: str) -> Answer:
+    commit = creation(app, portal, call, typed(type), read_json(call), set())
+    return Answer(201, commit())
+
+
+@routes.on("GET", _ALL)
+def list_all(app: HubSpot, portal: Portal, call: Call, type: str) -> Answer:
+    """A page by id; `archived=true` lists what was deleted instead."""
+    kind, limit, after = typed(type), call.one("limit", "10"), call.one("after", "0")
+    if not limit.isdigit() or not 1 <= int(limit) <= PAGE:
+        raise invalid(f"limit must be between 1 and {PAGE}")
+    if not after.isdigit():
+        raise invalid("after must be a cursor of an earlier page")
+    archived = call.flag("archived")
+    merged_away = {
+        key.partition(":")[2] for key in portal.merged if key.startswith(kind.name + ":")
+    }
+    found = []
+    for record in portal.store.all(kind.name):
+        if int(record.id) <= int(after) or bool(record.gone) != archived:
+            continue
+        if record.id in merged_away or record.get("hs_gdpr_deleted"):
+            continue
+        found.append(record)
+        if len(found) > int(limit):
+            break
+    wanted = Wanted.of_query(call)
+    page = found[: int(limit)]
+    body: Json = {"results": [shape(portal, kind, record, wanted) for record in page]}
+    if len(found) > len(page):
+        body["paging"] = {"next": {"after": page[-1].id}}
+    return Answer(200, body)
+
+
+@routes.on("GET", _ONE)
+def read_one(app: HubSpot, portal: Portal, call: Call, type: str, id: str) -> Answer:
+    kind = typed(type)
+    if call.flag("archived"):
+        record = portal.store.find(kind.name, id)
+        if record is None or not record.gone or record.get("hs_gdpr_deleted"):
+            raise missing(id)
+    else:
+        record = existing(portal, kind, id, call.one("idProperty"))
+    return Answer(200, shape(portal, kind, record, Wanted.of_query(call)))
+
+
+@routes.on("PATCH", _ONE)
+def update(app: HubSpot, portal: Portal, call: Call, type: str, id: str) -> Answer:
+    """Change what is sent; an empty text clears. An id that was merged away still works here."""
+    kind = typed(type)
+    record = existing(portal, kind, id, call.one("idProperty"))
+    return Answer(200, change(app, portal, call, kind, record, read_json(call), set())())
+
+
+@routes.on("DELETE", _ONE)
+def archive(app: HubSpot, portal: Portal, call: Call, type: str, id: str) -> Answer:
+    """Into the recycle bin. Archiving what is already there, or never was, is no error."""
+    kind = typed(type)
+    if record := portal.store.get(kind.name, id):
+        put_away(app, portal, call, kind, record)
+    return Answer(204)
+
+
+@routes.on("POST", _ONE + "/restore")
+def restore(app: HubSpot, portal: Portal, call: Call, type: str, id: str) -> Answer:
+    """Out of the recycle bin: people can, in the product; the API cannot."""
+    kind = typed(type)
+    record = portal.store.find(kind.name, id)
+    if not call.actor.is_person or record is None or not record.gone:
+        raise missing(id)
+    record.gone = None
+    record.updated = call.at
+    portal.index(record)
+    portal.store.written.append(("restored", kind.name))
+    announce(app, portal, call, kind.name, "restore", objectId=int(id))
+    return Answer(200, _written(portal, kind, record, ()))
+
+
+@routes.on("POST", _ALL + "/merge")
+def merge(app: HubSpot, portal: Portal, call: Call, type: str) -> Answer:
+    """Two records become one, for good. The survivor may have an id of its own.
+
+    The primary's values win and the other's fill the gaps.
+    """
+    kind, body = typed(type), read_json(call)
+    if kind.name not in MERGEABLE:
+        raise invalid(f"{kind.plural} cannot be merged")
+    first = existing(portal, kind, str(body.get("primaryObjectId")))
+    second = existing(portal, kind, str(body.get("objectIdToMerge")))
+    if first is second:
+        raise invalid("A record cannot be merged with itself")
+    values = {**second.fields, **first.fields}
+    former = {first.id, second.id, *_ids(first), *_ids(second)}
+    emails = [*_addresses(first), *_addresses(second)]
+    if kind.name == "contact" and len(emails) > 1:
+        values["hs_additional_emails"] = ";".join(emails[1:])
+    losers = [first, second] if app.settings.merge_new_id else [second]
+    for loser in losers:
+        portal.unindex(loser)
+    survivor = portal.create(kind, values, call) if app.settings.merge_new_id else first
+    values["hs_merged_object_ids"] = ";".join(sorted(former - {survivor.id}, key=int))
+    before = portal.update(survivor, values, call)
+    survivor.updated = call.at
+    for loser in losers:
+        move_all(app, portal, call, loser, survivor)
+        loser.gone = call.at
+        portal.merged[f"{kind.name}:{loser.id}"] = survivor.id
+    announce(
+        app,
+        portal,
+        call,
+        kind.name,
+        "merge",
+        objectId=int(survivor.id),
+        primaryObjectId=int(first.id),
+        mergedObjectIds=[int(second.id)],
+        newObjectId=int(survivor.id),
+        numberOfPropertiesMoved=len(before),
+    )
+    return Answer(200, _written(portal, kind, survivor, ()))
+
+
+@routes.on("POST", "/crm/v3/objects/contacts/gdpr-delete")
+def gdpr_delete(app: HubSpot, portal: Portal, call: Call) -> Answer:
+    """Erase a contact for good, history included."""
+    kind, body = typed("contact"), read_json(call)
+    try:
+        id_property = body.get("idProperty") or ""
+        record = existing(portal, kind, str(body.get("objectId")), id_property)
+    except RefusedError:
+        return Answer(204)
+    portal.unindex(record)
+    portal.store.remove(record, at=call.at)
+    record.fields = {"hs_gdpr_deleted": "true"}
+    record.history.clear()
+    announce(app, portal, call, "contact", "privacyDeletion", objectId=int(record.id))
+    announce(app, portal, call, "contact", "deletion", objectId=int(record.id))
+    return Answer(204)
+
+
+# -- the writes themselves: first checked, then committed --
+
+
+def creation(
+    app: HubSpot,
+    portal: Portal,
+    call: Call,
+    type: ObjectType,
+    row: Json,
+    taken: set[tuple[str, str]],
+) -> Commit:
+    """Check a new record and its links; the result creates it."""
+    values = read(portal, type, row.get("properties") or {}, {}, new=True)
+    claim(portal, type, values, None, taken)
+    links = [_link(portal, type, link) for link in row.get("associations") or []]
+
+    def commit() -> Json:
+        record = portal.create(type, values, call)
+        id = int(record.id)
+        announce(app, portal, call, type.name, "creation", objectId=id, changeFlag="CREATED")
+        _announce_changes(app, portal, call, type, record, values)
+        for end, ids in links:
+            set_types(app, portal, call, record, end, ids | types_between(portal, record, end))
+        return _traced(row, _written(portal, type, record, values))
+
+    return commit
+
+
+def change(
+    app: HubSpot,
+    portal: Portal,
+    call: Call,
+    type: ObjectType,
+    record: Record,
+    row: Json,
+    taken: set[tuple[str, str]],
+) -> Commit:
+    """Check a change; the result makes it."""
+    values = read(portal, type, row.get("properties") or {}, record.fields, new=False)
+    claim(portal, type, values, record.id, taken)
+
+    def commit() -> Json:
+        changed = portal.update(record, values, call)
+        _announce_changes(app, portal, call, type, record, changed)
+        return _traced(row, _written(portal, type, record, values))
+
+    return commit
+
+
+def put_away(app: HubSpot, portal: Portal, call: Call, type: ObjectType, record: Record) -> None:
+    portal.unindex(record)
+    portal.store.remove(record, at=call.at)
+    announce(app, portal, call, type.name, "deletion", objectId=int(record.id))
+
+
+def _announce_changes(
+    app: HubSpot,
+    portal: Portal,
+    call: Call,
+    type: ObjectType,
+    record: Record,
+    names: Iterable[str],
+) -> None:
+    """One event per property."""
+    for name in names:
+        announce(
+            app,
+            portal,
+            call,
+            type.name,
+            "propertyChange",
+            objectId=int(record.id),
+            propertyName=name,
+            propertyValue=record.get(name) or "",
+        )
+
+
+def _link(portal: Portal, type: ObjectType, link: Any) -> tuple[Record, set[int]]:
+    """The other end of an inline association; its object type follows from the type id."""
+    specs = link.get("types") if isinstance(link, dict) else None
+    to = link.get("to") if isinstance(link, dict) else None
+    if not specs or not isinstance(to, dict):
+        raise invalid("An association needs to.id and types")
+    for end in TYPES:
+        try:
+            ids = chosen(portal, type.name, end, specs)
+        except RefusedError:
+            continue
+        record = portal.get(TYPES[end], str(to.get("id")))
+        if record is None:
+            text = f"{end.upper()} with id {to.get('id')} does not exist"
+            raise refuse(404, "OBJECT_NOT_FOUND", text)
+        return record, ids
+    raise invalid(f"One or more association types are not valid for {type.plural}: {specs}")
+
+
+def _traced(row: Json, body: Json) -> Json:
+    trace = row.get("objectWriteTraceId")
+    return {**body, "objectWriteTraceId": trace} if trace else body
+
+
+def _ids(record: Record) -> list[str]:
+    return [id for id in (record.get("hs_merged_object_ids") or "").split(";") if id]
+
+
+def _addresses(record: Record) -> list[str]:
+    """A contact's e-mail addresses, the first one first."""
+    more = (record.get("hs_additional_emails") or "").split(";")
+    return [email for email in (record.get("email"), *more) if email]

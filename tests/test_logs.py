@@ -1,0 +1,156 @@
+"""Logging: one line per unit of work, and nothing in it that must not be."""
+
+import io
+import logging
+import sys
+from types import SimpleNamespace
+
+import orjson
+import pytest
+import structlog
+
+from app import logs
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """What was logged, as JSON; the process's own logging is put back afterwards."""
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+
+    def read():
+        return [orjson.loads(line) for line in written.getvalue().splitlines()]
+
+    read.text = written.getvalue
+    yield read
+    root.handlers, root.level = before[0], logging.WARNING
+    root.setLevel(before[1])
+    structlog.reset_defaults()
+
+
+def configure(log="json", log_level="INFO"):
+    logs.configure(SimpleNamespace(log=log, log_level=log_level))
+
+
+def test_a_line_is_json_with_its_bound_values(lines):
+    configure()
+    with structlog.contextvars.bound_contextvars(delivery=7):
+        logs.get(lane="out").info("push.finished", account="close", wrote=3)
+
+    (line,) = lines()
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "level": "info",
+        "event": "push.finished",
+        "lane": "out",
+        "delivery": 7,
+        "account": "close",
+        "wrote": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    "key", ["token", "access_token", "client_secret", "password", "Authorization", "api_key", "cookie"]
+)
+def test_secrets_are_masked_by_their_key_at_any_depth(lines, key):
+    configure()
+    logs.get().info("x.done", **{key: "hunter2"}, nested={"deep": [{key: "hunter2"}]})
+
+    assert "hunter2" not in lines.text()
+    assert lines()[0]["nested"]["deep"] == [{key: "***"}]
+
+
+def test_counts_are_not_secrets(lines):
+    configure()
+    logs.get().info("x.done", tokens=3, password=None)
+
+    assert (lines()[0]["tokens"], lines()[0]["password"]) == (3, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("write to ada.lovelace@example.com now", "write to a…@example.com now"),
+        ("/contacts?email=ada%40example.com", "/contacts?email=a…@example.com"),
+        ("call +1 415 555 0155", "call +1…55"),
+        ("call +493012345678, or not", "call +4…78, or not"),
+        ("(415) 555-0155 and 415-555-0199", "…55 and …99"),
+        ("postgresql://syncline:hunter2@db:5432/x", "postgresql://syncline:***@db:5432/x"),
+        ("postgresql://syncline:hunt@er2@db/x", "postgresql://syncline:***@db/x"),
+        ("Authorization: Bearer abcdefghijkl", "Authorization: Bearer ***"),
+    ],
+)
+def test_personal_data_is_masked_by_its_look(text, shown):
+    assert logs.scrub(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-22T03:12:00.123456+00:00",
+        "0193b3c4-1234-7123-8123-123456789012",
+        "hubspot/contacts/50123456789",
+        "lead_bk4Qp5TMSvUGtqDGEmXkzrJhjm5hFPBOEl53iOgnOs5",
+        "sig 3f2a1b5c-415-55501551",
+        "http://127.0.0.1:8000/health/lanes",
+    ],
+)
+def test_ids_and_times_stay(text):
+    assert logs.scrub(text) == text
+
+
+def test_a_traceback_is_scrubbed_too(lines):
+    configure()
+    try:
+        raise ValueError("no owner ada@example.com")
+    except ValueError:
+        logs.get().exception("push.failed")
+
+    (line,) = lines()
+    assert "ValueError: no owner a…@example.com" in line["exception"]
+
+
+def test_the_standard_library_goes_the_same_way(lines):
+    configure()
+    logging.getLogger("uvicorn.error").warning("100% of %s", {"mail": "ada@example.com"})
+    try:
+        raise OSError("gone")
+    except OSError:
+        logging.getLogger("sqlalchemy.pool").exception("lost")
+
+    first, second = lines()
+    assert first["event"] == "100% of {'mail': 'a…@example.com'}"
+    assert (first["logger"], first["level"]) == ("uvicorn.error", "warning")
+    assert "OSError: gone" in second["exception"]
+
+
+def test_chatter_is_left_out(lines):
+    configure()
+    logging.getLogger("httpx").info("HTTP Request: GET https://api.example")
+    logs.get().debug("push.started")
+
+    assert lines() == []
+
+
+def test_debug_shows_when_asked(lines):
+    configure(log_level="DEBUG")
+    logs.get().debug("push.started")
+
+    assert lines()[0]["event"] == "push.started"
+
+
+def test_a_terminal_gets_readable_lines(lines):
+    configure(log="console")
+    logs.get().info("push.finished", account="close", who="ada@example.com")
+
+    assert "push.finished" in lines.text()
+    assert "account=close who=a…@example.com" in lines.text()
+
+
+def test_a_value_that_json_does_not_know_is_text(lines):
+    configure()
+    logs.get().info("x.done", error=ValueError("odd"), path={1: object})
+
+    assert lines()[0]["error"] == "odd"

@@ -28,9 +28,7 @@ _SECRET_KEY = re.compile(
     r"token|secret|passw|authorization|cookie|credential|(api|private|signature|secret)[_-]?keys?$",
     re.IGNORECASE,
 )
-_EMAIL = re.compile(
-    r"([\w.!#$&'*+/=?^`{|}~-])[\w.!#$&'*+/=?^`{|}~-]*(?:@|%40)([\w-]+(?:\.[\w-]+)+)"
-)
+_EMAIL = re.compile(r"([\w+])[\w.+'-]*(?:@|%40)([\w-]+(?:\.[\w-]+)+)")
 #: `+1 415 555 0155`, `(415) 555-0155`, `415-555-0155`. Bare digits are ids and stay.
 _PHONE = re.compile(
     r"(?P<plus>\+\d)[\d\s().-]{5,}(?P<a>\d\d)(?!\d)"

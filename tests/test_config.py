@@ -29,11 +29,11 @@ TWO = dedent("""\
     """)
 
 
-def parse(text, **environment):
+def parse(text: str, **environment: str) -> config.Config:
     return config.parse(dedent(text), SYSTEMS.__getitem__, environment={"KEY": "k", **environment})
 
 
-def complaints(text, **environment):
+def complaints(text: str, **environment: str) -> list[str]:
     with pytest.raises(ConfigError) as error:
         parse(text, **environment)
     return str(error.value).splitlines()
@@ -377,7 +377,10 @@ def test_a_system_without_the_entity_cannot_take_part():
         ("? [a]\n: b", "syncline.yaml:1: a key on line 1 is not text"),
         ("accounts: &a\n  x: *a", "syncline.yaml:2: accounts.x: refers to itself"),
         ("sync: {}\nsync: {}", "syncline.yaml:2: sync: is written twice (first on line 1)"),
-        ("sync: {}\n---\nsync: {}", "syncline.yaml:2: this is not YAML: but found another document"),
+        (
+            "sync: {}\n---\nsync: {}",
+            "syncline.yaml:2: this is not YAML: but found another document",
+        ),
     ],
 )
 def test_what_is_no_configuration(text, said):
@@ -412,7 +415,9 @@ def test_no_complaint_shows_a_secret():
 
     assert len(said) == 7
     assert not any("hunter2" in line.partition(": ")[2] for line in said)
-    assert "syncline.yaml:4: accounts.close.mode: '${KEY}' is not one of live, observe, paused" in said
+    assert (
+        "syncline.yaml:4: accounts.close.mode: '${KEY}' is not one of live, observe, paused" in said
+    )
 
 
 def test_the_place_of_a_key_can_be_asked_later():
@@ -441,7 +446,12 @@ def test_a_connector_may_explain_itself():
 
 def test_the_example_is_a_configuration():
     text = EXAMPLE.read_text()
-    names = ("CLOSE_API_KEY", "CLOSE_WEBHOOK_SECRET", "HUBSPOT_ACCESS_TOKEN", "HUBSPOT_CLIENT_SECRET")
+    names = (
+        "CLOSE_API_KEY",
+        "CLOSE_WEBHOOK_SECRET",
+        "HUBSPOT_ACCESS_TOKEN",
+        "HUBSPOT_CLIENT_SECRET",
+    )
 
     found = config.parse(text, SYSTEMS.__getitem__, environment=dict.fromkeys(names, "x"))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -17,15 +17,18 @@ _ACCOUNTS: Sequence[Column] = (
     ("account", "name"),
     ("system", "connector"),
     ("mode", "mode"),
-    ("state", lambda row: row.get("state") or ("paused" if row.get("paused") else "working")),
-    ("why", lambda row: row.get("pause_reason") or None),
-    ("webhook URL", "webhook_url"),
+    ("paused", lambda row: row["pause_reason"] or "by a person" if row["paused"] else None),
+    ("entities", lambda row: ", ".join(row["entities"])),
+    ("waiting", lambda row: sum(lane["pending"] for lane in row["lanes"])),
+    ("last webhook", "last_delivery_at"),
+    ("webhook URL", lambda row: row["webhook_url"] or row["webhook_path"]),
 )
 _SUBSCRIPTIONS: Sequence[Column] = (
     ("id", "id"),
     ("URL", "url"),
     ("active", "active"),
-    ("events", lambda row: len(row.get("events") or ()) or None),
+    ("ours", "ours"),
+    ("events", lambda row: len(row["events"]) or None),
 )
 
 accounts = typer.Typer(help="The connected CRMs.", no_args_is_help=True)
@@ -98,8 +101,8 @@ def subscribe(
     found = screen(ctx)
     content = {"url": callback} if callback else None
     answer = found.rest.post(f"/api/accounts/{part(account)}/webhooks", content)
-    shown = answer.get("subscription", answer) if isinstance(answer, Mapping) else {}
-    found.answer(answer, f"✓ {account} calls {shown.get('url', 'us')} ({shown.get('id', 'ready')})")
+    kept = "; its signing key is kept" if answer["key_kept"] else ""
+    found.answer(answer, f"✓ {account} calls {answer['url']} ({answer['id']}){kept}")
 
 
 @webhooks.command()
@@ -118,24 +121,14 @@ def _findings(found: Screen, path: str, meanwhile: str) -> None:
     """Print what was found out; the code is 1 if anything is amiss."""
     with found.errors.status(meanwhile):
         answer = found.rest.post(path)
-    findings: list[Mapping[str, Any]] = _listed(answer)
     if found.json:
         found.data(answer)
-    for finding in () if found.json else findings:
-        good = finding.get("ok")
-        line = Text.assemble(
-            ("✓ ", "green") if good else ("✗ ", "red"),
-            (str(finding.get("check", "")), "bold"),
-            f"  {finding.get('detail', '')}",
-        )
+    for finding in () if found.json else answer["findings"]:
+        good = finding["ok"]
+        mark = ("✓ ", "green") if good else ("✗ ", "red")
+        line = Text.assemble(mark, (finding["check"], "bold"), f"  {finding['detail']}")
         found.console.print(line, soft_wrap=True)
-        if not good and finding.get("remedy"):
+        if not good and finding["remedy"]:
             found.console.print(Text(f"  → {finding['remedy']}", style="yellow"), soft_wrap=True)
-    if not all(finding.get("ok") for finding in findings):
+    if not answer["ok"]:
         raise typer.Exit(1)
-
-
-def _listed(answer: Any) -> list[Mapping[str, Any]]:
-    if isinstance(answer, Mapping):
-        return list(answer.get("findings") or answer.get("items") or ())
-    return list(answer or ())

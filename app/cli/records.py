@@ -16,31 +16,41 @@ from app.errors import ConfigError
 
 _RECORDS: Sequence[Column] = (
     ("id", "id"),
-    ("entity", lambda row: row.get("entity") or row.get("entity_type")),
-    ("name", lambda row: _title(row)),
-    ("linked to", lambda row: ", ".join(_link(link) for link in row.get("links") or ()) or None),
+    ("entity", "entity"),
+    ("name", lambda row: _title(row["fields"])),
+    ("linked to", lambda row: ", ".join(_link(link) for link in row["links"]) or None),
     ("version", "version"),
-    ("changed", lambda row: row.get("updated_at") or row.get("changed_at")),
+    ("changed", "changed_at"),
 )
 _CONFLICTS: Sequence[Column] = (
     ("id", "id"),
+    ("kind", "kind"),
     ("entity", "entity"),
     ("record", "record_id"),
-    ("field", "field"),
-    ("ours", lambda row: row.get("ours")),
-    ("theirs", lambda row: row.get("theirs")),
     ("account", "account"),
-    ("since", lambda row: row.get("at") or row.get("created_at")),
+    ("field", "field"),
+    ("ours", "ours"),
+    ("theirs", "theirs"),
+    ("about", lambda row: row["detail"] or None),
+    ("since", "opened_at"),
+)
+_WAITING: Sequence[Column] = (
+    ("account", "account"),
+    ("state", "state"),
+    ("attempts", "attempts"),
+    ("due", "due_at"),
+    ("why", lambda row: (row["error"] or {}).get("reason")),
 )
 _JOURNAL: Sequence[Column] = (
     ("at", "at"),
     ("field", "field"),
-    ("from", lambda row: row.get("old")),
-    ("to", lambda row: row.get("new")),
-    ("account", lambda row: row.get("account") or row.get("source")),
+    ("from", "old"),
+    ("to", "new"),
+    ("account", "account"),
     ("cause", "cause"),
     ("rule", "rule"),
 )
+_STEPS: Sequence[Column] = (("at", "at"), ("from", "old"), ("to", "new"), ("why", "sentence"))
 
 RecordArgument = Annotated[
     str,
@@ -68,6 +78,7 @@ def records(
             show_default=False,
         ),
     ] = None,
+    search: Annotated[str | None, typer.Option(help="Part of a name or an address.")] = None,
     entity: Annotated[str | None, typer.Option(help="company, person or deal.")] = None,
     email: Annotated[str | None, typer.Option(help="With this e-mail address.")] = None,
     domain: Annotated[str | None, typer.Option(help="With this domain.")] = None,
@@ -83,6 +94,7 @@ def records(
     answer = found.rest.list(
         "/api/records",
         limit=limit,
+        q=search,
         entity=entity,
         email=email,
         domain=domain,
@@ -104,15 +116,9 @@ def why(
     if found.json:
         found.data(answer)
         return
-    said = answer.get("sentence") or answer.get("explanation") or answer.get("because")
-    value = Text.assemble((field, "bold"), " is ", cell(answer.get("value")))
-    found.console.print(value if not said else Text.assemble(value, ": ", str(said)))
-    found.table(
-        answer.get("journal") or answer.get("items") or [],
-        _JOURNAL,
-        empty="Nobody has ever changed it.",
-        title="Its history",
-    )
+    found.console.print(Text.assemble((field, "bold"), ": ", cell(answer["value"])))
+    found.say(answer["sentence"])
+    found.table(answer["journal"], _STEPS, empty="It never changed.", title="Its history")
 
 
 @conflicts.command("list")
@@ -155,7 +161,7 @@ def _find(rest: Rest, text: str) -> str:
     if not items:
         raise NotFoundError(f"there is no record {text!r}")
     if len(items) > 1:
-        ids = ", ".join(f"{row['id']} ({row.get('entity', '')})" for row in items)
+        ids = ", ".join(f"{row['id']} ({row['entity']})" for row in items)
         raise RefusedError(f"{text!r} are several: {ids}; name one by its id")
     return str(items[0]["id"])
 
@@ -164,24 +170,26 @@ def _show(found: Screen, record: Mapping[str, Any]) -> None:
     if found.json:
         found.data(record)
         return
-    title = f"{record.get('entity', 'record')} {record['id']}"
-    found.pairs((record.get("fields") or {}).items(), title=title)
-    found.pairs(((_link(link), None) for link in record.get("links") or ()), title="Linked to")
-    for name, columns in (("conflicts", _CONFLICTS), ("journal", _JOURNAL)):
-        if rows := record.get(name):
-            found.table(rows, columns, empty="", title=name.capitalize())
+    shown = [(name, value) for name, value in record["fields"].items() if value is not None]
+    found.pairs(shown, title=f"{record['entity']} {record['id']}")
+    for name, columns in _PARTS.items():
+        if record[name]:
+            found.table(record[name], columns, empty="", title=name.capitalize())
 
 
-def _title(row: Mapping[str, Any]) -> str | None:
-    fields = row.get("fields") or {}
+_PARTS: Mapping[str, Sequence[Column]] = {
+    "links": (("account", "account"), ("id", "remote_id"), ("state", "state"), ("at", "synced_at")),
+    "waiting": _WAITING,
+    "conflicts": _CONFLICTS,
+    "journal": _JOURNAL,
+}
+
+
+def _title(fields: Mapping[str, Any]) -> str | None:
+    """What a person would call it."""
     person = " ".join(str(fields[k]) for k in ("first_name", "last_name") if fields.get(k))
-    for text in (row.get("title"), fields.get("name"), person, fields.get("email")):
-        if text:
-            return str(text)
-    return None
+    return next((str(t) for t in (fields.get("name"), person, fields.get("email")) if t), None)
 
 
-def _link(link: Any) -> str:
-    if not isinstance(link, Mapping):
-        return str(link)
-    return f"{link.get('account')}/{link.get('remote_id') or link.get('id')}"
+def _link(link: Mapping[str, Any]) -> str:
+    return f"{link['account']}/{link['remote_id']}"

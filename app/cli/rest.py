@@ -72,7 +72,7 @@ class Rest:
             items += page["items"]
             cursor = page.get("next_cursor")
             if not cursor or len(items) >= limit:
-                return {"items": items, "next_cursor": cursor}
+                return {**page, "items": items}
 
     def call(
         self,

@@ -17,9 +17,9 @@ from app.config import FIELDS
 from app.errors import ConfigError
 
 _PAUSE = 0.5  # seconds between two looks
-_COUNTS = ("seen", "created", "updated", "linked", "unchanged", "held", "failed")
 _OVER = ("done", "failed", "cancelled")
 _MOST = 10_000
+_ERRORS = 20  # lines of them
 
 _PLAN: Sequence[Column] = (
     ("op", "op"),
@@ -62,6 +62,8 @@ def resync(
 
     The service does the work: this command only watches, and may be interrupted.
     """
+    if id and not entity:
+        raise ConfigError("--id needs --entity: say what they are ids of")
     found = screen(ctx)
     asked = {
         "account": account,
@@ -72,7 +74,7 @@ def resync(
     }
     given = {name: value for name, value in asked.items() if value is not None}
     started = found.rest.post("/api/resyncs", given)
-    name = str(started["id"])
+    name = started["id"]
     if no_wait:
         found.answer(started, f"Resync {name} has begun; `syncline resyncs show {name}` watches it")
         return
@@ -105,14 +107,12 @@ def _finish(found: Screen, name: str) -> None:
             soft_wrap=True,
         )
         raise
-    plan = (
-        rest.list(f"/api/resyncs/{part(name)}/plan", limit=_MOST) if last.get("dry_run") else None
-    )
+    plan = rest.list(f"/api/resyncs/{part(name)}/plan", limit=_MOST) if last["dry_run"] else None
     if found.json:
         found.data(last if plan is None else {**last, "plan": plan["items"]})
     else:
         _report(found, last, plan)
-    if last["state"] != "done" or _counts(last).get("failed"):
+    if last["state"] != "done" or last["counts"]["failed"]:
         raise typer.Exit(1)
 
 
@@ -129,12 +129,12 @@ def _watch(found: Screen, rest: Rest, name: str) -> Mapping[str, Any]:
         task = progress.add_task("queued", total=None, counts="")
         while True:
             now: Mapping[str, Any] = rest.get(f"/api/resyncs/{part(name)}")
-            counts = _counts(now)
+            counts = now["counts"]
             progress.update(
                 task,
-                description=f"{now.get('account', '')} {now['state']}",
-                completed=counts.get("seen", 0),
-                total=now.get("total"),
+                description=f"{now['account']} {now['state']}",
+                completed=counts["seen"],
+                total=now["total"],
                 counts=", ".join(f"{n} {k}" for k, n in counts.items() if n and k != "seen"),
             )
             if now["state"] in _OVER:
@@ -145,25 +145,11 @@ def _watch(found: Screen, rest: Rest, name: str) -> Mapping[str, Any]:
 def _report(found: Screen, last: Mapping[str, Any], plan: Mapping[str, Any] | None) -> None:
     if plan is not None:
         found.table(plan, _PLAN, empty="Nothing would change.", title="What would change")
-    counts = _counts(last)
-    found.pairs([(name, counts.get(name, 0)) for name in _COUNTS], title=f"Resync {last['state']}")
-    for error in list(last.get("errors") or ())[:20]:
-        found.say(f"✗ {_error(error)}")
-    if isinstance(last.get("error"), str):
-        found.say(f"✗ {last['error']}")
-
-
-def _error(error: Any) -> str:
-    if not isinstance(error, Mapping):
-        return str(error)
-    what = " ".join(str(error[k]) for k in ("entity", "remote_id") if error.get(k))
-    why = error.get("reason") or error.get("detail") or error.get("error") or ""
-    return f"{what}: {why}" if what else str(why)
-
-
-def _counts(state: Mapping[str, Any]) -> dict[str, int]:
-    counts = state.get("counts") or state
-    return {name: int(counts.get(name) or 0) for name in _COUNTS}
+    found.pairs(last["counts"].items(), title=f"Resync {last['state']}")
+    for error in last["errors"][:_ERRORS]:
+        found.say(f"✗ {error['record'] or ''} {error['reason'] or error['cause']}")
+    if len(last["errors"]) > _ERRORS:
+        found.say(f"… and {len(last['errors']) - _ERRORS} more: --json shows them")
 
 
 def _moment(text: str) -> datetime:

@@ -17,30 +17,37 @@ _EVENTS: Sequence[Column] = (
     ("at", "at"),
     ("account", "account"),
     ("type", "type"),
-    ("record", lambda row: row.get("ref") or row.get("remote_id")),
+    ("record", lambda row: row["ref"] and "{account}/{type}/{id}".format(**row["ref"])),
     ("answer", "answer"),
+    ("state", "state"),
     ("delivery", "delivery_id"),
+    ("why", lambda row: (row["error"] or {}).get("reason")),
 )
-_DEAD: Sequence[Column] = (
+_CAUSES: Sequence[Column] = (
     ("cause", "cause"),
-    ("count", "count"),
-    ("account", "account"),
-    ("record", lambda row: row.get("record_id") or row.get("record")),
+    ("letters", "count"),
+    ("accounts", lambda row: ", ".join(row["accounts"])),
+    ("since", "oldest"),
+    ("next step", "next_step"),
+)
+_LETTERS: Sequence[Column] = (
+    ("id", "id"),
+    ("cause", "cause"),
+    ("record", "record"),
     ("field", "field"),
     ("value", "value"),
     ("reason", "reason"),
-    ("next step", "next_step"),
-    ("ids", lambda row: _short(row.get("ids") or row.get("id"))),
 )
 _LANES: Sequence[Column] = (
     ("account", "account"),
     ("direction", "direction"),
-    ("waiting", lambda row: row.get("pending", row.get("depth"))),
-    ("lag", lambda row: _seconds(row.get("lag_seconds"))),
+    ("waiting", "pending"),
+    ("lag", lambda row: f"{row['lag_seconds']:.1f} s"),
+    ("failures", lambda row: row["failures"] or None),
     ("paused until", "paused_until"),
     ("why", "pause_reason"),
 )
-_WORKERS: Sequence[Column] = (("worker", "id"), ("last seen", "seen_at"))
+_WORKERS: Sequence[Column] = (("worker", "id"), ("last seen", "seen_at"), ("alive", "alive"))
 
 replay = typer.Typer(help="Work on something again.", no_args_is_help=True)
 deliveries = typer.Typer(help="Webhooks as they were received.", no_args_is_help=True)
@@ -66,12 +73,11 @@ def health(ctx: typer.Context) -> None:
         found.data({"ready": ready, "lanes": lanes})
         return
     found.say(f"✓ {found.rest.url} is ready")
-    for key, columns in (("lanes", _LANES), ("workers", _WORKERS)):
-        rows = lanes.get(key, lanes.get("items")) if isinstance(lanes, Mapping) else lanes
-        if rows and all(isinstance(row, Mapping) for row in rows):
-            found.table(rows, columns, empty="")
-        elif key == "workers":
-            found.say("No worker is alive: nothing will move. `syncline worker` starts one.")
+    found.table(lanes["lanes"], _LANES, empty="There are no lanes: no account is configured.")
+    if lanes["status"] == "ok":
+        found.table(lanes["workers"], _WORKERS, empty="")
+    else:
+        found.say("No worker is alive: nothing will move. `syncline worker` starts one.")
 
 
 def events(
@@ -103,7 +109,9 @@ def dead_letters(ctx: typer.Context, limit: LimitOption = 50) -> None:
     """What needs a person, grouped by cause, with the next step."""
     found = screen(ctx)
     answer = found.rest.list("/api/dead-letters", limit=limit)
-    found.table(answer, _DEAD, empty="Nothing needs you.")
+    if answer["items"] and not found.json:
+        found.table(answer["causes"], _CAUSES, empty="", title="Causes")
+    found.table(answer, _LETTERS, empty="Nothing needs you.", title="Letters")
 
 
 @replay.command("deliveries")
@@ -133,15 +141,7 @@ def replay_dead_letters(
     content: dict[str, Any] = {"ids": ids} if ids else {"cause": cause} if cause else {"all": True}
     found = screen(ctx)
     answer = found.rest.post("/api/dead-letters/replay", content)
-    count = answer.get("replayed") if isinstance(answer, Mapping) else None
-    found.answer(answer, f"✓ {'they' if count is None else count} will be tried again")
-
-
-def _short(ids: Any) -> str | None:
-    if isinstance(ids, list):
-        return ", ".join(str(one) for one in ids[:3]) + (" …" if len(ids) > 3 else "")
-    return None if ids is None else str(ids)
-
-
-def _seconds(value: Any) -> str | None:
-    return None if value is None else f"{float(value):.1f} s"
+    found.answer(answer, f"✓ {answer['replayed']} will be tried again")
+    if answer["not_found"]:
+        found.errors.print(f"✗ not dead (any more): {', '.join(answer['not_found'])}")
+        raise typer.Exit(1)

@@ -249,7 +249,7 @@ def _handlers(given: tuple[str, ...], folder: Path, source: Source) -> tuple[str
     """Modules as they are; files as full paths, found beside the configuration."""
     found = []
     for number, handler in enumerate(given):
-        if handler.endswith(".py") or "/" in handler:
+        if handler.endswith(".py"):
             file = (folder / handler).resolve()
             if not file.is_file():
                 source.blame(("handlers", number), f"there is no file {handler!r}")

@@ -31,4 +31,4 @@ def is_set(field: str) -> bool:
 
 def is_blank(value: Value) -> bool:
     """Nothing a person would miss: cleared, empty text or an empty set."""
-    return value is None or value in ("", [])
+    return value is None or value == "" or value == []

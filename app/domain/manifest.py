@@ -30,6 +30,7 @@ class EntityPromise(_Frozen):
     type: str
     write: tuple[Verb, ...] = ()
     keys: tuple[str, ...] = ()  # identity keys that `find` can look up
+    unique: tuple[str, ...] = ()  # keys that the vendor itself never gives to two records
     parents: tuple[str, ...] = ()  # relations without which a create is refused or invents one
 
 

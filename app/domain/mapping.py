@@ -18,7 +18,8 @@ Direction = Literal["both", "from", "to", "off"]
 class Row:
     """One line of a mapping: canonical field(s), remote path(s), and the codec between.
 
-    ``direction`` is seen from us: ``from`` reads only, ``to`` writes only.
+    ``direction`` is seen from us: ``from`` reads only, ``to`` writes only. ``fills`` marks a
+    blank that the vendor fills by itself when we write something else: that is no edit.
     """
 
     fields: tuple[str, ...]
@@ -26,6 +27,7 @@ class Row:
     codec: Codec
     direction: Direction = "both"
     only_if_blank: bool = False
+    fills: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,11 @@ class EntityMapping:
 
     def row_of(self, name: str) -> Row | None:
         return next((row for row in self.rows if name in row.fields), None)
+
+    @property
+    def filled(self) -> frozenset[str]:
+        """The fields that the vendor fills by itself."""
+        return frozenset(name for row in self.rows if row.fills for name in row.fields)
 
     def only_if_blank(self, name: str) -> bool:
         row = self.row_of(name)
@@ -77,6 +84,7 @@ def compile_mapping(entity: str, source: Mapping[str, Any], *, where: str) -> En
                 CODECS[codec],
                 cast(Direction, spec.get("direction") or "both"),
                 bool(spec.get("only_if_blank")),
+                bool(spec.get("fills")),
             )
         )
     return EntityMapping(entity, tuple(rows))

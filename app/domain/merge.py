@@ -113,7 +113,8 @@ def merge(
             if merged != mine:
                 takes.append(Take(name, mine, merged, "sets merge element by element"))
         elif agreed is ABSENT and is_blank(value):
-            new_base[name] = value  # a blank in a record just met says nothing
+            # A blank in a record just met says nothing; two kinds of blank are no difference.
+            agree(name, value, mine if is_blank(mine) else ABSENT)
         elif unmoved or (agreed is ABSENT and is_blank(mine)):
             new_base[name] = value
             new_sent.pop(name, None)

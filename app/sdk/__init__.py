@@ -55,6 +55,7 @@ from app.sdk.client import (
 )
 from app.sdk.connector import Account, Connector
 from app.sdk.handler import Context, Handler, Wishes, on
+from app.sdk.quota import background
 from app.sdk.signature import verify
 
 __all__ = [
@@ -106,6 +107,7 @@ __all__ = [
     "Wire",
     "Wishes",
     "Write",
+    "background",
     "each",
     "normalise",
     "now",

@@ -438,10 +438,9 @@ class Client:
         account: str,
         dialect: Dialect | None = None,
         secrets: Sequence[SecretStr] = (),
-        scan: bool = False,
     ) -> None:
         self._wire, self._auth, self._manifest, self.quota = wire, auth, manifest, quota
-        self._account, self._scan = account, scan
+        self._account = account
         self._dialect = dialect or Dialect()
         self._secrets = secrets
         self._sent: tuple[str, ...] = ()  # the credentials of the last call, to keep out of texts
@@ -525,7 +524,7 @@ class Client:
         content: bytes | None,
         group: str,
     ) -> Answer:
-        taken = await self.quota.take(group, scan=self._scan)
+        taken = await self.quota.take(group)
         headers = dict(header)
         if content is not None:
             headers["content-type"] = "application/json"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -21,6 +23,18 @@ PATIENCE = 12.0
 #: The part of a window that scans leave to live traffic.
 RESERVE = 0.2
 UNLIMITED = Limit(calls=1_000_000, per=1.0)
+
+_background: ContextVar[bool] = ContextVar("background", default=False)
+
+
+@contextmanager
+def background() -> Iterator[None]:
+    """Calls made in this block leave a reserve of the quota to live traffic."""
+    token = _background.set(True)
+    try:
+        yield
+    finally:
+        _background.reset(token)
 
 
 @dataclass(slots=True)
@@ -99,14 +113,13 @@ class Quota:
         limit = self._limits[name]
         return self._windows.setdefault(f"{name} {apart}", _Window(limit.calls, limit.per))
 
-    async def take(self, group: str = "default", *, scan: bool = False) -> float:
+    async def take(self, group: str = "default") -> float:
         """Wait for the right to make one call; the tick at which it was given.
 
         Raises RateLimitedError where the wait is so long that the lane had better pause.
-        ``scan`` leaves a reserve to live traffic.
         """
         window = self._window(group)
-        reserve = RESERVE if scan else 0.0
+        reserve = RESERVE if _background.get() else 0.0
         while (wait := window.wait(now := self._ticks(), reserve=reserve)) > 0:
             if wait > self._patience:
                 raise RateLimitedError(

@@ -99,12 +99,12 @@ class Registry:
         transport: Transport | None = None,
         *,
         properties: Mapping[str, Sequence[str]] = NOTHING,
-        scan: bool = False,
     ) -> Connector:
         """The connector of an account, signed in on its first call.
 
-        All connectors of one account in this process share one quota; those for a ``scan``
-        leave a reserve to the others. Raises ConfigError for missing credentials.
+        ``properties`` are the remote fields that the mapping reads, by remote type. All
+        connectors of one account in this process share one quota. Raises ConfigError for
+        missing credentials.
         """
         kind = self.connector(account.connector)
         wire = Wire(account.base_url or kind.manifest.base_url, transport)
@@ -117,7 +117,6 @@ class Registry:
             account=account.name,
             dialect=kind.dialect,
             secrets=tuple(account.credentials.values()),
-            scan=scan,
         )
         return kind(account, client, properties)
 

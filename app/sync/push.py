@@ -317,14 +317,13 @@ async def _adopt(
     for job in creating:
         there = {o.ref: o for key in wanted[job.record.id] for o in found.get(key, ())}
         if not there and job.mark.intent is not None:
-            if now() - (job.mark.intent_at or started) < PROBE_AGE and not wanted[job.record.id]:
-                there = await _probe(member, job)
-                if not there:
-                    await _put_off(house, job, now() + timedelta(seconds=5))
-                    _count(counts, "probing")
-                    continue
-            else:
-                there = await _probe(member, job)
+            there = await _probe(member, job)
+            certain = any(key.kind in promise.unique for key in wanted[job.record.id])
+            young = started - (job.mark.intent_at or started) < PROBE_AGE
+            if not there and young and not certain:
+                await _put_off(house, job, now() + timedelta(seconds=5))
+                _count(counts, "probing")
+                continue
         unmet = await _unlinked(house, there)
         if there and not unmet:
             await _hold(house, member, job, list(there.values()))
@@ -497,6 +496,9 @@ async def _done(
             for name in job.names
             if name not in job.held
         }
+        for name in member.mappings[job.record.entity].filled & stored.keys():
+            if is_blank(base.get(name)):
+                base[name] = stored[name]
     sent = dict(link.sent) if link else {}
     for name in (job.names if link else job.record.fields.keys() & base.keys()) - job.held.keys():
         sent.pop(name, None)

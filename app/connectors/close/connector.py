@@ -73,6 +73,7 @@ from app.sdk import (
     TokenStore,
     Wire,
     Write,
+    background,
     each,
 )
 
@@ -233,6 +234,10 @@ class Close(Connector):
         ]
 
     async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
+        with background():
+            return await self._page(entity, cursor, since)
+
+    async def _page(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
         type = self.manifest.entities[entity].type
         at = Cursor.read(cursor, since)
         if at.window is None:

@@ -77,6 +77,7 @@ from app.sdk import (
     TokenStore,
     Wire,
     Write,
+    background,
     each,
     normalise,
     verify,
@@ -363,6 +364,10 @@ class HubSpot(Connector):
         ]
 
     async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
+        with background():
+            return await self._page(entity, cursor, since)
+
+    async def _page(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
         type = self.manifest.entities[entity].type
         at = Cursor.read(cursor, since)
         return await (self._listed_page(type, at) if at.since is None else self._since(type, at))

@@ -1,0 +1,1 @@
+"""Measurements: ours beside others, in one run, on one machine."""

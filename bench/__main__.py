@@ -1,0 +1,5 @@
+"""`python -m bench`: the ingest benchmark."""
+
+from bench.ingest import main
+
+main()

@@ -1,7 +1,9 @@
 """Logging: one line per unit of work, and nothing in it that must not be."""
 
 import logging
+from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
@@ -10,26 +12,31 @@ import structlog
 from app import logs
 
 
+class Written:
+    """What was logged since the last look."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def text(self) -> str:
+        return self._capsys.readouterr().err
+
+    def __call__(self) -> list[Any]:
+        return [orjson.loads(line) for line in self.text().splitlines()]
+
+
 @pytest.fixture
-def lines(capsys):
-    """What was logged, as JSON; the process's own logging is put back afterwards."""
+def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
+    """What was logged; the process's own logging is put back afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
-
-    def read():
-        return [orjson.loads(line) for line in text().splitlines()]
-
-    def text():
-        return capsys.readouterr().err
-
-    read.text = text
-    yield read
+    yield Written(capsys)
     root.handlers = handlers
     root.setLevel(level)
     structlog.reset_defaults()
 
 
-def configure(log="json", log_level="INFO"):
+def configure(log: str = "json", log_level: str = "INFO") -> None:
     logs.configure(SimpleNamespace(log=log, log_level=log_level))
 
 

@@ -28,6 +28,7 @@ from app.domain.mapping import to_remote
 from app.domain.merge import behind
 from app.domain.values import (
     NOTHING,
+    Key,
     Observation,
     Op,
     Outcome,
@@ -301,12 +302,7 @@ async def _adopt(
         return jobs
     entity = creating[0].record.entity
     promise = member.connector.manifest.entities[entity]
-    wanted = {
-        job.record.id: [
-            key for key in identity.keys(entity, job.record.fields) if key.kind in promise.keys
-        ]
-        for job in creating
-    }
+    wanted = {job.record.id: _keys(member, job) for job in creating}
     keys = sorted({key for own in wanted.values() for key in own})
     _, started = await known(house, [])
     try:
@@ -338,6 +334,15 @@ async def _adopt(
         else:
             go_on.append(job)
     return go_on
+
+
+def _keys(member: Member, job: Job) -> list[Key]:
+    """What to look for there before creating; our own id too where a create was begun before."""
+    keys = list(identity.keys(job.record.entity, job.record.fields))
+    if job.mark.intent is not None and member.config.external_id:
+        keys.append(Key("external_id", str(job.record.id)))
+    kinds = member.connector.manifest.entities[job.record.entity].keys
+    return [key for key in keys if key.kind in kinds]
 
 
 async def _probe(member: Member, job: Job) -> dict[Ref, Observation]:

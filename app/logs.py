@@ -39,7 +39,7 @@ _URL_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 
 #: These say on every call what our own line says once.
-_CHATTY = ("httpx", "httpcore", "sqlalchemy", "asyncio", "hpack", "uvicorn.access")
+_CHATTY = ("httpx", "httpcore", "hpack", "sqlalchemy", "asyncio", "alembic", "uvicorn")
 
 
 class Preferences(Protocol):
@@ -80,9 +80,6 @@ def configure(settings: Preferences) -> None:
     root.setLevel(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic"):
-        logging.getLogger(name).handlers = []
-        logging.getLogger(name).propagate = True
 
 
 def redact(_logger: object, _method: str, event: _Event) -> _Event:

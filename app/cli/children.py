@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -77,12 +78,15 @@ class Child:
         with contextlib.ExitStack() as opened:
             output: IO[bytes] | None = None
             if self.output:
-                output = opened.enter_context(self.output.open("wb"))
+                self.output.unlink(missing_ok=True)
+                made = os.open(self.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                output = opened.enter_context(open(made, "wb"))
             return subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
+                umask=0o077,
                 start_new_session=True,  # Ctrl-C is for us alone: we stop it when its turn comes
             )
 

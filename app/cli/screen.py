@@ -64,6 +64,11 @@ class Screen:
         if not self.json:
             self.console.print(text, soft_wrap=True)
 
+    def step(self, text: str) -> None:
+        """What we are about to do, for a person who waits."""
+        if sys.stderr.isatty() and not self.json:
+            self.errors.print(f"· {text}", style="dim")
+
     def answer(self, content: Any, sentence: str) -> None:
         """The JSON, or the sentence."""
         if self.json:
@@ -87,7 +92,7 @@ class Screen:
         if not rows:
             self.say(empty)
             return
-        self.console.print(grid(rows, columns, title=title))
+        self._print(grid(rows, columns, title=title))
         if isinstance(content, Mapping) and content.get("next_cursor"):
             self.say("There are more: --limit shows them.")
 
@@ -99,7 +104,11 @@ class Screen:
         found.add_column(overflow="fold")
         for name, value in rows:
             found.add_row(Text(name), cell(value))
+        self._print(found)
+
+    def _print(self, found: Table) -> None:
         self.console.print(found)
+        self.console.print()
 
 
 def screen(ctx: typer.Context) -> Screen:
@@ -151,7 +160,12 @@ def _value(row: Mapping[str, Any], key: str | Callable[[Mapping[str, Any]], Any]
 
 def _table(title: str | None) -> Table:
     return Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
     )
 
 

@@ -187,6 +187,8 @@ def _run(shown: Screen, wish: Wish) -> None:
             )
         kept = _keep_secrets(found, wish)
         place = house.sandbox_home(found) if play else found.home
+        if not found.database_url:
+            shown.step("starting PostgreSQL")
         url = closing.enter_context(house.database(found, place))
         environment = {"DATABASE_URL": url, "PUBLIC_URL": found.public_url or local, **kept.values}
         sandbox = None
@@ -199,13 +201,16 @@ def _run(shown: Screen, wish: Wish) -> None:
             environment |= {"SYNCLINE_CONFIG": str(file.resolve()), "PUBLIC_URL": local}
         now = house.fresh_settings(**environment)
         if wish.migrate:
+            shown.step("migrating the database")
             house.migrate(url)
         if sandbox:
+            shown.step("starting the sandbox")
             log = found.home / "sandbox.log"
             arguments = sandbox.arguments(found.home, local)
             child = Child("sandbox", "sandbox", *arguments, output=log)
             _start(child, running, closing)
             child.wait_for(sandbox.port)
+        shown.step("starting the service")
         if wish.worker:
             _start(Child("worker", "app.cli", "worker"), running, closing)
         closing.enter_context(_named(now.home / URL_FILE, local))

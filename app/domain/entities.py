@@ -29,6 +29,11 @@ def is_set(field: str) -> bool:
     return field in SETS
 
 
+def equal(one: Value, other: Value) -> bool:
+    """Equality that keeps 0 and False apart, which Python does not."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
 def is_blank(value: Value) -> bool:
     """Nothing a person would miss: cleared, empty text or an empty set."""
     return value is None or value == "" or value == []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.domain.codecs import ABSENT
-from app.domain.entities import is_blank, is_set
+from app.domain.entities import equal, is_blank, is_set
 from app.domain.values import Fields, Value
 
 
@@ -86,16 +86,16 @@ def merge(
 
     def agree(name: str, theirs_now: Value, ours_now: Value) -> None:
         new_base[name] = theirs_now
-        if ours_now is ABSENT or ours_now == theirs_now:
+        if ours_now is ABSENT or equal(ours_now, theirs_now):
             new_sent.pop(name, None)
         else:
             new_sent[name] = ours_now
 
     for name, value in theirs.items():
         agreed, mine = base.get(name, ABSENT), ours.get(name, ABSENT)
-        if agreed is not ABSENT and value == agreed:
+        if agreed is not ABSENT and equal(value, agreed):
             continue
-        if value == mine or (name in same and mine is not ABSENT):
+        if equal(value, mine) or (name in same and mine is not ABSENT):
             agree(name, value, mine)
             continue
         if not readable(name):
@@ -103,7 +103,8 @@ def merge(
             new_sent.pop(name, None)
             continue
         unmoved = mine is ABSENT or (
-            agreed is not ABSENT and (mine == agreed or (name in sent and mine == sent[name]))
+            agreed is not ABSENT
+            and (equal(mine, agreed) or (name in sent and equal(mine, sent[name])))
         )
         if is_set(name) or (isinstance(value, list) and isinstance(mine, list)):
             before, there = _elements(agreed), _elements(value)
@@ -137,7 +138,7 @@ def behind(base: Fields, sent: Fields, ours: Fields, names: Collection[str]) -> 
         name
         for name in names
         if name in ours
-        and ours[name] != base.get(name, ABSENT)
-        and not (name in sent and ours[name] == sent[name])
+        and not equal(ours[name], base.get(name, ABSENT))
+        and not (name in sent and equal(ours[name], sent[name]))
         and not (name not in base and is_blank(ours[name]))
     )

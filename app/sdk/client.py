@@ -178,6 +178,8 @@ class Wire:
         """
         if not url.startswith(f"{self.origin}/") or re.search(r"/\.{1,2}(/|$)", url):
             raise RejectedError(f"{method}: an address outside {self.origin} was refused")
+        if not all(value.isascii() and value.isprintable() for value in headers.values()):
+            raise AccountError("the credentials have characters that HTTP cannot carry")
         try:
             async with self._http.stream(
                 method, url, headers=dict(headers), params=params, content=content
@@ -189,9 +191,6 @@ class Wire:
                 )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise TransientError(f"{self.origin} cannot be reached: {_words(error)}") from error
-        except (httpx.LocalProtocolError, UnicodeError):
-            # The cause would print the header, and with it the credential.
-            raise AccountError("the credentials have characters that HTTP cannot carry") from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise UnknownOutcomeError(f"{self.origin} did not answer: {_words(error)}") from error
         except httpx.InvalidURL as error:

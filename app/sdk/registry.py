@@ -278,7 +278,11 @@ def _collect(
 ) -> dict[tuple[str, str], _Routes]:
     """The marked functions of these modules, by event. Raises ConfigError for clashes."""
     routes: dict[tuple[str, str], _Routes] = {}
+    loaded: set[str] = set()
     for module in modules:
+        if module.__name__ in loaded:
+            raise ConfigError(f"handlers: {module.__file__ or module.__name__} is named twice")
+        loaded.add(module.__name__)
         # A function may have two names in its module.
         for handler in {id(value): value for value in vars(module).values()}.values():
             for mark in getattr(handler, MARKS, None) or ():

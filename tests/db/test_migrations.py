@@ -1,0 +1,40 @@
+"""The migrations and the tables say the same."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from app.db import migrations
+from app.db.engine import Database
+from app.db.tables import metadata
+from tests.postgres import clone, server
+
+
+def _differences(connection: sa.Connection) -> list[object]:
+    context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+    return list(compare_metadata(context, metadata))
+
+
+async def test_models_and_schema_agree(database: Database) -> None:
+    async with database.engine.connect() as db:
+        assert await db.run_sync(_differences) == []
+
+
+async def test_migrating_twice_changes_nothing(database: Database) -> None:
+    await migrations.upgraded(database.url)
+    async with database.engine.connect() as db:
+        found = await db.execute(sa.text("select version_num from alembic_version"))
+        assert found.scalars().all() == [migrations.head()]
+
+
+async def test_two_processes_may_migrate_at_once() -> None:
+    import asyncio
+
+    async with clone(server()) as url:
+        await asyncio.gather(migrations.upgraded(url), migrations.upgraded(url))
+        fresh = Database(url)
+        async with fresh.engine.connect() as db:
+            assert await db.run_sync(_differences) == []
+        await fresh.close()

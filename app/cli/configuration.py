@@ -34,6 +34,7 @@ def check(
     found = screen(ctx)
     now = house.fresh_settings(SYNCLINE_CONFIG=file) if file else settings()
     read = house.read_config(now)
+    house.check(read)
     if found.json:
         found.data(read.model_dump(mode="json", by_alias=True))
         return

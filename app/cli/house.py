@@ -87,6 +87,31 @@ def read_config(found: Settings) -> Config:
     return config.load(found, entities_of)
 
 
+def check(config: Config) -> None:
+    """Try everything of it that needs no network: credentials, mappings, handlers.
+
+    Raises ConfigError with every mistake, one a line.
+    """
+    from app.db.accounts import Box
+    from app.db.engine import Database
+    from app.sdk.registry import Registry
+    from app.sync.house import build
+
+    unused = Database("postgresql://nobody@127.0.0.1/nothing"), Box([SecretStr(new_key())])
+    registry = Registry.load(config.handlers)
+    wrong = []
+    for name, account in config.accounts.items():
+        try:
+            alone = config.model_copy(update={"accounts": {name: account}})
+            build(unused[0], alone, registry, unused[1])
+        except ConfigError as error:
+            said = str(error).removeprefix(f"{name}: ")
+            where = config.where("accounts", name)
+            wrong.append(said if said.startswith(where) else f"{where}: {said}")
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+
+
 def sandbox_home(found: Settings) -> Path:
     """The sandbox's records never meet those of real accounts: it has a database of its own."""
     return found.home / "sandbox"
@@ -149,7 +174,7 @@ def answering(url: str) -> Iterator[None]:
 
         said = str(getattr(error, "orig", None) or error or type(error).__name__)
         raise ConfigError(
-            f"the database of DATABASE_URL ({_place(url)}) cannot be used: {scrub(said)}"
+            f"the database of DATABASE_URL ({place_of(url)}) cannot be used: {scrub(said)}"
         ) from None
 
 
@@ -161,7 +186,7 @@ def migrate(url: str) -> None:
         migrations.upgrade(url)
 
 
-def _place(url: str) -> str:
+def place_of(url: str) -> str:
     """Host and name of a database, without its password."""
     return url.rpartition("@")[2].partition("?")[0].removeprefix("postgresql://")
 

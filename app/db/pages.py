@@ -88,7 +88,9 @@ def _decode(
     cursor: str, columns: Sequence[sa.ColumnElement[Any]]
 ) -> list[tuple[Any, sa.ColumnElement[Any]]]:
     try:
-        place = orjson.loads(base64.b64decode(f"{cursor}==", altchars=b"-_", validate=True))
+        place = orjson.loads(
+            base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        )
         types = [column.type.python_type for column in columns]
         plain = [int if kind is int else str for kind in types]
         if not isinstance(place, list) or [type(v) for v in place] != plain:

@@ -51,6 +51,8 @@ class Preview:
     async def see(self, house: House, seen: Seen) -> str:
         """What reconcile would do with this observation."""
         ref = seen.observation.ref
+        if ref in self.links:
+            return str(Result.UNCHANGED)
         async with house.database.transaction() as db:
             state, _ = await load(db, house, seen, lock=False)
         state = self._with_memory(state, seen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -54,9 +54,12 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
     _, read_at = await known(house, [])
     page = await _read(member, job, entity, at["cursor"])
     preview = await Preview.load(house, job) if job.dry_run else None
-    counts: dict[str, int] = {"seen": len(page.observations)}
+    # Pages overlap by a little, so that nothing slips between them while records move.
+    before = set(at.get("page", ()))
+    fresh = [o for o in page.observations if o.ref.id not in before]
+    counts: dict[str, int] = {"seen": len(fresh)}
     errors: list[Mapping[str, Any]] = []
-    for observation in (*await _parents(house, member, page, read_at), *page.observations):
+    for observation in (*await _parents(house, member, fresh, preview), *fresh):
         try:
             result = await _one(house, member, job, observation, read_at, preview)
         except (RateLimitedError, AccountError, TransientError):
@@ -75,7 +78,11 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
         kept = await resyncs.advance(
             db,
             job,
-            cursor={**(following or {"entity": entity, "cursor": None}), "n": n},
+            cursor={
+                **(following or {"entity": entity, "cursor": None}),
+                "n": n,
+                "page": [o.ref.id for o in page.observations] if page.cursor else [],
+            },
             counts=counts,
             total=page.total,
             errors=errors,
@@ -105,15 +112,17 @@ async def _read(member: Member, job: Resync, entity: str, cursor: str | None) ->
 
 
 async def _parents(
-    house: House, member: Member, page: Page, read_at: datetime
+    house: House, member: Member, observed: Sequence[Observation], preview: Preview | None
 ) -> list[Observation]:
     """The parents that these records name and that we have never met, to be taken in first."""
     named = {
         ref
-        for observation in page.observations
+        for observation in observed
         for refs in observation.relations.values()
         for ref in refs
-        if (entity := member.entity_of(ref.type)) and house.sync_of(entity, ref.account)
+        if (preview is None or ref not in preview.links)
+        and (entity := member.entity_of(ref.type))
+        and house.sync_of(entity, ref.account)
     }
     met, _ = await known(house, list(named))
     unmet = sorted(named - met.keys(), key=lambda r: (order_of(member.entity_of(r.type) or ""), r))

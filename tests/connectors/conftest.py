@@ -186,7 +186,7 @@ class Control:
         await self.call("POST", "/_sandbox/faults", json=fault)
 
     async def person(self, method: str, path: str, **more: Any) -> Any:
-        return await self.call(method, path, headers={"X-Sandbox-Actor": "user"}, **more)
+        return await self.call(method, f"/_sandbox/as-person{path}", **more)
 
     async def calls(self, vendor: str) -> list[dict[str, Any]]:
         return (await self.call("GET", "/_sandbox/calls", params={"vendor": vendor}))["calls"]

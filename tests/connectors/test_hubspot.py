@@ -1,0 +1,334 @@
+"""What is peculiar to HubSpot."""
+
+from datetime import timedelta
+
+import httpx
+import orjson
+import pytest
+
+from app.connectors.hubspot import connector as module
+from app.connectors.hubspot.dialect import HubSpotDialect
+from app.domain.values import Change, Key, Ref, RelationEdit
+from app.errors import BadPayloadError, ExistsError, RejectedError
+from app.sdk.client import Answer
+from tests.connectors.conftest import HUBSPOT, NOON, Control, delivery, good, make, write
+
+API = "/hubspot/crm/v3/objects"
+
+
+def parse(*rows: dict):
+    whole = [
+        {"eventId": 1, "subscriptionId": 2, "portalId": 62515, "occurredAt": 1700000000000, **row}
+        for row in rows
+    ]
+    return HUBSPOT.kind.parse(delivery(orjson.dumps(whole)), HUBSPOT.account())
+
+
+def ref(type: str, id: int | str) -> Ref:
+    return Ref("acme", type, str(id))
+
+
+# ----------------------------------------------------------------------------- webhooks
+
+
+def test_an_event_names_its_portal_and_what_changed():
+    row = {"subscriptionType": "contact.propertyChange", "objectId": 7, "propertyName": "phone"}
+    first, second, third = parse(
+        {**row, "propertyValue": "1"},
+        {**row, "propertyValue": "2", "isSensitive": True, "eventId": 2},
+        {**row, "propertyValue": "3", "attemptNumber": 9},
+    )
+    assert (first.tenant, first.ref) == ("62515", ref("contacts", 7))
+    assert first.fields == {"phone": "1"}
+    assert second.fields == {"phone": None}
+    assert first.key == third.key != second.key
+
+
+def test_the_docs_name_of_the_type_is_taken_too_and_generic_events_are_translated():
+    (event,) = parse({"eventType": "deal.creation", "objectId": 7})
+    assert event.type == "deal.creation"
+    (event,) = parse({"subscriptionType": "object.deletion", "objectTypeId": "0-2", "objectId": 7})
+    assert (event.type, event.change) == ("company.deletion", Change.GONE)
+    (event,) = parse({"subscriptionType": "object.creation", "objectTypeId": "0-5", "objectId": 7})
+    assert (event.type, event.ref) == ("object.creation", None)
+
+
+def test_a_merge_moves_every_old_id_and_looks_at_the_survivor():
+    events = parse(
+        {
+            "subscriptionType": "contact.merge",
+            "objectId": 9,
+            "primaryObjectId": 1,
+            "mergedObjectIds": [2, 3],
+            "newObjectId": 9,
+        }
+    )
+    assert [(e.change, e.ref) for e in events] == [
+        (Change.MERGED, ref("contacts", 2)),
+        (Change.MERGED, ref("contacts", 3)),
+        (Change.MERGED, ref("contacts", 1)),
+        (Change.CHANGED, ref("contacts", 9)),
+    ]
+    assert {e.survivor for e in events[:3]} == {ref("contacts", 9)}
+    events = parse({"subscriptionType": "deal.merge", "primaryObjectId": 1, "mergedObjectIds": [2]})
+    assert [(e.ref, e.survivor) for e in events] == [
+        (ref("deals", 2), ref("deals", 1)),
+        (ref("deals", 1), None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "child"),
+    [
+        ("CONTACT_TO_COMPANY", ref("contacts", 1)),
+        ("COMPANY_TO_CONTACT", ref("contacts", 2)),
+        ("DEAL_TO_COMPANY", ref("deals", 1)),
+        ("COMPANY_TO_DEAL", ref("deals", 2)),
+        ("DEAL_TO_CONTACT", ref("deals", 1)),
+        ("CONTACT_TO_DEAL", ref("deals", 2)),
+        ("CONTACT_TO_TICKET", None),
+        ("COMPANY_TO_COMPANY", None),
+    ],
+)
+def test_a_changed_link_concerns_the_child(kind, child):
+    row = {"associationType": kind, "fromObjectId": 1, "toObjectId": 2}
+    (event,) = parse({"subscriptionType": "contact.associationChange", **row})
+    assert (event.change, event.ref) == (Change.CHANGED, child)
+    (removed,) = parse(
+        {"subscriptionType": "contact.associationChange", **row, "associationRemoved": True}
+    )
+    assert removed.key != event.key
+
+
+def test_a_bad_row_is_named_by_its_number():
+    good_one = {"subscriptionType": "deal.creation", "objectId": 7}
+    with pytest.raises(BadPayloadError, match="event 1: it has no objectId"):
+        parse(good_one, {"subscriptionType": "deal.creation"})
+    with pytest.raises(BadPayloadError, match="event 0: it has no readable occurredAt"):
+        parse({**good_one, "occurredAt": 10**18})
+
+
+# ----------------------------------------------------------------------------- dialect
+
+
+@pytest.mark.parametrize(
+    ("policy", "headers", "seconds"),
+    [
+        ("TEN_SECONDLY_ROLLING", {}, 10),
+        ("SECONDLY", {}, 1),
+        ("DAILY", {}, 3600),
+        (None, {}, 1),
+        ("DAILY", {"retry-after": "5"}, 5),
+    ],
+)
+def test_each_policy_has_its_pause(policy, headers, seconds):
+    answer = Answer(429, headers, {"policyName": policy})
+    assert HubSpotDialect().retry_at(answer, NOON) == NOON + timedelta(seconds=seconds)
+
+
+def test_before_midnight_the_day_ends_sooner():
+    late = NOON.replace(hour=23, minute=50)
+    at = HubSpotDialect().retry_at(Answer(429, {}, {"policyName": "DAILY"}), late)
+    assert at - late == timedelta(minutes=10)
+
+
+def test_the_headers_tell_the_quota():
+    headers = {
+        "x-hubspot-ratelimit-max": "190",
+        "x-hubspot-ratelimit-remaining": "180",
+        "x-hubspot-ratelimit-interval-milliseconds": "10000",
+    }
+    rate = HubSpotDialect().rate(Answer(200, headers, None))
+    assert (rate.limit, rate.per, rate.remaining, rate.reset) == (190, 10, 180, None)
+    assert HubSpotDialect().rate(Answer(200, {}, None)).limit is None
+
+
+# ----------------------------------------------------------------------- at the sandbox
+
+
+async def test_a_second_contact_of_one_address_names_the_first(hubspot):
+    fields = {"firstname": "Jane", "email": "jane@acme.example"}
+    first = await make(hubspot, "person", fields)
+    other = {"firstname": "Mary", "email": "mary@acme.example"}
+    both = [write(hubspot, "person", fields), write(hubspot, "person", other)]
+    exists, fine = await hubspot.write(both)
+    assert isinstance(exists.error, ExistsError)
+    assert exists.error.remote_id == first.id
+    good(fine)
+
+
+async def test_a_new_record_is_linked_to_its_primary_company(hubspot, control: Control):
+    one, two = [await make(hubspot, "company", {"name": n, "domain": f"{n}.example"}) for n in "ab"]
+    jane = await make(hubspot, "person", {"firstname": "Jane"}, company=[two])
+    deal = {"dealname": "D", "dealstage": "appointmentscheduled", "pipeline": "default"}
+    made = await make(hubspot, "deal", deal, company=[two], people=[jane])
+    # A second company does not take the place of the primary one, though its id is lower.
+    path = f"/hubspot/crm/v4/objects/contacts/{jane.id}/associations/default/companies/{one.id}"
+    await control.person("PUT", path)
+    (seen,) = await hubspot.read([jane])
+    assert seen.relations == {"company": (two,)}
+    (listed,) = (await hubspot.scan("person", None, None)).observations
+    assert listed.relations == {"company": (two,)}
+    (seen,) = await hubspot.read([made])
+    assert seen.relations == {"company": (two,), "people": (jane,)}
+    # Then it does, and the former one is unlinked.
+    edit = write(hubspot, "person", {"firstname": "J"}, ref=jane)
+    edit.relations["company"] = RelationEdit((one,), (one,), (two,))  # type: ignore[index]
+    stored = good((await hubspot.write([edit]))[0]).stored
+    assert stored is not None
+    assert stored.relations == {"company": (one,)}
+    (seen,) = await hubspot.read([jane])
+    assert seen.relations == {"company": (one,)}
+    edit = write(hubspot, "deal", {}, ref=made)
+    edit.relations["people"] = RelationEdit((), (), (jane,))  # type: ignore[index]
+    good((await hubspot.write([edit]))[0])
+    (seen,) = await hubspot.read([made])
+    assert seen.relations["people"] == ()
+
+
+async def test_a_merged_away_id_answers_with_the_survivor(hubspot, control: Control):
+    one, two = [await make(hubspot, "person", {"firstname": n}) for n in "ab"]
+    body = {"primaryObjectId": one.id, "objectIdToMerge": two.id}
+    await control.person("POST", f"{API}/contacts/merge", json=body)
+    seen = {
+        observation.asked or observation.ref: observation
+        for observation in await hubspot.read([one, two])
+    }
+    assert seen[two].ref == one
+    assert not seen[two].gone
+    assert seen[one].asked is None
+
+
+async def test_a_further_address_is_an_identity_too(hubspot, control: Control):
+    one, two = [
+        await make(hubspot, "person", {"firstname": n, "email": f"{n}@acme.example"}) for n in "ab"
+    ]
+    body = {"primaryObjectId": one.id, "objectIdToMerge": two.id}
+    await control.person("POST", f"{API}/contacts/merge", json=body)
+    key = Key("email", "b@acme.example")
+    assert [seen.ref for seen in (await hubspot.find("person", [key]))[key]] == [one]
+
+
+async def test_many_domains_are_asked_for_in_bodies_that_hubspot_takes(hubspot, control: Control):
+    keys = [Key("domain", f"{'x' * 40}{n}.example") for n in range(120)]
+    wanted = await make(hubspot, "company", {"name": "X", "domain": keys[77].value})
+    await make(hubspot, "company", {"name": "Y", "domain": "www.other.example"})
+    found = await hubspot.find("company", [*keys, Key("domain", "other.example")])
+    assert [seen.ref for seen in found[keys[77]]] == [wanted]
+    assert len(found[Key("domain", "other.example")]) == 1
+    assert sum(map(len, found.values())) == 2
+
+
+async def test_our_own_id_is_prepared_stamped_and_found(control: Control):
+    account = HUBSPOT.account(control.base)
+    connector = HUBSPOT.connect(control.base)
+    connector.account = type(account)(**{**_plain(account), "external_id": "syncline_id"})
+    before = await connector.check()
+    assert [f.ok for f in before if "syncline_id" in f.check] == [False] * 3
+    assert all(finding.ok for finding in await connector.prepare())
+    assert all(finding.ok for finding in await connector.prepare())
+    assert all(f.ok for f in await connector.check())
+    for entity in ("company", "person", "deal"):
+        fields = HUBSPOT.named[entity]("Stamped")
+        wanted = write(connector, entity, fields, external_id=f"id-{entity}")
+        made = good((await connector.write([wanted]))[0]).ref
+        key = Key("external_id", f"id-{entity}")
+        assert [seen.ref for seen in (await connector.find(entity, [key]))[key]] == [made]
+    await connector.aclose()
+
+
+def _plain(account) -> dict:
+    return {name: getattr(account, name) for name in account.__slots__}
+
+
+async def test_without_the_property_nothing_is_stamped_nor_looked_for(control: Control):
+    connector = HUBSPOT.connect(control.base)
+    connector.account = type(connector.account)(
+        **{**_plain(connector.account), "external_id": "syncline_id"}
+    )
+    wanted = write(connector, "company", {"name": "Acme"}, external_id="x")
+    good((await connector.write([wanted]))[0])
+    key = Key("external_id", "x")
+    assert await connector.find("company", [key]) == {key: []}
+    await connector.aclose()
+
+
+async def test_a_cleared_field_is_sent_empty_and_known_to_be_cleared(hubspot):
+    jane = await make(hubspot, "person", {"firstname": "Jane", "phone": "+1"})
+    stored = good(
+        (await hubspot.write([write(hubspot, "person", {"phone": None}, ref=jane)]))[0]
+    ).stored
+    assert stored is not None
+    assert stored.partial
+    assert stored.raw is not None
+    assert stored.raw["phone"] is None
+    (seen,) = await hubspot.read([jane])
+    assert seen.raw is not None
+    assert seen.raw["phone"] is None
+
+
+async def test_changes_of_one_very_moment_are_all_visited(hubspot, control: Control, monkeypatch):
+    monkeypatch.setattr(module, "BATCH", 7)
+    monkeypatch.setattr("app.connectors.hubspot.search.BATCH", 7)
+    # A seed is made in one millisecond: far more than one page of it.
+    await control.call("POST", "/_sandbox/seed", json={"hubspot": {"companies": 40}})
+    seen, cursor = set(), None
+    for _ in range(30):
+        page = await hubspot.scan("company", cursor, NOON - timedelta(days=1))
+        seen |= {one.ref for one in page.observations}
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert cursor is None
+    assert len(seen) == 40
+
+
+async def test_a_batch_that_is_refused_as_a_whole_is_sent_row_by_row():
+    def answer(request: httpx.Request) -> httpx.Response:
+        inputs = orjson.loads(request.content)["inputs"]
+        if any(row["properties"]["name"] == "bad" for row in inputs):
+            return httpx.Response(400, json={"message": "no", "category": "VALIDATION_ERROR"})
+        rows = [
+            {
+                "id": str(n),
+                "properties": row["properties"],
+                "objectWriteTraceId": row["objectWriteTraceId"],
+            }
+            for n, row in enumerate(inputs)
+        ]
+        return httpx.Response(201, json={"results": rows})
+
+    connector = HUBSPOT.connect(transport=httpx.MockTransport(answer))
+    batch = [write(connector, "company", {"name": n}) for n in ("a", "bad", "c")]
+    outcomes = await connector.write(batch)
+    assert [type(outcome.error).__name__ for outcome in outcomes] == [
+        "NoneType",
+        "RejectedError",
+        "NoneType",
+    ]
+
+
+async def test_a_row_that_the_answer_does_not_mention_is_in_doubt():
+    transport = httpx.MockTransport(lambda _: httpx.Response(201, json={"results": []}))
+    connector = HUBSPOT.connect(transport=transport)
+    outcomes = await connector.write([write(connector, "company", {"name": n}) for n in "ab"])
+    assert [type(outcome.error).__name__ for outcome in outcomes] == ["UnknownOutcomeError"] * 2
+
+
+async def test_who_must_subscribe_by_hand_is_told_how(hubspot):
+    with pytest.raises(RejectedError) as caught:
+        await hubspot.subscribe("https://hooks.example/webhooks/hubspot")
+    for word in ("https://hooks.example/webhooks/hubspot", "contact.creation", "Webhooks"):
+        assert word in caught.value.reason
+    assert await hubspot.subscriptions() == []
+
+
+async def test_the_portal_of_a_token_is_compared(control: Control):
+    connector = HUBSPOT.connect(control.base)
+    connector.account = type(connector.account)(
+        **{**_plain(connector.account), "options": {"portal_id": 1}}
+    )
+    finding = next(f for f in await connector.check() if f.check == "portal_id")
+    assert not finding.ok
+    assert "62515" in finding.detail
+    await connector.aclose()

@@ -22,7 +22,6 @@ from app.cli.children import Child
 from app.cli.house import Sandbox
 from app.cli.rest import TOKEN_FILE, URL_FILE
 from app.cli.screen import Screen
-from app.config import Config
 from app.errors import ConfigError, SynclineError
 from app.settings import Settings, settings
 

@@ -82,7 +82,7 @@ async def paused(db: AsyncConnection) -> dict[str, str | None]:
     rows = await db.execute(
         sa.select(accounts.c.name, accounts.c.pause_reason).where(accounts.c.paused)
     )
-    return {name: reason for name, reason in rows}
+    return {row.name: row.pause_reason for row in rows}
 
 
 async def pause(db: AsyncConnection, name: str, *, reason: str | None) -> None:

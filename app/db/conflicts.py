@@ -116,26 +116,31 @@ async def _open(db: AsyncConnection, **values: Any) -> None:
 
 
 async def settle(
-    db: AsyncConnection,
-    ref: Ref,
-    *,
-    fields: Collection[str] | None = None,
-    how: Mapping[str, Any],
+    db: AsyncConnection, ref: Ref, *, fields: Collection[str], how: Mapping[str, Any]
 ) -> None:
-    """Close the open cards of a ref: these fields, or its identity card."""
-    wanted = (
-        conflicts.c.field.in_(set(fields)) if fields is not None else conflicts.c.kind == "identity"
-    )
+    """Close the open cards of these fields of a ref."""
     await db.execute(
         sa.update(conflicts)
-        .where(
-            conflicts.c.account == ref.account,
-            conflicts.c.ref_type == ref.type,
-            conflicts.c.ref_id == ref.id,
-            conflicts.c.state == "open",
-            wanted,
-        )
+        .where(_open_of([ref]), conflicts.c.field.in_(set(fields)))
         .values(state="settled", settled_at=sa.func.now(), settled=dict(how))
+    )
+
+
+async def settle_identities(db: AsyncConnection, refs: Collection[Ref]) -> None:
+    """These refs have found their record: nobody need decide who they are."""
+    if refs:
+        await db.execute(
+            sa.update(conflicts)
+            .where(_open_of(refs), conflicts.c.kind == "identity")
+            .values(state="settled", settled_at=sa.func.now(), settled={"by": "link"})
+        )
+
+
+def _open_of(refs: Collection[Ref]) -> sa.ColumnElement[bool]:
+    named = [(ref.account, ref.type, ref.id) for ref in refs]
+    return sa.and_(
+        conflicts.c.state == "open",
+        sa.tuple_(conflicts.c.account, conflicts.c.ref_type, conflicts.c.ref_id).in_(named),
     )
 
 

@@ -29,49 +29,48 @@ def _value(value: Any) -> Any:
     return sa.null() if value is ABSENT else value
 
 
-async def write(
-    db: AsyncConnection,
-    record_id: UUID,
-    version: int,
-    *,
-    account: str,
-    cause: Cause,
-    takes: Sequence[Take] = (),
-    clashes: Sequence[Clash] = (),
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one observation or decision changed in one record."""
+
+    record_id: UUID
+    version: int
+    account: str
+    cause: Cause
+    takes: Sequence[Take] = ()
+    clashes: Sequence[Clash] = ()
+
+
+async def write(db: AsyncConnection, entries: Sequence[Entry]) -> None:
     """One row per changed field, and one per conflict that our value won."""
-    common = {
-        "record_id": record_id,
-        "version": version,
-        "account": account,
-        "cause": cause.kind,
-        "cause_id": cause.id,
-    }
-    rows = [
-        {
-            **common,
-            "field": take.field,
-            "old": _value(take.old),
-            "new": _value(take.new),
-            "rule": take.rule,
-            "lost": _value(take.lost),
+    rows: list[dict[str, Any]] = []
+    for entry in entries:
+        common = {
+            "record_id": entry.record_id,
+            "version": entry.version,
+            "account": entry.account,
+            "cause": entry.cause.kind,
+            "cause_id": entry.cause.id,
         }
-        for take in takes
-    ]
-    rows += [
-        {
-            **common,
-            "field": clash.field,
-            "old": _value(clash.ours),
-            "new": _value(clash.ours),
-            "rule": clash.rule,
-            "lost": _value(clash.theirs),
-        }
-        for clash in clashes
-        if clash.winner is not Winner.THEIRS
-    ]
-    for row in rows:
-        await db.execute(sa.insert(journal).values(row))
+        changes = [(t.field, t.old, t.new, t.rule, t.lost) for t in entry.takes]
+        changes += [
+            (clash.field, clash.ours, clash.ours, clash.rule, clash.theirs)
+            for clash in entry.clashes
+            if clash.winner is not Winner.THEIRS
+        ]
+        rows += [
+            {
+                **common,
+                "field": name,
+                "old": _value(old),
+                "new": _value(new),
+                "rule": rule,
+                "lost": _value(lost),
+            }
+            for name, old, new, rule, lost in changes
+        ]
+    if rows:
+        await db.execute(sa.insert(journal).values(rows))
 
 
 async def attempt(

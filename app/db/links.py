@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import links
 from app.domain.values import Fields, Ref
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,23 @@ class Link:
     writing: bool
     synced_at: datetime
     state: str
+
+    @classmethod
+    def new(
+        cls,
+        record_id: UUID,
+        entity: str,
+        ref: Ref,
+        base: Fields,
+        sent: Fields,
+        seen_at: datetime | None,
+    ) -> Link:
+        """A link that is about to be made."""
+        return cls(0, record_id, entity, ref, base, sent, seen_at, False, _NEVER, "live")
+
+    def now(self, **what: Any) -> Link:
+        """The same link with something changed."""
+        return replace(self, **what)
 
 
 def _link(row: Any) -> Link:
@@ -77,28 +96,35 @@ async def by_record(
     return [_link(row) for row in rows]
 
 
-async def add(
-    db: AsyncConnection,
-    record_id: UUID,
-    entity: str,
-    ref: Ref,
-    *,
-    base: Fields,
-    sent: Fields,
-    seen_at: datetime | None,
-    state: str = "live",
-) -> None:
-    """Link a ref to a record; a ref that was linked before (and gone) comes back to life."""
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What an account has shown; None leaves what the link has."""
+
+    ref: Ref
+    base: Fields | None
+    sent: Fields | None
+    seen_at: datetime | None
+
+
+async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
+    """Link refs to records; a ref that was linked before (and gone) comes back to life."""
+    if not new:
+        return
     row = insert(links).values(
-        record_id=record_id,
-        entity=entity,
-        account=ref.account,
-        type=ref.type,
-        remote_id=ref.id,
-        base=base,
-        sent=sent,
-        seen_at=seen_at,
-        state=state,
+        [
+            {
+                "record_id": link.record_id,
+                "entity": link.entity,
+                "account": link.ref.account,
+                "type": link.ref.type,
+                "remote_id": link.ref.id,
+                "base": link.base,
+                "sent": link.sent,
+                "seen_at": link.seen_at,
+                "state": link.state,
+            }
+            for link in sorted({link.ref: link for link in new}.values(), key=lambda k: k.ref)
+        ]
     )
     await db.execute(
         row.on_conflict_do_update(
@@ -112,23 +138,42 @@ async def add(
     )
 
 
-async def agree(
-    db: AsyncConnection,
-    ref: Ref,
-    *,
-    base: Fields | None,
-    sent: Fields | None,
-    seen_at: datetime | None,
-) -> None:
-    """Remember what the account showed. ``seen_at`` never goes back."""
-    values: dict[str, Any] = {"synced_at": sa.func.clock_timestamp()}
-    if base is not None:
-        values["base"] = base
-    if sent is not None:
-        values["sent"] = sent
-    if seen_at is not None:
-        values["seen_at"] = sa.func.greatest(links.c.seen_at, seen_at)
-    await db.execute(sa.update(links).where(_named([ref])).values(values))
+_AGREE = (
+    sa.update(links)
+    .where(
+        links.c.account == sa.bindparam("b_account"),
+        links.c.type == sa.bindparam("b_type"),
+        links.c.remote_id == sa.bindparam("b_id"),
+    )
+    .values(
+        base=sa.func.coalesce(sa.bindparam("b_base", type_=links.c.base.type), links.c.base),
+        sent=sa.func.coalesce(sa.bindparam("b_sent", type_=links.c.sent.type), links.c.sent),
+        # What was seen never becomes older.
+        seen_at=sa.func.greatest(
+            links.c.seen_at, sa.bindparam("b_seen", type_=links.c.seen_at.type)
+        ),
+        synced_at=sa.func.clock_timestamp(),
+    )
+)
+
+
+async def agree(db: AsyncConnection, agreements: Sequence[Agreement]) -> None:
+    """Remember what the account showed."""
+    if agreements:
+        await db.execute(
+            _AGREE,
+            [
+                {
+                    "b_account": item.ref.account,
+                    "b_type": item.ref.type,
+                    "b_id": item.ref.id,
+                    "b_base": item.base,
+                    "b_sent": item.sent,
+                    "b_seen": item.seen_at,
+                }
+                for item in agreements
+            ],
+        )
 
 
 async def begin_writes(db: AsyncConnection, refs: Collection[Ref]) -> None:
@@ -150,8 +195,9 @@ async def end_writes(db: AsyncConnection, refs: Collection[Ref]) -> None:
         )
 
 
-async def set_state(db: AsyncConnection, ref: Ref, state: str) -> None:
-    await db.execute(sa.update(links).where(_named([ref])).values(state=state))
+async def set_state(db: AsyncConnection, refs: Collection[Ref], state: str) -> None:
+    if refs:
+        await db.execute(sa.update(links).where(_named(refs)).values(state=state))
 
 
 async def move(db: AsyncConnection, ref: Ref, record_id: UUID, *, state: str) -> None:

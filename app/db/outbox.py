@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.tables import outbox, records
+from app.db.tables import outbox
+from app.domain.decide import RecordState
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +36,27 @@ class Mark:
 
 async def mark(
     db: AsyncConnection,
-    accounts: Collection[str],
-    record_id: UUID,
-    entity: str,
-    version: int,
+    behind: Mapping[tuple[str, UUID], RecordState],
     *,
     scan: bool = False,
 ) -> None:
-    """Mark accounts as behind; many marks are one.
+    """Mark (account, record) pairs as behind; many marks are one.
 
     A newer version revives a dead letter, an equal one does not. Live work keeps its place
     before scans.
     """
-    if not accounts:
+    if not behind:
         return
     row = insert(outbox).values(
         [
             {
                 "account": account,
                 "record_id": record_id,
-                "entity": entity,
-                "wanted": version,
+                "entity": record.entity,
+                "wanted": record.version,
                 "scan": scan,
             }
-            for account in sorted(accounts)
+            for (account, record_id), record in sorted(behind.items(), key=lambda item: item[0])
         ]
     )
     newer = row.excluded.wanted > outbox.c.wanted
@@ -67,7 +65,7 @@ async def mark(
             index_elements=[outbox.c.account, outbox.c.record_id],
             set_={
                 "wanted": sa.func.greatest(outbox.c.wanted, row.excluded.wanted),
-                "scan": outbox.c.scan & row.excluded.scan,
+                "scan": sa.and_(outbox.c.scan, row.excluded.scan),
                 "state": sa.case(
                     (sa.and_(outbox.c.state == "dead", ~newer), "dead"), else_="pending"
                 ),
@@ -193,29 +191,16 @@ async def hurry(db: AsyncConnection, account: str, record_ids: Collection[UUID])
     )
 
 
-async def creating(db: AsyncConnection, account: str, *, before: datetime) -> bool:
-    """Whether a create begun before this moment has not been settled yet.
+async def creating_since(db: AsyncConnection, account: str) -> datetime | None:
+    """When the oldest create that has not been settled yet was begun.
 
-    A ref that we do not know may then be our own work, seen before its answer.
+    A ref that we do not know, and that was known to exist after that, may be our own work,
+    seen before its answer.
     """
     found = await db.execute(
-        sa.select(sa.literal(1))
-        .where(
-            outbox.c.account == account,
-            outbox.c.intent.is_not(None),
-            outbox.c.intent_at <= before,
-        )
-        .limit(1)
-    )
-    return found.first() is not None
-
-
-async def remark_children(db: AsyncConnection, account: str, child_ids: Collection[UUID]) -> None:
-    """Mark children at their present version: their parent now exists in the account."""
-    rows = await db.execute(
-        sa.select(records.c.id, records.c.entity, records.c.version).where(
-            records.c.id.in_(set(child_ids)), records.c.state == "live"
+        sa.select(sa.func.min(outbox.c.intent_at)).where(
+            outbox.c.account == account, outbox.c.intent.is_not(None)
         )
     )
-    for record_id, entity, version in rows.all():
-        await mark(db, [account], record_id, entity, version)
+    moment: datetime | None = found.scalar_one()
+    return moment

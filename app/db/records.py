@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -31,42 +31,65 @@ async def get(
     }
 
 
-async def add(
-    db: AsyncConnection, record: RecordState, *, source: str, claimed: Collection[Key]
-) -> None:
-    """Store a new record and claim its keys. Raises KeyTaken if somebody was faster."""
+async def add(db: AsyncConnection, new: Sequence[RecordState], *, source: str) -> None:
+    """Store new records."""
+    if not new:
+        return
     await db.execute(
-        insert(records).values(
-            id=record.id,
-            entity=record.entity,
-            fields=record.fields,
-            stamps=record.stamps,
-            version=record.version,
-            container=record.container,
-            hash=fingerprint(record.fields),
-            source=source,
-        )
+        insert(records),
+        [
+            {
+                "id": record.id,
+                "entity": record.entity,
+                "fields": record.fields,
+                "stamps": record.stamps,
+                "version": record.version,
+                "container": record.container,
+                "hash": fingerprint(record.fields),
+                "source": source,
+            }
+            for record in new
+        ],
     )
-    await claim(db, record, claimed)
-    await _relate(db, record)
+    await _relate(db, new)
 
 
-async def change(db: AsyncConnection, record: RecordState, *, source: str) -> None:
-    """Store a new version of a record."""
-    await db.execute(
-        sa.update(records)
-        .where(records.c.id == record.id)
-        .values(
-            fields=record.fields,
-            stamps=record.stamps,
-            version=record.version,
-            container=record.container,
-            hash=fingerprint(record.fields),
-            source=source,
-            changed_at=sa.func.now(),
-        )
+_CHANGE = (
+    sa.update(records)
+    .where(records.c.id == sa.bindparam("b_id"))
+    .values(
+        fields=sa.bindparam("b_fields", type_=records.c.fields.type),
+        stamps=sa.bindparam("b_stamps", type_=records.c.stamps.type),
+        version=sa.bindparam("b_version"),
+        container=sa.bindparam("b_container"),
+        hash=sa.bindparam("b_hash"),
+        source=sa.bindparam("b_source"),
+        changed_at=sa.func.now(),
+        state="live",
     )
-    await _relate(db, record)
+)
+
+
+async def change(db: AsyncConnection, changed: Sequence[RecordState], *, source: str) -> None:
+    """Store new versions of records."""
+    if not changed:
+        return
+    await db.execute(
+        _CHANGE,
+        [
+            {
+                "b_id": record.id,
+                "b_fields": record.fields,
+                "b_stamps": record.stamps,
+                "b_version": record.version,
+                "b_container": record.container,
+                "b_hash": fingerprint(record.fields),
+                "b_source": source,
+            }
+            for record in sorted(changed, key=lambda r: r.id)
+        ],
+    )
+    await _relate(db, changed)
 
 
 async def touch(db: AsyncConnection, ids: Iterable[UUID]) -> None:
@@ -76,14 +99,16 @@ async def touch(db: AsyncConnection, ids: Iterable[UUID]) -> None:
     )
 
 
-async def claim(db: AsyncConnection, record: RecordState, wanted: Collection[Key]) -> None:
-    """Hold exactly these keys. Raises KeyTaken if one belongs to another record."""
-    rows = [
-        {"entity": record.entity, "kind": k.kind, "value": k.value, "record_id": record.id}
-        for k in sorted(wanted)
-    ]
+async def claim(db: AsyncConnection, entity: str, wanted: Mapping[UUID, Collection[Key]]) -> None:
+    """Let each record hold exactly these keys. Raises KeyTaken if another one has one."""
+    rows = sorted((k, record_id) for record_id, own in wanted.items() for k in own)
     if rows:
-        row = insert(keys).values(rows)
+        row = insert(keys).values(
+            [
+                {"entity": entity, "kind": k.kind, "value": k.value, "record_id": record_id}
+                for k, record_id in rows
+            ]
+        )
         held = await db.execute(
             row.on_conflict_do_update(
                 index_elements=[keys.c.entity, keys.c.kind, keys.c.value],
@@ -95,8 +120,10 @@ async def claim(db: AsyncConnection, record: RecordState, wanted: Collection[Key
             raise KeyTaken
     await db.execute(
         sa.delete(keys).where(
-            keys.c.record_id == record.id,
-            sa.tuple_(keys.c.kind, keys.c.value).not_in([(k.kind, k.value) for k in wanted]),
+            keys.c.record_id.in_(list(wanted)),
+            sa.tuple_(keys.c.record_id, keys.c.kind, keys.c.value).not_in(
+                [(record_id, k.kind, k.value) for k, record_id in rows]
+            ),
         )
     )
 
@@ -146,20 +173,29 @@ def parents_of(record: RecordState) -> dict[str, list[UUID]]:
     return found
 
 
-async def _relate(db: AsyncConnection, record: RecordState) -> None:
-    named = {(n, p) for n, listed in parents_of(record).items() for p in listed}
-    if not relations_of(record.entity):
+async def _relate(db: AsyncConnection, changed: Collection[RecordState]) -> None:
+    """Keep the relations table as the fields of these records say."""
+    children_of = [record for record in changed if relations_of(record.entity)]
+    if not children_of:
         return
+    named = sorted(
+        {
+            (record.id, name, parent)
+            for record in children_of
+            for name, listed in parents_of(record).items()
+            for parent in listed
+        }
+    )
     await db.execute(
         sa.delete(relations).where(
-            relations.c.child_id == record.id,
-            sa.tuple_(relations.c.name, relations.c.parent_id).not_in(sorted(named)),
+            relations.c.child_id.in_([record.id for record in children_of]),
+            sa.tuple_(relations.c.child_id, relations.c.name, relations.c.parent_id).not_in(named),
         )
     )
     if named:
         await db.execute(
             insert(relations)
-            .values([{"child_id": record.id, "name": n, "parent_id": p} for n, p in sorted(named)])
+            .values([{"child_id": c, "name": n, "parent_id": p} for c, n, p in named])
             .on_conflict_do_nothing()
         )
 
@@ -180,5 +216,5 @@ async def hand_over(db: AsyncConnection, lost: UUID, survivor: UUID) -> None:
             .where(records.c.id == child.id)
             .values(fields=fields, hash=fingerprint(fields))
         )
-        await _relate(db, RecordState(child.id, child.entity, fields))
+        await _relate(db, [RecordState(child.id, child.entity, fields)])
     await bury(db, lost, into=survivor)

@@ -15,7 +15,6 @@ from app.db import lanes
 from app.db.events import Answered, Pending
 from app.db.journal import Cause
 from app.db.lanes import Lane
-from app.domain.decide import Plan
 from app.domain.entities import order_of
 from app.domain.values import Delivery, Event, Observation, Ref
 from app.domain.verdict import Action
@@ -29,8 +28,9 @@ from app.errors import (
 )
 from app.sdk.handler import Context, Wishes
 from app.sync.house import House, Member
-from app.sync.reconcile import Deferred, Seen, known, reconcile, relink
+from app.sync.reconcile import Deferred, known, reconcile, relink
 from app.sync.trouble import LanePaused, describe, judge
+from app.sync.world import Seen
 
 log = structlog.get_logger()
 
@@ -163,6 +163,10 @@ class Look:
     gone: bool = False
     times: dict[str, datetime] = field(default_factory=dict)
 
+    @property
+    def cause(self) -> Cause:
+        return Cause("event", str(min(self.events)))
+
 
 async def _look(house: House, lane: Lane, waiting: Sequence[Pending]) -> None:
     started = now()
@@ -213,37 +217,36 @@ class _Fates:
 async def _reconcile(house: House, member: Member, looks: dict[Ref, Look], fates: _Fates) -> None:
     """Observe and reconcile; a snapshot that proves too old is followed by a reading."""
     observed = await _observe(house, member, looks, list(looks), fates)
-    plans = [(seen, await _one(house, looks, seen, fates)) for seen in observed]
-    late = {s.observation.ref: s.read_at for s, plan in plans if isinstance(plan, Deferred)}
+    late = await _apply(house, looks, observed, fates)
     stale = [ref for ref, read_at in late.items() if read_at is None]
     for ref in stale:
         looks[ref].trusted = False
-    for seen in await _observe(house, member, looks, stale, fates) if stale else ():
-        if not isinstance(await _one(house, looks, seen, fates), Deferred):
-            late.pop(seen.observation.asked or seen.observation.ref, None)
+        del late[ref]
+    if stale:
+        again = await _observe(house, member, looks, stale, fates)
+        late |= await _apply(house, looks, again, fates)
     for ref, look in looks.items():
         (fates.deferred if ref in late else fates.done).update(look.events)
     fates.done -= fates.deferred | fates.failed.keys()
 
 
-async def _one(
-    house: House, looks: Mapping[Ref, Look], seen: Seen, fates: _Fates
-) -> Plan | Deferred | None:
-    """Reconcile one observation; a poison record does not stop its neighbours."""
-    ref = seen.observation.ref
-    look = looks[seen.observation.asked or ref]
-    try:
-        plan = await reconcile(house, seen, Cause("event", str(min(look.events))))
-    except Exception as error:
-        fates.failed.update(dict.fromkeys(look.events, error))
-        return None
-    if isinstance(plan, Deferred):
-        log.debug("event.deferred", ref=str(ref), reason=plan.reason)
-        return plan
-    fates.results[plan.result] = fates.results.get(plan.result, 0) + 1
-    entity = house.members[ref.account].entity_of(ref.type) or ref.type
-    metrics.OBSERVATIONS.labels(ref.account, entity).inc()
-    return plan
+async def _apply(
+    house: House, looks: Mapping[Ref, Look], observed: Sequence[Seen], fates: _Fates
+) -> dict[Ref, datetime | None]:
+    """Reconcile what was observed; the refs that must be looked at again, and when read."""
+    late: dict[Ref, datetime | None] = {}
+    for seen, answer in zip(observed, await reconcile(house, observed), strict=True):
+        asked = seen.observation.asked or seen.observation.ref
+        if isinstance(answer, Deferred):
+            log.debug("event.deferred", ref=str(asked), reason=answer.reason)
+            late[asked] = seen.read_at
+        elif isinstance(answer, Exception):
+            fates.failed.update(dict.fromkeys(looks[asked].events, answer))
+        else:
+            fates.results[answer.result] = fates.results.get(answer.result, 0) + 1
+            entity = house.members[asked.account].entity_of(asked.type) or asked.type
+            metrics.OBSERVATIONS.labels(asked.account, entity).inc()
+    return late
 
 
 async def _events_of(house: House, member: Member, waiting: Sequence[Pending]) -> dict[int, Event]:
@@ -272,7 +275,7 @@ async def _relink(house: House, lane: Lane, item: Pending, wishes: Wishes) -> No
     async with house.database.transaction() as db:
         if await lanes.holds(db, lane):
             for ref, to in wishes.relinks:
-                await relink(db, house, ref, to, Cause("event", str(item.id)))
+                await relink(db, house, ref, to)
 
 
 def _gather(
@@ -317,7 +320,7 @@ async def _observe(
         for ref in fresh:
             look, link = looks[ref], linked.get(ref)
             if look.snapshot is not None and look.trusted and not look.gone and link is not None:
-                seen[ref] = Seen(_timed(look.snapshot, look), look.known_at)
+                seen[ref] = Seen(_timed(look.snapshot, look), look.cause, look.known_at)
             elif look.gone and link is None:
                 continue  # it came and went before we ever met it
             else:
@@ -331,7 +334,7 @@ async def _observe(
                 look = looks[asked]
                 if observation.raw is None and look.gone:
                     observation = replace(observation, gone=True)
-                seen[asked] = Seen(_timed(observation, look), look.known_at, read_at)
+                seen[asked] = Seen(_timed(observation, look), look.cause, look.known_at, read_at)
         fresh = await _relatives(house, looks, [seen[ref] for ref in fresh if ref in seen])
         if not fresh:
             break

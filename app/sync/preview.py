@@ -24,7 +24,7 @@ from app.domain.decide import Plan, RecordState, Result, State, decide, reading
 from app.domain.values import NOTHING, Key, Observation, Ref
 from app.sync.house import House, Member
 from app.sync.push import Job, prepare, travels
-from app.sync.reconcile import Seen, load
+from app.sync.world import Seen, World
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -54,7 +54,8 @@ class Preview:
         if ref in self.links:
             return str(Result.UNCHANGED)
         async with house.database.transaction() as db:
-            state, _ = await load(db, house, seen, lock=False)
+            world = await World.load(db, house, [seen], lock=False)
+        state = world.state_of(seen)
         state = self._with_memory(state, seen)
         plan = decide(state, seen.observation, new_id=uuid.uuid7(), now=now())
         record = plan.record or state.record
@@ -120,7 +121,7 @@ async def _items(
         merged = plan.record or record
         base, sent = plan.base or {}, plan.sent or {}
         items.append(_item("link", member, record, found.ref.id, {}))
-        link = Link(0, record.id, entity, found.ref, base, sent, None, False, now(), "live")
+        link = Link.new(record.id, entity, found.ref, base, sent, None)
         item = await _write_of(house, member, merged, link)
         items += [item] if item else []
     return items

@@ -49,8 +49,9 @@ from app.errors import (
     UnknownOutcomeError,
 )
 from app.sync.house import House, Member
-from app.sync.reconcile import Deferred, Seen, known, reconcile
+from app.sync.reconcile import Deferred, known, reconcile
 from app.sync.trouble import LanePaused, describe, judge
+from app.sync.world import Seen
 
 log = structlog.get_logger()
 
@@ -276,7 +277,7 @@ async def _nothing_to_say(db: AsyncConnection, house: House, member: Member, job
         return
     if job.link is not None and job.names:
         sent = {**job.link.sent, **{name: job.record.fields[name] for name in job.names}}
-        await links.agree(db, job.link.ref, base=None, sent=sent, seen_at=None)
+        await links.agree(db, [links.Agreement(job.link.ref, None, sent, None)])
     await outbox.clear(db, job.mark)
 
 
@@ -387,10 +388,12 @@ async def _link(house: House, job: Job, observation: Observation, since: datetim
     """Link what is there to our record; the mark stays for what differs."""
     async with house.database.transaction() as db:
         await outbox.postpone(db, job.mark, until=now(), keep_intent=False)
-    seen = Seen(observation, since, since, same_as=job.record.id)
-    plan = await reconcile(house, seen, Cause("push", job.mark.account))
-    if isinstance(plan, Deferred):
+    seen = Seen(observation, Cause("push", job.mark.account), since, since, job.record.id)
+    (answer,) = await reconcile(house, [seen])
+    if isinstance(answer, Deferred):
         await _put_off(house, job, now() + timedelta(seconds=1))
+    elif isinstance(answer, Exception):
+        raise answer
 
 
 # --- writing ----------------------------------------------------------------------------------
@@ -514,17 +517,12 @@ async def _done(
     if link is None:
         await links.add(
             db,
-            job.record.id,
-            job.record.entity,
-            outcome.ref,
-            base=base,
-            sent=sent,
-            seen_at=seen_at,
+            [Link.new(job.record.id, job.record.entity, outcome.ref, base, sent, seen_at)],
         )
         await _containers(db, house, member, outcome)
         await _release_children(db, member, job.record.id)
     else:
-        await links.agree(db, link.ref, base=base, sent=sent, seen_at=None)
+        await links.agree(db, [links.Agreement(link.ref, base, sent, None)])
     if job.held:
         await _bury_held(db, job)
     elif not await outbox.clear(db, job.mark):
@@ -564,8 +562,8 @@ async def _containers(db: AsyncConnection, house: House, member: Member, outcome
             if ref in met:
                 continue
             container = RecordState(uuid.uuid7(), parent_entity, {}, version=1, container=True)
-            await records.add(db, container, source=member.name, claimed=())
-            await links.add(db, container.id, parent_entity, ref, base={}, sent={}, seen_at=None)
+            await records.add(db, [container], source=member.name)
+            await links.add(db, [Link.new(container.id, parent_entity, ref, {}, {}, None)])
 
 
 async def _release_children(db: AsyncConnection, member: Member, parent: UUID) -> None:
@@ -575,7 +573,8 @@ async def _release_children(db: AsyncConnection, member: Member, parent: UUID) -
         return
     await outbox.hurry(db, member.name, children)
     there = await _refs(db, member, children)
-    await outbox.remark_children(db, member.name, list(there))
+    grown = await records.get(db, there)
+    await outbox.mark(db, {(member.name, child.id): child for child in grown.values()})
     await lanes.wake(db, member.name, "out")
 
 
@@ -595,7 +594,8 @@ async def _look_again(house: House, member: Member, job: Job, outcome: Outcome) 
     if job.link is None and ref not in linked:
         await _link(house, job, observation, read_at)
     else:
-        await reconcile(house, Seen(observation, read_at, read_at), Cause("push", member.name))
+        cause = Cause("push", member.name)
+        await reconcile(house, [Seen(observation, cause, read_at, read_at)])
 
 
 async def _others_edited(house: House, member: Member, outcome: Outcome) -> None:
@@ -603,7 +603,7 @@ async def _others_edited(house: House, member: Member, outcome: Outcome) -> None
     stored = outcome.stored
     if outcome.error or stored is None or stored.partial or outcome.write.op is not Op.UPDATE:
         return
-    await reconcile(house, Seen(stored, now()), Cause("push", member.name))
+    await reconcile(house, [Seen(stored, Cause("push", member.name), now())])
 
 
 def _count(counts: dict[str, int], name: str) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import conflicts, journal, lanes, links, outbox, records
-from app.db.journal import Cause
+from app.db.journal import Cause, Entry
 from app.domain import identity
 from app.domain.codecs import ABSENT
 from app.domain.decide import RecordState
@@ -60,7 +60,7 @@ async def _settle_base(db: AsyncConnection, ref: Ref, name: str, theirs: Value) 
     link = (await links.by_ref(db, [ref], lock=True)).get(ref)
     if link is not None:
         sent = {n: v for n, v in link.sent.items() if n != name}
-        await links.agree(db, ref, base={**link.base, name: theirs}, sent=sent, seen_at=None)
+        await links.agree(db, [links.Agreement(ref, {**link.base, name: theirs}, sent, None)])
 
 
 async def _take(
@@ -75,18 +75,13 @@ async def _take(
         record.version + 1,
         record.container,
     )
-    await records.change(db, changed, source=PERSON)
+    await records.change(db, [changed], source=PERSON)
     keys = identity.keys(record.entity, changed.fields)
     owners = await records.owners_of(db, record.entity, keys)
-    await records.claim(db, changed, [k for k in keys if owners.get(k, record.id) == record.id])
-    await journal.write(
-        db,
-        record.id,
-        changed.version,
-        account=PERSON,
-        cause=Cause(PERSON),
-        takes=[Take(name, record.fields.get(name, ABSENT), chosen, "a person decided", lost)],
-    )
+    free = [key for key in keys if owners.get(key, record.id) == record.id]
+    await records.claim(db, record.entity, {record.id: free})
+    take = Take(name, record.fields.get(name, ABSENT), chosen, "a person decided", lost)
+    await journal.write(db, [Entry(record.id, changed.version, PERSON, Cause(PERSON), [take])])
     await mark_all(db, changed)
 
 
@@ -96,6 +91,6 @@ async def mark_all(db: AsyncConnection, record: RecordState) -> None:
     accounts = sorted(
         {link.ref.account for link in await links.by_record(db, ids) if link.state == "live"}
     )
-    await outbox.mark(db, accounts, record.id, record.entity, record.version)
+    await outbox.mark(db, {(account, record.id): record for account in accounts})
     for account in accounts:
         await lanes.wake(db, account, "out")

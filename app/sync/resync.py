@@ -14,13 +14,15 @@ from app.db import lanes, resyncs
 from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.resyncs import Resync
+from app.domain.decide import Result
 from app.domain.entities import order_of
 from app.domain.values import Observation, Page, Ref
 from app.errors import AccountError, RateLimitedError, SyncError, TransientError
 from app.sync.house import House, Member
 from app.sync.preview import Preview
-from app.sync.reconcile import Deferred, Seen, known, reconcile
+from app.sync.reconcile import Deferred, known, reconcile
 from app.sync.trouble import LanePaused, describe
+from app.sync.world import Seen
 
 log = structlog.get_logger()
 
@@ -59,16 +61,15 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
     fresh = [o for o in page.observations if o.ref.id not in before]
     counts: dict[str, int] = {"seen": len(fresh)}
     errors: list[Mapping[str, Any]] = []
-    for observation in (*await _parents(house, member, fresh, preview), *fresh):
-        try:
-            result = await _one(house, member, job, observation, read_at, preview)
-        except (RateLimitedError, AccountError, TransientError):
-            raise
-        except Exception as error:
-            errors.append(describe(error, record=str(observation.ref)))
-            result = "failed"
+    parents = await _parents(house, member, fresh, preview)
+    for observation, result in await _take_in(
+        house, member, job, [*parents, *fresh], read_at, preview
+    ):
+        if isinstance(result, Exception):
+            errors.append(describe(result, record=str(observation.ref)))
         if observation.ref.type == member.type_of(entity):
-            counts[result] = counts.get(result, 0) + 1
+            name = "failed" if isinstance(result, Exception) else result
+            counts[name] = counts.get(name, 0) + 1
     plan = await preview.items(house) if preview else []
     following = _next(job, entity, page.cursor)
     n = int(at["n"]) + len(plan)
@@ -142,23 +143,37 @@ def _next(job: Resync, entity: str, cursor: str | None) -> dict[str, Any] | None
     return {"entity": rest[0], "cursor": None} if rest else None
 
 
-async def _one(
+async def _take_in(
     house: House,
     member: Member,
     job: Resync,
-    observation: Observation,
+    observed: Sequence[Observation],
     read_at: datetime,
     preview: Preview | None,
-) -> str:
-    """Reconcile or preview one record; what moved while it was read is read again."""
+) -> list[tuple[Observation, str | Exception]]:
+    """Reconcile or preview a page; what moved while it was read is read again."""
     cause = Cause("resync", str(job.id))
+    done: list[tuple[Observation, str | Exception]] = []
+    waiting = [Seen(observation, cause, read_at, read_at) for observation in observed]
+    if preview is not None:
+        return [(seen.observation, await preview.see(house, seen)) for seen in waiting]
     for _ in range(3):
-        seen = Seen(observation, read_at, read_at)
-        if preview is not None:
-            return await preview.see(house, seen)
-        plan = await reconcile(house, seen, cause, scan=True)
-        if not isinstance(plan, Deferred):
-            return "held" if plan.result == "missing" else str(plan.result)
+        late: list[Observation] = []
+        answers = await reconcile(house, waiting, scan=True)
+        for seen, answer in zip(waiting, answers, strict=True):
+            if isinstance(answer, Deferred):
+                late.append(seen.observation)
+            elif isinstance(answer, Exception):
+                done.append((seen.observation, answer))
+            else:
+                missing = answer.result is Result.MISSING
+                done.append((seen.observation, "held" if missing else str(answer.result)))
+        if not late:
+            return done
         _, read_at = await known(house, [])
-        (observation,) = await member.connector.read([observation.ref])
-    raise TransientError(f"{observation.ref} keeps moving while it is read")
+        waiting = []
+        for _, group in groupby(late, key=lambda o: o.ref.type):
+            found = await member.connector.read([o.ref for o in group])
+            waiting += [Seen(o, cause, read_at, read_at) for o in found]
+    error = TransientError("it keeps moving while it is read")
+    return done + [(seen.observation, error) for seen in waiting]

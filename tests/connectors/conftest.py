@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from app.domain.manifest import Manifest
 from app.domain.values import Delivery, Op, Outcome, Ref, RelationEdit, Write
 from app.sdk.connector import Account, Connector
+from app.sdk.quota import Quota
 from app.sdk.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +63,11 @@ class Candidate:
         return paths
 
     def connect(self, base: str = "https://crm.example", **more: Any) -> Connector:
-        return Registry.load().connect(self.account(base), properties=self.properties(), **more)
+        account, properties = self.account(base), self.properties()
+        connector = REGISTRY.connect(account, properties=properties, **more)
+        # Limits are tried in tests/sdk; the sandbox of these tests has none.
+        connector.client.quota = Quota({})
+        return connector
 
     def examples(self) -> dict[str, bytes]:
         files = sorted((FOLDER / self.name / "examples").glob("*.json"))
@@ -112,7 +117,7 @@ def write(
     ref: Ref | None = None,
     op: Op | None = None,
     external_id: str | None = None,
-    **relations: list[Ref],
+    **relations: Any,
 ) -> Write:
     return Write(
         op or (Op.UPDATE if ref else Op.CREATE),
@@ -189,7 +194,8 @@ class Control:
         return await self.call(method, f"/_sandbox/as-person{path}", **more)
 
     async def calls(self, vendor: str) -> list[dict[str, Any]]:
-        return (await self.call("GET", "/_sandbox/calls", params={"vendor": vendor}))["calls"]
+        answer = await self.call("GET", "/_sandbox/calls", params={"vendor": vendor})
+        return list(answer["calls"])
 
 
 @pytest_asyncio.fixture

@@ -1,5 +1,7 @@
 """What is peculiar to Close."""
 
+from typing import Any
+
 import httpx
 import orjson
 import pytest
@@ -8,7 +10,7 @@ import pytest_asyncio
 from app.connectors.close import connector as module
 from app.connectors.close.dialect import CloseDialect
 from app.connectors.close.shapes import body_of
-from app.domain.values import Change, Key, Ref, RelationEdit
+from app.domain.values import Change, Event, Key, Op, Ref, RelationEdit
 from app.errors import BadPayloadError, RejectedError
 from app.sdk.client import Answer
 from tests.connectors.conftest import CLOSE, NOON, Control, delivery, good, make, write
@@ -16,7 +18,7 @@ from tests.connectors.conftest import CLOSE, NOON, Control, delivery, good, make
 API = "/close/api/v1"
 
 
-def parse(**event):
+def parse(**event: Any) -> Event:
     whole = {
         "id": "ev_1",
         "date_created": "2026-01-14T09:15:02.118000",
@@ -235,7 +237,7 @@ async def test_a_lead_that_was_merged_away_is_followed(close, control: Control, 
 
 
 async def test_what_the_event_log_does_not_show_deleted_is_only_missing(close, control, lead):
-    gone = write(close, "company", {}, ref=lead, op="delete")
+    gone = write(close, "company", {}, ref=lead, op=Op.DELETE)
     good((await close.write([gone]))[0])
     await control.fault(vendor="close", fault="status", status=403, match={"path": "/event/"})
     (seen,) = await close.read([lead])
@@ -289,7 +291,7 @@ async def test_a_scan_misses_nothing_when_records_are_deleted_meanwhile(
     page = await close.scan("company", None, None)
     first = [one.ref for one in page.observations]
     seen = set(first)
-    batch = [write(close, "company", {}, ref=ref, op="delete") for ref in first[:4]]
+    batch = [write(close, "company", {}, ref=ref, op=Op.DELETE) for ref in first[:4]]
     assert all(outcome.error is None for outcome in await close.write(batch))
     while page.cursor:
         page = await close.scan("company", page.cursor, None)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import orjson
@@ -221,6 +222,7 @@ def quick_retries():
         yield
 
 
+LATER = {"retry-after": "60"}
 KINDS = {
     400: RejectedError,
     401: AccountError,
@@ -244,7 +246,7 @@ async def test_every_status_has_its_class_and_no_secret_is_told(it: Candidate, s
     def answer(request: httpx.Request) -> httpx.Response:
         echo = f"no {secret} {request.headers['authorization']}"
         body = {"message": echo, "error": echo, "errors": [echo], "field-errors": {"name": echo}}
-        return httpx.Response(status, json=body, headers={"retry-after": "60"})
+        return httpx.Response(status, json=body, headers=LATER)
 
     connector = it.connect(transport=httpx.MockTransport(answer))
     with structlog.testing.capture_logs() as lines, pytest.raises(KINDS[status]) as caught:
@@ -264,7 +266,9 @@ async def test_every_status_has_its_class_and_no_secret_is_told(it: Candidate, s
 @pytest.mark.usefixtures("quick_retries")
 async def test_a_look_up_that_fails_is_never_not_found(it: Candidate):
     for status in (400, 403, 404, 429, 500):
-        transport = httpx.MockTransport(lambda _, s=status: httpx.Response(s, json={}))
+        transport = httpx.MockTransport(
+            lambda _, s=status: httpx.Response(s, json={}, headers=LATER)
+        )
         connector = it.connect(transport=transport)
         for entity, promise in it.manifest.entities.items():
             for kind in set(promise.keys) - {"external_id"}:
@@ -276,7 +280,7 @@ async def test_a_look_up_that_fails_is_never_not_found(it: Candidate):
 # ------------------------------------------------------------------- against the sandbox
 
 
-async def relatives(connector, it: Candidate, entity: str) -> dict[str, list[Ref]]:
+async def relatives(connector, it: Candidate, entity: str) -> dict[str, Any]:
     """The relations without which this record cannot be made."""
     parents = it.manifest.entities[entity].parents
     return {name: [await make(connector, name, it.named[name]("Parent"))] for name in parents}
@@ -369,7 +373,7 @@ async def test_keys_are_found_exactly(it: Candidate, control: Control):
 async def test_a_scan_killed_anywhere_and_resumed_visits_everything(
     it: Candidate, control: Control
 ):
-    number = 120
+    number = 230
     wanted = {"leads": number} if it.name == "close" else {"companies": number}
     await control.call("POST", "/_sandbox/seed", json={it.name: wanted})
     for since in (None, NOON - timedelta(days=1)):

@@ -1,4 +1,4 @@
-"""A running service per module, shared by its tests; each test brings its own companies."""
+"""One running service for whatever can share it; each test brings companies of its own."""
 
 from collections.abc import AsyncIterator
 
@@ -7,22 +7,31 @@ import pytest_asyncio
 
 from app.db import migrations
 from tests.full import harness
-from tests.full.harness import World
+from tests.full.harness import Company, World
 from tests.postgres import clone, make_template, server
 
 
-@pytest_asyncio.fixture(scope="module")
-async def own_database() -> AsyncIterator[str]:
-    """A migrated database of the module's own."""
-    url = server()
-    async with clone(url, await make_template(url, migrations.upgraded)) as own:
-        yield own
-
-
-@pytest_asyncio.fixture(scope="module")
-async def world(
-    tmp_path_factory: pytest.TempPathFactory, own_database: str
-) -> AsyncIterator[World]:
+@pytest_asyncio.fixture(scope="session")
+async def shared_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """`syncline serve` beside the sandbox."""
-    async with harness.world(tmp_path_factory.mktemp("world"), own_database) as found:
+    url = server()
+    async with (
+        clone(url, await make_template(url, migrations.upgraded)) as own,
+        harness.world(tmp_path_factory.mktemp("world"), own) as found,
+    ):
         yield found
+
+
+@pytest_asyncio.fixture
+async def world(shared_world: World) -> AsyncIterator[World]:
+    """The shared one, at rest before and after."""
+    await shared_world.quiet()
+    yield shared_world
+    await shared_world.crms.fair_weather()
+    await shared_world.quiet()
+
+
+@pytest.fixture
+def company() -> Company:
+    """A company that nobody else has."""
+    return Company.new("Analytical Engines")

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -75,7 +76,9 @@ class Server:
         if isinstance(answer, Exception):
             raise answer
         if isinstance(answer, int):
-            return httpx.Response(answer, json={"message": f"says {answer}"})
+            said = {"message": f"says {answer}"}
+            return httpx.Response(answer, json=said, headers={"retry-after": "60"})
+        assert isinstance(answer, httpx.Response)
         return answer
 
 
@@ -231,7 +234,7 @@ async def test_a_2xx_that_is_not_json_is_no_answer():
 
 
 async def test_an_answer_without_end_is_cut():
-    async def chunks():
+    async def chunks() -> AsyncIterator[bytes]:
         for _ in range(LARGEST_ANSWER // 1_000_000 + 2):
             yield b" " * 1_000_000
 

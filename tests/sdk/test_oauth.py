@@ -1,6 +1,7 @@
 """Tokens: one refresh however many callers, and what rotated is kept before it is used."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs
@@ -16,14 +17,12 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 class Tokens:
-    def __init__(self, store) -> None:
+    def __init__(self, store: "Store") -> None:
         self.store = store
+        self.access_token, self.refresh_token = store.access, store.refresh
+        self.expires_at = store.expires_at
 
-    access_token = property(lambda self: self.store.access)
-    refresh_token = property(lambda self: self.store.refresh)
-    expires_at = property(lambda self: self.store.expires_at)
-
-    def save(self, *, access_token, refresh_token, expires_at) -> None:
+    def save(self, *, access_token: str, refresh_token: str, expires_at: datetime | None) -> None:
         self.store.pending = (access_token, refresh_token, expires_at)
 
 
@@ -31,19 +30,22 @@ class Store:
     """One row with a lock; what is saved is there once the block has ended."""
 
     def __init__(self) -> None:
-        self.access = self.refresh = self.expires_at = self.pending = None
+        self.access: str | None = None
+        self.refresh: str | None = None
+        self.expires_at: datetime | None = None
+        self.pending: tuple[str, str, datetime | None] | None = None
         self.lock = asyncio.Lock()
         self.fails = False
 
     @asynccontextmanager
-    async def locked(self):
+    async def locked(self) -> AsyncIterator[Tokens]:
         async with self.lock:
-            self.pending = None
             yield Tokens(self)
-            if self.pending:
+            pending, self.pending = self.pending, None
+            if pending:
                 if self.fails:
                     raise OSError("the database is away")
-                self.access, self.refresh, self.expires_at = self.pending
+                self.access, self.refresh, self.expires_at = pending
 
 
 class Vendor:

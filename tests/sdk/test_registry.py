@@ -1,12 +1,12 @@
 """Discovery, handlers and dispatch; the example of docs/handlers.md is loaded and run."""
 
-import asyncio
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import dedent
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -56,7 +56,7 @@ def test_the_connectors_are_found():
     with pytest.raises(ConfigError, match="did you mean 'hubspot'"):
         registry.connector("hubspott")
     with pytest.raises(TypeError):
-        registry.connectors["x"] = None
+        registry.connectors["x"] = None  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -261,13 +261,12 @@ async def test_the_example_of_the_documentation_works(tmp_path):
 
 
 async def test_reading_goes_through_the_connector():
-    class Reader:
-        account = account()
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/api/v1/lead/lead_1/"
+        return httpx.Response(200, json={"id": "lead_1", "name": "Acme"})
 
-        async def read(self, refs):
-            await asyncio.sleep(0)
-            return [f"seen {ref}" for ref in refs]
-
-    ctx = Context(Reader())
-    assert await ctx.read(LEAD) == "seen acme/lead/lead_1"
+    connector = Registry.load().connect(account(), transport=httpx.MockTransport(answer))
+    ctx = Context(connector)
+    seen = await ctx.read(LEAD)
+    assert (seen.ref, seen.raw) == (LEAD, {"id": "lead_1", "name": "Acme"})
     assert ctx.account == "acme"

@@ -4,7 +4,9 @@ import base64
 import hashlib
 import hmac
 import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -58,16 +60,16 @@ def at(seconds: float) -> datetime:
 
 
 def check(
-    schemes,
-    headers,
-    body,
-    *secrets,
-    now=None,
-    tolerance=300,
-    target="/webhooks/x",
-    method="POST",
-    url="https://hooks.example.com/",
-):
+    schemes: Sequence[str],
+    headers: Mapping[str, str],
+    body: bytes,
+    *secrets: str,
+    now: datetime | None = None,
+    tolerance: int = 300,
+    target: str = "/webhooks/x",
+    method: str = "POST",
+    url: str = "https://hooks.example.com/",
+) -> None:
     moment = now or at(1700000000)
     delivery = Delivery("x", method, target, headers, body, moment)
     verify(
@@ -80,7 +82,7 @@ def check(
     )
 
 
-def refused(*args, **kwargs) -> str:
+def refused(*args: Any, **kwargs: Any) -> str:
     with pytest.raises(BadSignatureError) as caught:
         check(*args, **kwargs)
     return caught.value.reason
@@ -270,9 +272,7 @@ def test_reasons_never_show_a_secret():
         assert not any(secret in reason for secret in (KEY, SIMPLE, HS_SECRET))
 
 
-HEADERS = sorted(
-    {name for case in GOOD for name in case.values[1]}  # type: ignore[attr-defined]
-)
+HEADERS = sorted({*CLOSE_B, *SIG_B, *HS_V3, *HS_V1, *standard(b"", b"k")})
 
 
 @given(

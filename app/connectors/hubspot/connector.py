@@ -509,7 +509,7 @@ class HubSpot(Connector):
         if write.op is Op.CREATE:
             relations = {name: edit.wanted for name, edit in write.relations.items()}
         else:
-            # Cleared properties are not shown again; that the others are is seen by trial.
+            # An answer need not show what is empty: a property we cleared and it leaves out is.
             cleared = {name: None for name, value in write.fields.items() if value in (None, "")}
             fate = {**fate, "properties": {**cleared, **(fate.get("properties") or {})}}
         stored = self._observed(write.type, fate, relations, partial=True)

@@ -1,0 +1,144 @@
+"""Carry plans out: one statement per table for a whole batch, in one order of locks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import conflicts, journal, lanes, links, outbox, records
+from app.db.journal import Cause, Entry
+from app.db.links import Link
+from app.domain.decide import Plan, RecordState, Result, State
+from app.domain.merge import Winner
+from app.domain.values import Key, Ref
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch of plans adds up to."""
+
+    added: list[RecordState] = field(default_factory=list)
+    changed: dict[UUID, RecordState] = field(default_factory=dict)
+    claims: dict[UUID, tuple[RecordState, Ref, tuple[Key, ...]]] = field(default_factory=dict)
+    linked: list[Link] = field(default_factory=list)
+    agreed: list[links.Agreement] = field(default_factory=list)
+    revived: list[Ref] = field(default_factory=list)
+    gone: list[tuple[Ref, UUID]] = field(default_factory=list)
+    cards: list[tuple[State, Plan]] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    marks: dict[tuple[str, UUID], RecordState] = field(default_factory=dict)
+
+    def add(self, state: State, plan: Plan, cause: Cause, link: Link | None) -> Link | None:
+        """Take in one plan; the link as it will be afterwards."""
+        ref, record = plan.ref, plan.record
+        if plan.result is Result.MISSING or (plan.result is Result.HELD and plan.candidates):
+            self.cards += [(state, plan)] if plan.candidates else []
+            return link
+        if plan.result is Result.GONE:
+            assert link is not None
+            self.gone.append((ref, link.record_id))
+            return link.now(state="gone")
+        owner = record or state.record
+        assert owner is not None
+        if plan.result is Result.CREATED:
+            self.added.append(owner)
+        elif record is not None:
+            self.changed[record.id] = record
+        if plan.keys or plan.result is Result.CREATED:
+            self.claims[owner.id] = (owner, ref, plan.keys)
+        link = self._relate(state, plan, owner, link)
+        if plan.takes or plan.clashes:
+            self.entries.append(
+                Entry(owner.id, owner.version, ref.account, cause, plan.takes, plan.clashes)
+            )
+        if plan.settled or any(clash.winner is Winner.NOBODY for clash in plan.clashes):
+            self.cards.append((state, plan))
+        for account in plan.marks:
+            self.marks[account, owner.id] = owner
+        return link
+
+    def _relate(self, state: State, plan: Plan, owner: RecordState, link: Link | None) -> Link:
+        if link is None:
+            assert plan.base is not None
+            link = Link.new(
+                owner.id, state.entity, plan.ref, plan.base, plan.sent or {}, plan.seen_at
+            )
+            self.linked.append(link)
+            return link
+        if plan.base is not None or plan.seen_at is not None:
+            self.agreed.append(links.Agreement(plan.ref, plan.base, plan.sent, plan.seen_at))
+        if link.state == "gone":
+            self.revived.append(plan.ref)
+        return link.now(
+            state="live" if link.state == "gone" else link.state,
+            base=plan.base if plan.base is not None else link.base,
+            sent=plan.sent if plan.sent is not None else link.sent,
+            seen_at=plan.seen_at or link.seen_at,
+        )
+
+    async def flush(self, db: AsyncConnection, account: str, *, scan: bool) -> None:
+        """Write everything. Raises KeyTaken if another worker claimed a new record's key."""
+        fresh = {record.id for record in self.added}
+        await records.add(db, self.added, source=account)
+        await records.change(db, list(self.changed.values()), source=account)
+        await self._claim(db, fresh)
+        await links.add(db, self.linked)
+        await links.agree(db, self.agreed)
+        await links.set_state(db, self.revived, "live")
+        await self._bury(db)
+        await self._open_cards(db)
+        await journal.write(db, self.entries)
+        await outbox.mark(db, self.marks, scan=scan)
+        for behind in sorted({account for account, _ in self.marks}):
+            await lanes.wake(db, behind, "out")
+
+    async def _claim(self, db: AsyncConnection, fresh: set[UUID]) -> None:
+        """Hold the keys; one that belongs to another record already is a card for a person."""
+        for entity in sorted({record.entity for record, _, _ in self.claims.values()}):
+            mine = {i: c for i, c in self.claims.items() if c[0].entity == entity}
+            asked = {key for i, (_, _, keys) in mine.items() if i not in fresh for key in keys}
+            owners = await records.owners_of(db, entity, asked)
+            wanted: dict[UUID, tuple[Key, ...]] = {}
+            for record_id, (_, ref, keys) in mine.items():
+                foreign = {
+                    key: owner
+                    for key in keys
+                    if record_id not in fresh and (owner := owners.get(key, record_id)) != record_id
+                }
+                wanted[record_id] = tuple(key for key in keys if key not in foreign)
+                if foreign:
+                    named = ", ".join(f"{key.kind} {key.value}" for key in foreign)
+                    reason = f"{named} belongs to another record too"
+                    await conflicts.unsure(
+                        db, entity, ref, tuple(foreign.values()), reason, {}, record_id=record_id
+                    )
+            await records.claim(db, entity, wanted)
+
+    async def _bury(self, db: AsyncConnection) -> None:
+        """Remote records that were deleted: keep a tombstone, touch nobody else's copy."""
+        for ref, record_id in self.gone:
+            await links.set_state(db, [ref], "gone")
+            left = [link for link in await links.by_record(db, [record_id]) if link.state == "live"]
+            if not left:
+                await records.bury(db, record_id)
+            log.info("record.unlinked", ref=str(ref), record=str(record_id), left=len(left))
+
+    async def _open_cards(self, db: AsyncConnection) -> None:
+        await conflicts.settle_identities(db, [link.ref for link in self.linked])
+        for state, plan in self.cards:
+            if plan.candidates:
+                await conflicts.unsure(db, state.entity, plan.ref, plan.candidates, plan.reason, {})
+                continue
+            owner = plan.record or state.record
+            assert owner is not None
+            for clash in plan.clashes:
+                if clash.winner is Winner.NOBODY:
+                    await conflicts.hold_field(db, owner.id, state.entity, plan.ref, clash)
+            if plan.settled:
+                how = {"by": "agreement"}
+                await conflicts.settle(db, plan.ref, fields=plan.settled, how=how)

@@ -1,0 +1,166 @@
+"""All that decide may know about a batch of observations, loaded in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import conflicts, links, outbox, records
+from app.db.journal import Cause
+from app.db.links import Link
+from app.domain import identity
+from app.domain.decide import LinkState, RecordState, State, reading
+from app.domain.values import Key, Observation, Ref
+from app.sync.house import House
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An observation and what we know of how it was made.
+
+    ``known_at`` is a moment at which the ref existed for certain. ``read_at`` is when its
+    reading began, by the database's clock; None for a snapshot that a webhook or an answer
+    brought. ``same_as`` names the record it must belong to (a create of ours, found again).
+    """
+
+    observation: Observation
+    cause: Cause
+    known_at: datetime
+    read_at: datetime | None = None
+    same_as: UUID | None = None
+
+
+@dataclass(slots=True)
+class World:
+    """Links, records and keys around a batch of one account's observations.
+
+    It grows while the batch is decided, so that a child finds the parent before it.
+    """
+
+    house: House
+    account: str
+    links: dict[Ref, Link] = field(default_factory=dict)
+    records: dict[UUID, RecordState] = field(default_factory=dict)
+    keys: dict[tuple[str, Key], UUID] = field(default_factory=dict)
+    #: Living refs of this account by record: whoever is here already has a counterpart.
+    standing: dict[UUID, set[Ref]] = field(default_factory=dict)
+    held: dict[UUID, frozenset[str]] = field(default_factory=dict)
+    #: When the oldest create of ours that is not settled yet was begun.
+    creating_since: datetime | None = None
+
+    @classmethod
+    async def load(
+        cls, db: AsyncConnection, house: House, batch: Sequence[Seen], *, lock: bool = True
+    ) -> World:
+        """The world around these observations; their own links and records locked."""
+        world = cls(house, batch[0].observation.ref.account)
+        own = {seen.observation.ref for seen in batch}
+        parents = {
+            ref
+            for seen in batch
+            for refs in seen.observation.relations.values()
+            for ref in refs
+            if ref not in own
+        }
+        world.links = await links.by_ref(db, own, lock=lock)
+        wanted = {link.record_id for link in world.links.values()}
+        wanted |= {seen.same_as for seen in batch if seen.same_as is not None}
+        world.links |= await links.by_ref(db, parents)
+        wanted |= await world._owners(db, batch)
+        world.records = await records.get(db, wanted, lock=lock)
+        for link in await links.by_record(db, wanted, account=world.account):
+            if link.state == "live":
+                world.standing.setdefault(link.record_id, set()).add(link.ref)
+        world.held = await conflicts.held_fields(db, wanted, world.account)
+        if any(seen.observation.ref not in world.links for seen in batch):
+            world.creating_since = await outbox.creating_since(db, world.account)
+        return world
+
+    async def _owners(self, db: AsyncConnection, batch: Sequence[Seen]) -> set[UUID]:
+        """Who holds the identity keys of the refs we have never met."""
+        asked: dict[str, set[Key]] = {}
+        for seen in batch:
+            if seen.observation.ref not in self.links and seen.observation.raw is not None:
+                state = self._blank(seen)
+                found = identity.keys(state.entity, reading(state, seen.observation))
+                asked.setdefault(state.entity, set()).update(found)
+        for entity, keys in asked.items():
+            owners = await records.owners_of(db, entity, keys)
+            self.keys |= {(entity, key): owner for key, owner in owners.items()}
+        return set(self.keys.values())
+
+    def _blank(self, seen: Seen) -> State:
+        """The state of a ref as if nobody had met it."""
+        ref = seen.observation.ref
+        member = self.house.members[ref.account]
+        entity = member.entity_of(ref.type)
+        assert entity is not None
+        sync = self.house.sync_of(entity, ref.account)
+        assert sync is not None
+        return State(
+            entity,
+            member.mappings[entity],
+            sync,
+            self.house.context(entity, ref.account),
+            parents={
+                parent: link.record_id
+                for refs in seen.observation.relations.values()
+                for parent in refs
+                if (link := self.links.get(parent)) is not None and link.state != "gone"
+            },
+        )
+
+    def state_of(self, seen: Seen) -> State:
+        """What decide may know about one observation."""
+        state = self._blank(seen)
+        ref, link = seen.observation.ref, self.links.get(seen.observation.ref)
+        if link is not None:
+            return State(
+                state.entity,
+                state.mapping,
+                state.sync,
+                state.context,
+                link=LinkState(
+                    link.record_id,
+                    link.base,
+                    link.sent,
+                    link.state,
+                    link.seen_at,
+                    self.held.get(link.record_id, frozenset()),
+                ),
+                record=self.records.get(link.record_id),
+                parents=state.parents,
+            )
+        candidates: dict[Key, UUID] = {}
+        if seen.same_as is not None:
+            candidates = {Key("ours", str(seen.same_as)): seen.same_as}
+        elif seen.observation.raw is not None:
+            keys = identity.keys(state.entity, reading(state, seen.observation))
+            candidates = {
+                key: self.keys[state.entity, key]
+                for key in keys
+                if (state.entity, key) in self.keys
+            }
+        found = set(candidates.values())
+        return State(
+            state.entity,
+            state.mapping,
+            state.sync,
+            state.context,
+            record=self.records.get(next(iter(found))) if len(found) == 1 else None,
+            parents=state.parents,
+            candidates=candidates,
+            taken=tuple(owner for owner in found if self.standing.get(owner, set()) - {ref}),
+        )
+
+    def met(self, link: Link, record: RecordState, keys: Collection[Key]) -> None:
+        """Remember what the batch has just made, for those that come after it."""
+        self.links[link.ref] = link
+        self.records[record.id] = record
+        self.keys |= {(record.entity, key): record.id for key in keys}
+        if link.state == "live":
+            self.standing.setdefault(record.id, set()).add(link.ref)

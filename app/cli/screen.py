@@ -92,21 +92,23 @@ class Screen:
         if not rows:
             self.say(empty)
             return
-        self._print(grid(rows, columns, title=title))
+        self._print(grid(rows, columns), title)
         if isinstance(content, Mapping) and content.get("next_cursor"):
             self.say("There are more: --limit shows them.")
 
     def pairs(self, rows: Iterable[tuple[str, Any]], *, title: str | None = None) -> None:
         """Names and values, one a line."""
-        found = _table(title)
+        found = _table()
         found.show_header = False
         found.add_column(style="dim", no_wrap=True)
         found.add_column(overflow="fold")
         for name, value in rows:
             found.add_row(Text(name), cell(value))
-        self._print(found)
+        self._print(found, title)
 
-    def _print(self, found: Table) -> None:
+    def _print(self, found: Table, title: str | None) -> None:
+        if title:  # not the table's own: that is folded to the width of the rows
+            self.console.print(Text(title, style="bold"))
         self.console.print(found)
         self.console.print()
 
@@ -116,13 +118,11 @@ def screen(ctx: typer.Context) -> Screen:
     return cast(Screen, ctx.find_root().obj or Screen())
 
 
-def grid(
-    rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], *, title: str | None = None
-) -> Table:
+def grid(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> Table:
     """Rows as a table; a column that no row fills is left out."""
     given = [[_value(row, key) for _, key in columns] for row in rows]
     used = [n for n in range(len(columns)) if any(row[n] is not None for row in given)]
-    found = _table(title)
+    found = _table()
     for number in used:
         found.add_column(columns[number][0], overflow="fold")
     for row in given:
@@ -158,15 +158,8 @@ def _value(row: Mapping[str, Any], key: str | Callable[[Mapping[str, Any]], Any]
     return row.get(key) if isinstance(key, str) else key(row)
 
 
-def _table(title: str | None) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-    )
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
 
 
 def _moment(text: str) -> datetime | None:

@@ -227,11 +227,9 @@ def _sandbox(found: Settings, url: str, *, beside: int) -> Sandbox:
 def _refuse_to_mix(file: Path, url: str) -> None:
     """Raise ConfigError if this database has worked for accounts other than the sandbox's."""
     place = house.place_of(url)
-    marked, is_new = house.keep(file, lambda: place)
-    if marked == place and not is_new:
+    if file.exists() and file.read_text().strip() == place:
         return
     if names := house.known_accounts(url):
-        file.unlink()
         raise ConfigError(
             f"no account is configured, but the database of DATABASE_URL ({place}) has worked for "
             f"{', '.join(sorted(names))}. Is SYNCLINE_CONFIG missing, or the working directory "

@@ -6,13 +6,14 @@ that starts anew starts the dry run anew; it has no effects to repeat.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import uuid_utils.compat as uuid
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now
 from app.db import conflicts, links
@@ -48,15 +49,19 @@ class Preview:
         found.ahead = []
         return found
 
-    async def see(self, house: House, seen: Seen) -> str:
-        """What reconcile would do with this observation."""
+    async def see(self, house: House, batch: Sequence[Seen]) -> list[str]:
+        """What reconcile would do with these observations."""
+        if not batch:
+            return []
+        async with house.database.transaction() as db:
+            world = await World.load(db, house, batch, lock=False)
+        return [self._see(world, seen) for seen in batch]
+
+    def _see(self, world: World, seen: Seen) -> str:
         ref = seen.observation.ref
         if ref in self.links:
             return str(Result.UNCHANGED)
-        async with house.database.transaction() as db:
-            world = await World.load(db, house, [seen], lock=False)
-        state = world.state_of(seen)
-        state = self._with_memory(state, seen)
+        state = self._with_memory(world.state_of(seen), seen)
         plan = decide(state, seen.observation, new_id=uuid.uuid7(), now=now())
         record = plan.record or state.record
         if plan.result is Result.CREATED and plan.record is not None:
@@ -110,21 +115,22 @@ async def _items(
             if link.state == "live"
         }
     there = await _there(house, member, entity, [r for r in rows if r.id not in linked])
-    items: list[dict[str, Any]] = []
-    for record in rows:
-        found = there.get(record.id)
-        if found is None:
-            item = await _write_of(house, member, record, linked.get(record.id))
-            items += [item] if item else []
-            continue
-        plan = _meet(house, member, record, found)
-        merged = plan.record or record
-        base, sent = plan.base or {}, plan.sent or {}
-        items.append(_item("link", member, record, found.ref.id, {}))
-        link = Link.new(record.id, entity, found.ref, base, sent, None)
-        item = await _write_of(house, member, merged, link)
-        items += [item] if item else []
-    return items
+    items: list[dict[str, Any] | None] = []
+    async with house.database.transaction() as db:
+        held = await conflicts.held_fields(db, ids, member.name)
+        for record in rows:
+            kept = held.get(record.id, frozenset())
+            found = there.get(record.id)
+            if found is None:
+                items.append(
+                    await _write_of(db, house, member, record, linked.get(record.id), kept)
+                )
+                continue
+            plan = _meet(house, member, record, found)
+            items.append(_item("link", member, record, found.ref.id, {}))
+            link = Link.new(record.id, entity, found.ref, plan.base or {}, plan.sent or {}, None)
+            items.append(await _write_of(db, house, member, plan.record or record, link, kept))
+    return [item for item in items if item is not None]
 
 
 async def _there(
@@ -162,7 +168,12 @@ def _meet(house: House, member: Member, record: RecordState, found: Observation)
 
 
 async def _write_of(
-    house: House, member: Member, record: RecordState, link: Link | None
+    db: AsyncConnection,
+    house: House,
+    member: Member,
+    record: RecordState,
+    link: Link | None,
+    held: frozenset[str],
 ) -> dict[str, Any] | None:
     """The write that a push would make for this record; None if it has nothing to say."""
     if not travels(house, member, record, link):
@@ -171,9 +182,7 @@ async def _write_of(
         member.name, record.id, record.entity, record.version, True, _LONG_AGO, 0, None, None
     )
     job = Job(mark, record, link)
-    async with house.database.transaction() as db:
-        held = await conflicts.held_fields(db, [record.id], member.name)
-        await prepare(db, house, member, job, held.get(record.id, frozenset()))
+    await prepare(db, house, member, job, held)
     if job.write is None:
         return None
     base: Mapping[str, Any] = link.base if link else NOTHING

@@ -22,8 +22,8 @@ from app.db.links import Link
 from app.db.outbox import Mark
 from app.domain import identity
 from app.domain.codecs import ABSENT
-from app.domain.decide import RecordState, State, reading, writable
-from app.domain.entities import is_blank, order_of, relations_of
+from app.domain.decide import Plan, RecordState, Result, State, reading, writable
+from app.domain.entities import equal, is_blank, order_of, relations_of
 from app.domain.mapping import to_remote
 from app.domain.merge import behind
 from app.domain.values import (
@@ -409,6 +409,10 @@ async def _write(
         ready = [job for job in jobs if job.write is not None and job.write.op is op]
         for start in range(0, len(ready), step):
             batch = ready[start : start + step]
+            if op is Op.UPDATE:
+                batch = await _unmoved(house, member, batch, counts)
+            if not batch:
+                continue
             writes = [job.write for job in batch if job.write is not None]
             async with house.database.transaction() as db:
                 if not await lanes.holds(db, lane):
@@ -429,6 +433,37 @@ async def _write(
             except Exception as error:  # a bug in a connector: every row of the batch tries again
                 outcomes = [Outcome(write, error=error) for write in writes]
             await _settle(house, lane, member, batch, outcomes, counts)
+
+
+async def _unmoved(
+    house: House, member: Member, batch: Sequence[Job], counts: dict[str, int]
+) -> list[Job]:
+    """The jobs whose remote record is still as we know it; look before you write.
+
+    A webhook may be seconds behind the edit it tells of. What moved is reconciled first, so
+    that the policy decides and not the clock; its mark stays and is worked out anew.
+    """
+    refs = [job.link.ref for job in batch if job.link is not None]
+    _, read_at = await known(house, [])
+    try:
+        observed = await member.connector.read(refs)
+    except (RateLimitedError, AccountError, TransientError) as error:
+        raise LanePaused(error) from error
+    cause = Cause("push", member.name)
+    seen = [Seen(observation, cause, read_at, read_at) for observation in observed]
+    answers = await reconcile(house, seen)
+    still = {
+        one.observation.ref
+        for one, answer in zip(seen, answers, strict=True)
+        if isinstance(answer, Plan) and answer.result in (Result.UNCHANGED, Result.MISSING)
+    }
+    moved = [job for job in batch if job.link is not None and job.link.ref not in still]
+    if moved:
+        counts["moved"] = counts.get("moved", 0) + len(moved)
+        async with house.database.transaction() as db:
+            for job in moved:
+                await outbox.postpone(db, job.mark, until=now())
+    return [job for job in batch if job.link is not None and job.link.ref in still]
 
 
 async def _settle(
@@ -494,23 +529,27 @@ async def _done(
     assert outcome.ref is not None
     assert job.write is not None
     link = job.link
-    stored = await _stored(db, house, member, job, outcome)
     if link is None:
-        base = {n: job.record.fields[n] for n in job.names - job.held.keys()} | stored
+        await _containers(db, house, member, outcome)
+    stored = await _stored(db, house, member, job, outcome)
+    told = set(job.names - job.held.keys())
+    if link is None:
+        base = {name: job.record.fields[name] for name in told} | stored
+        settled = (job.record.fields.keys() & base.keys()) - job.held.keys()
     else:
-        base = dict(link.base)
-        base |= {
-            name: stored.get(name, job.record.fields[name])
-            for name in job.names
-            if name not in job.held
+        # What the vendor filled by itself because of this write is known, and is no edit.
+        filled = {
+            name
+            for name in member.mappings[job.record.entity].filled & stored.keys() - told
+            if is_blank(link.base.get(name))
         }
-        for name in member.mappings[job.record.entity].filled & stored.keys():
-            if is_blank(base.get(name)):
-                base[name] = stored[name]
+        news = {name: stored.get(name, job.record.fields.get(name)) for name in told | filled}
+        base = {**link.base, **news}
+        settled = (told | filled) & job.record.fields.keys()
     sent = dict(link.sent) if link else {}
-    for name in (job.names if link else job.record.fields.keys() & base.keys()) - job.held.keys():
+    for name in settled:
         sent.pop(name, None)
-        if base.get(name, ABSENT) != job.record.fields[name]:
+        if not equal(base.get(name, ABSENT), job.record.fields[name]):
             sent[name] = job.record.fields[name]
     full = outcome.stored is not None and not outcome.stored.partial
     seen_at = outcome.stored.version if full and outcome.stored else None
@@ -519,7 +558,6 @@ async def _done(
             db,
             [Link.new(job.record.id, job.record.entity, outcome.ref, base, sent, seen_at)],
         )
-        await _containers(db, house, member, outcome)
         await _release_children(db, member, job.record.id)
     else:
         await links.agree(db, [links.Agreement(link.ref, base, sent, None)])

@@ -156,7 +156,8 @@ async def _take_in(
     done: list[tuple[Observation, str | Exception]] = []
     waiting = [Seen(observation, cause, read_at, read_at) for observation in observed]
     if preview is not None:
-        return [(seen.observation, await preview.see(house, seen)) for seen in waiting]
+        results = await preview.see(house, waiting)
+        return [(seen.observation, r) for seen, r in zip(waiting, results, strict=True)]
     for _ in range(3):
         late: list[Observation] = []
         answers = await reconcile(house, waiting, scan=True)

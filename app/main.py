@@ -31,7 +31,7 @@ from app.api.webhooks import Doors, WebhookFront
 from app.config import Config
 from app.db import migrations
 from app.db.accounts import Box, register
-from app.db.engine import Database
+from app.db.engine import Database, is_away
 from app.db.inbox import Inbox
 from app.errors import ConfigError
 from app.sdk.registry import Registry
@@ -117,7 +117,7 @@ def create_app(
         gc.set_threshold(50_000, 20, 100)
         log.info("api.started", accounts=sorted(config.accounts))
         yield
-        front.close()
+        await front.close()
         await desk.inbox.close()
         await desk.secrets.close()
         if own:
@@ -135,7 +135,7 @@ async def _register(desk: Desk) -> None:
         async with desk.database.transaction() as db:
             await register(db, known)
     except Exception as error:
-        if not problems.is_database_trouble(error):
+        if not is_away(error):
             raise
         log.warning("api.started_without_database", error=repr(error))
 

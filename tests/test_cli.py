@@ -392,8 +392,9 @@ def test_a_database_that_is_away_is_one_sentence(at_home):
 
 
 def test_a_public_service_does_not_invent_its_keys(at_home):
+    everywhere = "0.0.0.0"  # noqa: S104 - it ends before anybody could call
     process = start(
-        at_home, "serve", "--host", "::", "--port", "0", DATABASE_URL="postgresql://x@y/z"
+        at_home, "serve", "--host", everywhere, "--port", "0", DATABASE_URL="postgresql://x@y/z"
     )
     _, said = process.communicate(timeout=60)
 

@@ -497,3 +497,14 @@ def test_every_key_of_the_schema_is_described():
         for name, key in model["properties"].items():
             assert key.get("description"), name
     json.dumps(found)
+
+
+def test_the_page_names_every_variable_key_and_field():
+    page = (EXAMPLE.parent / "docs" / "configuration.md").read_text()
+    found = config.schema()
+    keys = {key for model in [found, *found["$defs"].values()] for key in model["properties"]}
+    names = {str(info.alias) for info in Settings.model_fields.values()}
+    fields = {field for entity in FIELDS.values() for field in entity}
+
+    assert [word for word in sorted(keys | names) if f"`{word}`" not in page] == []
+    assert [word for word in sorted(fields) if word not in page] == []

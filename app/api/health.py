@@ -16,6 +16,7 @@ from app.api.deps import Desk, DeskDep
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME
 from app.db import overview
+from app.db.engine import is_away
 
 log = logs.get()
 
@@ -76,7 +77,7 @@ async def _checks(desk: Desk) -> dict[str, str]:
     except TimeoutError:
         return {"database": f"no answer within {PATIENCE:.0f} s", "schema": "unknown", **checks}
     except Exception as error:
-        if not problems.is_database_trouble(error):
+        if not is_away(error):
             raise
         if getattr(getattr(error, "orig", None), "sqlstate", None) == "42P01":
             return {"database": "ok", "schema": "not migrated", **checks}
@@ -172,7 +173,7 @@ async def exposed(desk: DeskDep) -> Response:
             await _gauge(desk, db)
     except Exception as error:
         # The counters of this process are worth reading, above all on a bad day.
-        if not problems.is_database_trouble(error):
+        if not is_away(error):
             raise
         log.warning("metrics.incomplete", error=repr(error))
     body, media_type = metrics.expose()

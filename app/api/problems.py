@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app import clock, logs
+from app.db.engine import is_away
 from app.db.pages import BadCursorError
 from app.errors import (
     AccountError,
@@ -165,24 +166,9 @@ def of(error: Exception) -> ProblemError:
             return ProblemError(CRM_FAILED, error.reason, remedy="Look at the credentials.")
         case SyncError():
             return ProblemError(CRM_FAILED, error.reason)
-    if is_database_trouble(error):
+    if is_away(error):
         return ProblemError(UNAVAILABLE, "The database cannot be reached; try again.")
     return ProblemError(INTERNAL, "It is in the log, under this request's id.")
-
-
-def is_database_trouble(error: BaseException) -> bool:
-    """The database is away, restarting, full or not migrated; not: we wrote wrong SQL."""
-    match error:
-        case exc.ProgrammingError():
-            # 42P01, 42703: no such table or column, the schema is behind.
-            return getattr(error.orig, "sqlstate", None) in ("42P01", "42703")
-        case exc.DataError() | exc.IntegrityError():
-            return False
-        case exc.DBAPIError() | exc.TimeoutError():
-            return True
-        case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError() | TimeoutError():
-            return True
-    return False
 
 
 def _of_http(error: HTTPException) -> ProblemError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,12 +28,12 @@ def add(app: typer.Typer) -> None:
 def check(
     ctx: typer.Context,
     file: Annotated[
-        str | None, typer.Argument(help="Default: SYNCLINE_CONFIG, or ./syncline.yaml.")
+        Path | None, typer.Argument(help="Default: SYNCLINE_CONFIG, or ./syncline.yaml.")
     ] = None,
 ) -> None:
     """Read the configuration as the service would, and say what it means."""
     found = screen(ctx)
-    now = house.fresh_settings(SYNCLINE_CONFIG=file) if file else settings()
+    now = settings().model_copy(update={"config": file}) if file else settings()
     read = house.read_config(now)
     house.check(read)
     if found.json:

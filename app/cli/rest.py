@@ -87,13 +87,15 @@ class Rest:
         if status < 300:
             return answer
         said = _sentence(answer) or f"HTTP {status}"
+        if status >= 500:
+            said = f"{self.url} answers {status}: {said}"
         if status == 401:
             raise ConfigError(
                 f"{self.url}: {said} It is kept in SYNCLINE_HOME ({self.home}) of a service that "
                 "made its own."
             )
         if status in (502, 503, 504):
-            raise UnreachableError(f"{self.url} cannot work now: {said}")
+            raise UnreachableError(said)
         raise (NotFoundError if status == 404 else RefusedError)(said)
 
     def ask(

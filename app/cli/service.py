@@ -305,7 +305,8 @@ def _banner(shown: Screen, local: str, kept: Kept, sandbox: Sandbox | None) -> N
     if sandbox:
         lines.append(("Sandbox", f"{sandbox.url}/"))
     if kept.new_token:
-        lines.append(("Token", f"{kept.new_token}  (shown once; kept in {kept.token_file})"))
+        lines.append(("Token", kept.new_token))
+        lines.append(("", f"shown once; kept in {kept.token_file}"))
     elif kept.token_file:
         lines.append(("Token", f"in {kept.token_file}"))
     text = Text("\n").join(Text.assemble((f"{name:<9}", "bold"), value) for name, value in lines)

@@ -94,6 +94,20 @@ async def parked(
     )
 
 
+async def suspect(db: AsyncConnection, entity: str, record_id: UUID, ref: Ref, rival: Ref) -> None:
+    """We made a record there while somebody else made the same one: one of them is surplus."""
+    await _open(
+        db,
+        kind="suspect",
+        entity=entity,
+        record_id=record_id,
+        account=ref.account,
+        ref_type=ref.type,
+        ref_id=ref.id,
+        detail={"reason": f"it was made at the same time as {rival}; merge or delete one of them"},
+    )
+
+
 async def _open(db: AsyncConnection, **values: Any) -> None:
     row = insert(conflicts).values(**values)
     await db.execute(

@@ -24,11 +24,10 @@ from app.domain.values import Delivery
 #: told which lanes are still to be woken.
 _STORE = """
 with stored as (
-    insert into deliveries (account, key, method, target, headers, body, received_at)
-    select d.account, d.key, d.method, d.target, d.headers::jsonb, d.body, d.received_at
-    from unnest(
-        $1::text[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::timestamptz[]
-    ) as d (account, key, method, target, headers, body, received_at)
+    insert into deliveries (account, key, method, target, headers, body)
+    select d.account, d.key, d.method, d.target, d.headers::jsonb, d.body
+    from unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::bytea[])
+        as d (account, key, method, target, headers, body)
     order by d.account, d.key
     on conflict (account, key) do nothing
     returning account, key, id
@@ -92,7 +91,6 @@ def _columns(arrival: Arrival) -> tuple[object, ...]:
         delivery.target,
         orjson.dumps(delivery.headers).decode(),
         delivery.body,
-        delivery.received_at,
     )
 
 

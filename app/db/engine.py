@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import orjson
-from sqlalchemy import event
+from sqlalchemy import event, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 
@@ -43,6 +44,21 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def is_away(error: BaseException) -> bool:
+    """The database is away, restarting, full or not migrated; not: we wrote wrong SQL."""
+    match error:
+        case exc.ProgrammingError():
+            # 42P01, 42703: no such table or column, the schema is behind.
+            return getattr(error.orig, "sqlstate", None) in ("42P01", "42703")
+        case exc.DataError() | exc.IntegrityError():
+            return False
+        case exc.DBAPIError() | exc.TimeoutError():
+            return True
+        case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError() | TimeoutError():
+            return True
+    return False
 
 
 def _forget_dead_connections(context: Any) -> None:

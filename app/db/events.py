@@ -184,3 +184,21 @@ async def bury(db: AsyncConnection, ids: Collection[int], error: Mapping[str, An
         .where(events.c.id.in_(ids), events.c.state == "pending")
         .values(state="dead", error=error, attempts=events.c.attempts + 1)
     )
+
+
+async def oldest(db: AsyncConnection, account: str) -> datetime | None:
+    """When the oldest delivery or event that is due was received; None if all are dealt with."""
+    found = await db.execute(
+        sa.text(
+            """
+            select least(
+                (select min(received_at) from deliveries
+                 where account = :account and state = 'pending' and due_at <= now()),
+                (select min(received_at) from events
+                 where account = :account and state = 'pending' and due_at <= now()))
+            """
+        ),
+        {"account": account},
+    )
+    moment: datetime | None = found.scalar_one()
+    return moment

@@ -31,6 +31,7 @@ BATCH_BYTES = 16 * 2**20
 MOST = 10_000  # deliveries waiting at once, and …
 MOST_BYTES = 256 * 2**20  # … their bodies
 PATIENCE = 4.0  # seconds for one flush: HubSpot hangs up after 5
+GATHER = 0.05  # seconds for which late wake-ups are gathered
 SLOWEST_RETRY = 2.0  # seconds between attempts to reach a database that is away
 
 _AWAY = "the database cannot be reached"
@@ -246,6 +247,7 @@ class Inbox:
         """
         while True:
             await self._missed.wait()
+            await asyncio.sleep(GATHER)
             self._missed.clear()
             accounts, self._unwoken = sorted(self._unwoken), set()
             try:

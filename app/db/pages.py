@@ -73,7 +73,7 @@ def _column(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
 
 def encode(place: Sequence[Any]) -> str:
     """An opaque cursor for a place in a list."""
-    return base64.urlsafe_b64encode(orjson.dumps(list(place))).decode().rstrip("=")
+    return base64.urlsafe_b64encode(orjson.dumps(list(place), default=str)).decode().rstrip("=")
 
 
 _READ: Mapping[type, Callable[[Any], Any]] = {

@@ -31,6 +31,8 @@ class EntityPromise(_Frozen):
     write: tuple[Verb, ...] = ()
     keys: tuple[str, ...] = ()  # identity keys that `find` can look up
     unique: tuple[str, ...] = ()  # keys that the vendor itself never gives to two records
+    #: Seconds a create waits for news of the same record, where no look-up can be certain.
+    patience: Annotated[float, BeforeValidator(_seconds)] = 0
     parents: tuple[str, ...] = ()  # relations without which a create is refused or invents one
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics
 from app.clock import now
-from app.db import conflicts, journal, lanes, links, outbox, records
+from app.db import conflicts, events, journal, lanes, links, outbox, records
 from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.links import Link
@@ -61,6 +61,10 @@ BATCH = 200
 PARENT_WAIT = timedelta(seconds=5)
 #: Where a system wants a parent, a record that has none yet is given this long to get one.
 ORPHAN_WAIT = timedelta(seconds=2)
+#: News of that account received until this long after the mark is read before a create, …
+NEWS = timedelta(seconds=1)
+#: … which looks again after this.
+SOON = timedelta(milliseconds=100)
 #: Vendors' search may lag this much behind a create whose answer was lost.
 PROBE_AGE = timedelta(seconds=35)
 #: A create's intent may be stamped by a clock that differs from the vendor's.
@@ -173,6 +177,8 @@ async def prepare(
 ) -> timedelta | None:
     """Work out the write of a job; a delay instead if a parent is still on its way."""
     record, link = job.record, job.link
+    if link is None and (wait := _patience(member, job)) is not None:
+        return wait
     sync = house.sync_of(record.entity, member.name)
     assert sync is not None
     mapping = member.mappings[record.entity]
@@ -219,6 +225,13 @@ async def prepare(
         external_id=str(record.id) if member.config.external_id else None,
     )
     return None
+
+
+def _patience(member: Member, job: Job) -> timedelta | None:
+    """How much longer a create waits for news of the same record there; None if it need not."""
+    promise = member.connector.manifest.entities[job.record.entity]
+    left = timedelta(seconds=promise.patience) - (now() - job.mark.marked_at)
+    return left if left > timedelta() and job.mark.intent is None else None
 
 
 async def _stand_in(db: AsyncConnection, record: RecordState) -> str:
@@ -311,7 +324,14 @@ async def _adopt(
     except (RateLimitedError, AccountError, TransientError) as error:
         raise LanePaused(error) from error
     go_on = [job for job in jobs if job.link is not None]
+    async with house.database.transaction() as db:
+        unread = await events.oldest(db, member.name)
     for job in creating:
+        if not job.mark.scan and unread is not None and unread <= job.mark.marked_at + NEWS:
+            # What is still in the inbox may be this very record.
+            await _put_off(house, job, now() + SOON)
+            _count(counts, "waiting")
+            continue
         there = {o.ref: o for key in wanted[job.record.id] for o in found.get(key, ())}
         if not there and job.mark.intent is not None:
             there = await _probe(member, job)
@@ -554,10 +574,11 @@ async def _done(
     full = outcome.stored is not None and not outcome.stored.partial
     seen_at = outcome.stored.version if full and outcome.stored else None
     if link is None:
-        await links.add(
-            db,
-            [Link.new(job.record.id, job.record.entity, outcome.ref, base, sent, seen_at)],
-        )
+        made = Link.new(job.record.id, job.record.entity, outcome.ref, base, sent, seen_at)
+        rival = await _rival(db, member, job, outcome.ref)
+        await links.add(db, [made.now(state="parked") if rival else made])
+        if rival:
+            await conflicts.suspect(db, job.record.entity, job.record.id, outcome.ref, rival)
         await _release_children(db, member, job.record.id)
     else:
         await links.agree(db, [links.Agreement(link.ref, base, sent, None)])
@@ -565,6 +586,12 @@ async def _done(
         await _bury_held(db, job)
     elif not await outbox.clear(db, job.mark):
         await lanes.wake(db, member.name, "out")
+
+
+async def _rival(db: AsyncConnection, member: Member, job: Job, ref: Ref) -> Ref | None:
+    """Another remote record that was linked to ours while our create was on its way."""
+    there = await links.by_record(db, [job.record.id], account=member.name, lock=True)
+    return next((link.ref for link in there if link.state == "live" and link.ref != ref), None)
 
 
 async def _stored(

@@ -18,7 +18,7 @@ from app.clock import now
 from app.config import Config
 from app.db import accounts, lanes
 from app.db.accounts import Box
-from app.db.engine import Database
+from app.db.engine import Database, is_away
 from app.db.lanes import CHANNEL, Lane
 from app.domain.verdict import Action, retry_at
 from app.errors import AccountError, ConfigError
@@ -173,11 +173,12 @@ class Worker:
             except LanePaused as pause:
                 failed, reason = True, str(pause)[:500]
                 paused_until = await self._until(lane, pause)
-            except (DBAPIError, OSError) as error:
-                # Our database is away: the lease runs out, or we release when it is back.
-                log.warning("lane.interrupted", reason=str(error)[:200])
-                failed, paused_until = True, now() + timedelta(seconds=POLL)
             except Exception as error:
+                if is_away(error):
+                    # The lease runs out, or we release when the database is back.
+                    log.warning("lane.interrupted", reason=str(error)[:200])
+                    await self._release(lane, None, None, failed=True)
+                    return
                 log.exception("lane.failed")
                 failed, reason = True, describe(error)["reason"]
                 paused_until = await self._until(lane, error)

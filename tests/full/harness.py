@@ -206,6 +206,11 @@ def clean_environment(**more: str) -> dict[str, str]:
 # -------------------------------------------------------------------------------- signatures
 
 
+def close_body(event: Json) -> bytes:
+    """The webhook that tells of an event of Close's log."""
+    return json.dumps({"subscription_id": "whsub_full", "event": event}).encode()
+
+
 def close_headers(body: bytes, *, key: str = CLOSE_SIGNATURE_KEY, at: float | None = None) -> Json:
     """What Close puts on a webhook: the key is hex, nothing stands between time and body."""
     timestamp = str(int(at if at is not None else time.time()))
@@ -262,6 +267,11 @@ class PersonAtClose:
     async def find(self, type: str, **fields: Any) -> list[Json]:
         """All that have these values."""
         return [row for row in await self.all(type) if all(row[k] == v for k, v in fields.items())]
+
+    async def event(self, lead: str) -> Json:
+        """The newest event of the log about a lead."""
+        answer = await self._call("GET", f"/event/?lead_id={lead}&object_type=lead&_limit=1")
+        return dict(answer["data"][0])
 
     async def statuses(self) -> dict[str, str]:
         """The ids of the opportunities' statuses by label."""
@@ -400,10 +410,10 @@ class Crms:
     async def clear_faults(self) -> None:
         await self.control("DELETE", "faults")
 
-    async def faults_left(self) -> int:
-        """How often the faults of a limited number will still strike."""
+    async def struck(self) -> bool:
+        """Whether the faults of a limited number are used up."""
         found = (await self.control("GET", "faults"))["faults"]
-        return sum(fault["times"] or 0 for fault in found)
+        return not any(fault["times"] for fault in found)
 
     async def weather(self, **changes: Any) -> None:
         """How webhooks travel: duplicate, shuffle, delay, pause, resume; vendor."""

@@ -228,6 +228,7 @@ def upgrade() -> None:
     sa.Column('error', postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
     sa.Column('intent', sa.Text(), nullable=True),
     sa.Column('intent_at', sa.TIMESTAMP(timezone=True), nullable=True),
+    sa.Column('trace', sa.Text(), nullable=True),
     sa.CheckConstraint("state in ('pending', 'waiting', 'dead')", name=op.f('ck_outbox_state')),
     sa.ForeignKeyConstraint(['record_id'], ['records.id'], name=op.f('fk_outbox_record_id')),
     sa.PrimaryKeyConstraint('account', 'record_id', name=op.f('pk_outbox'))

@@ -22,6 +22,8 @@ class Cause:
 
     kind: str
     id: str | None = None
+    #: What the log calls it on its whole way: ``delivery:12``, ``resync:…``.
+    trace: str | None = None
 
 
 def _value(value: Any) -> Any:

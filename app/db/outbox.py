@@ -32,6 +32,7 @@ class Mark:
     attempts: int
     intent: str | None
     intent_at: datetime | None
+    trace: str | None = None
 
 
 async def mark(
@@ -39,6 +40,7 @@ async def mark(
     behind: Mapping[tuple[str, UUID], RecordState],
     *,
     scan: bool = False,
+    traces: Mapping[UUID, str | None] | None = None,
 ) -> None:
     """Mark (account, record) pairs as behind; many marks are one.
 
@@ -55,6 +57,7 @@ async def mark(
                 "entity": record.entity,
                 "wanted": record.version,
                 "scan": scan,
+                "trace": (traces or {}).get(record_id),
             }
             for (account, record_id), record in sorted(behind.items(), key=lambda item: item[0])
         ]
@@ -71,6 +74,7 @@ async def mark(
                 ),
                 "attempts": sa.case((newer, 0), else_=outbox.c.attempts),
                 "due_at": sa.func.least(outbox.c.due_at, sa.func.now()),
+                "trace": sa.func.coalesce(row.excluded.trace, outbox.c.trace),
             },
         )
     )
@@ -90,6 +94,7 @@ async def take(db: AsyncConnection, account: str, *, limit: int) -> list[Mark]:
             outbox.c.attempts,
             outbox.c.intent,
             outbox.c.intent_at,
+            outbox.c.trace,
         )
         .where(
             outbox.c.account == account,
@@ -99,7 +104,7 @@ async def take(db: AsyncConnection, account: str, *, limit: int) -> list[Mark]:
         .order_by(outbox.c.scan, rank, outbox.c.due_at)
         .limit(limit)
     )
-    return [Mark(*row) for row in rows]
+    return [Mark(**row._mapping) for row in rows]
 
 
 async def queued(

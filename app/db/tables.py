@@ -197,6 +197,7 @@ outbox = sa.Table(
     _json("error", null=True),
     sa.Column("intent", sa.Text),
     _at("intent_at", null=True),
+    sa.Column("trace", sa.Text),  # the delivery (or resync) that marked it last, for the log
     sa.Index(
         "ix_outbox_pending", "account", "due_at", postgresql_where=sa.text("state = 'pending'")
     ),

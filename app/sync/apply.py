@@ -32,6 +32,7 @@ class Changes:
     cards: list[tuple[State, Plan]] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     marks: dict[tuple[str, UUID], RecordState] = field(default_factory=dict)
+    traces: dict[UUID, str | None] = field(default_factory=dict)
 
     def add(self, state: State, plan: Plan, cause: Cause, link: Link | None) -> Link | None:
         """Take in one plan; the link as it will be afterwards."""
@@ -60,6 +61,7 @@ class Changes:
             self.cards.append((state, plan))
         for account in plan.marks:
             self.marks[account, owner.id] = owner
+            self.traces[owner.id] = cause.trace
         return link
 
     def _relate(self, state: State, plan: Plan, owner: RecordState, link: Link | None) -> Link:
@@ -93,7 +95,7 @@ class Changes:
         await self._bury(db)
         await self._open_cards(db)
         await journal.write(db, self.entries)
-        await outbox.mark(db, self.marks, scan=scan)
+        await outbox.mark(db, self.marks, scan=scan, traces=self.traces)
         for behind in sorted({account for account, _ in self.marks}):
             await lanes.wake(db, behind, "out")
 

@@ -36,6 +36,8 @@ log = structlog.get_logger()
 
 #: How many deliveries or events one turn of the lane takes.
 BATCH = 200
+#: How many ids a line of the log names.
+TRACES = 20
 #: How long an observation that cannot be trusted yet is put off.
 SOON = timedelta(milliseconds=150)
 #: A record names others, those name others still; a family is this deep at most.
@@ -162,10 +164,12 @@ class Look:
     trusted: bool = True  # every event brought a snapshot on its first try
     gone: bool = False
     times: dict[str, datetime] = field(default_factory=dict)
+    delivery: int | None = None
 
     @property
     def cause(self) -> Cause:
-        return Cause("event", str(min(self.events)))
+        trace = None if self.delivery is None else f"delivery:{self.delivery}"
+        return Cause("event", str(min(self.events)), trace)
 
 
 async def _look(house: House, lane: Lane, waiting: Sequence[Pending]) -> None:
@@ -197,6 +201,7 @@ async def _look(house: House, lane: Lane, waiting: Sequence[Pending]) -> None:
         account=lane.account,
         events=len(waiting),
         refs=len(looks),
+        traces=sorted({f"delivery:{item.delivery_id}" for item in waiting})[:TRACES],
         failed=len(fates.failed),
         deferred=len(fates.deferred),
         ms=round((now() - started).total_seconds() * 1000),
@@ -291,6 +296,7 @@ def _gather(
         asked = True
         look = looks.setdefault(ref, Look(set(), item.received_at))
         look.events.add(item.id)
+        look.delivery = item.delivery_id
         look.known_at = min(look.known_at, item.received_at)
         look.gone = look.gone or ref in wishes.gone
         snapshot = event.snapshot if event.ref == ref else None
@@ -382,21 +388,24 @@ async def _read(
 async def _relatives(house: House, looks: dict[Ref, Look], observed: Sequence[Seen]) -> list[Ref]:
     """Refs that the observed records name and that we have never met."""
     named: dict[Ref, set[int]] = {}
+    deliveries: dict[Ref, int | None] = {}
     for seen in observed:
         observation = seen.observation
         if observation.raw is None:
             continue
-        because = looks[observation.asked or observation.ref].events
+        look = looks[observation.asked or observation.ref]
         related = [ref for refs in observation.relations.values() for ref in refs]
         for ref in (*related, *observation.mentions):
             entity = house.members[ref.account].entity_of(ref.type)
             if ref not in looks and entity and house.sync_of(entity, ref.account):
-                named.setdefault(ref, set()).update(because)
+                named.setdefault(ref, set()).update(look.events)
+                deliveries[ref] = look.delivery
     met, _ = await known(house, list(named))
     unmet = [ref for ref in named if ref not in met]
     moment = now()
     for ref in unmet:
         looks[ref] = Look(set(named[ref]), moment, trusted=False)
+        looks[ref].delivery = deliveries[ref]
     return unmet
 
 

@@ -57,6 +57,8 @@ log = structlog.get_logger()
 
 #: How many marks one turn of the lane takes.
 BATCH = 200
+#: How many ids a line of the log names.
+TRACES = 20
 #: A child whose parent is still on its way looks again after this, or when the parent arrives.
 PARENT_WAIT = timedelta(seconds=5)
 #: Where a system wants a parent, a record that has none yet is given this long to get one.
@@ -104,6 +106,7 @@ async def push(house: House, lane: Lane) -> None:
             "push.finished",
             account=lane.account,
             marks=len(marks),
+            traces=sorted({mark.trace for mark in marks if mark.trace})[:TRACES],
             ms=round((now() - started).total_seconds() * 1000),
             **counts,
         )
@@ -441,8 +444,10 @@ async def _write(
                     if job.link is None:
                         await outbox.intend(db, job.mark, job.write.trace if job.write else "")
                 await links.begin_writes(db, [job.link.ref for job in batch if job.link])
+            traces = sorted({job.mark.trace for job in batch if job.mark.trace})[:TRACES]
             try:
-                outcomes = await member.connector.write(writes)
+                with structlog.contextvars.bound_contextvars(traces=traces):
+                    outcomes = await member.connector.write(writes)
             except (RateLimitedError, AccountError, TransientError) as error:
                 # Raised only before anything was sent: nothing is in doubt.
                 async with house.database.transaction() as db:

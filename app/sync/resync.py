@@ -152,7 +152,7 @@ async def _take_in(
     preview: Preview | None,
 ) -> list[tuple[Observation, str | Exception]]:
     """Reconcile or preview a page; what moved while it was read is read again."""
-    cause = Cause("resync", str(job.id))
+    cause = Cause("resync", str(job.id), f"resync:{job.id}")
     done: list[tuple[Observation, str | Exception]] = []
     waiting = [Seen(observation, cause, read_at, read_at) for observation in observed]
     if preview is not None:

@@ -27,7 +27,6 @@ from app.api.patience import Watch
 from app.api.problems import Kind
 from app.api.secrets import Secrets
 from app.db import deliveries
-from app.db.deliveries import Arrival
 from app.db.inbox import Inbox
 from app.domain.values import Delivery
 from app.errors import BadSignatureError, ReadinessError
@@ -148,15 +147,18 @@ class WebhookFront:
         body: bytes | None = None
         try:
             with self.watch.limit(READ_PATIENCE) as limit:
-                body = await self._body(scope, receive, doors.body_limit)
+                headers = _headers(scope)
+                body = await self._body(headers, receive, doors.body_limit)
                 started = time.perf_counter()
                 limit.renew(STORE_PATIENCE)
-                delivery = _delivery(scope, account, body)
+                delivery = Delivery(
+                    account, "POST", _target(scope), headers, body, received_at=clock.now()
+                )
                 connector = doors.connectors[account]
                 await _verify(delivery, scope, connector, doors)
                 named = NAMED in connector.manifest.signature
-                arrival = Arrival(delivery, deliveries.key(delivery, named=named))
-                new = await doors.inbox.accept(arrival)
+                key = deliveries.key(delivery, named=named)
+                new = await doors.inbox.accept(delivery, key)
         except TimeoutError:
             if body is None:
                 raise RefusedError(
@@ -170,10 +172,10 @@ class WebhookFront:
         _seconds(account).observe(time.perf_counter() - started)
         return _STORED if new else _KNOWN
 
-    async def _body(self, scope: Scope, receive: Receive, limit: int) -> bytes:
+    async def _body(self, headers: Mapping[str, str], receive: Receive, limit: int) -> bytes:
         """The exact bytes. Refuses by content-length before it reads anything."""
-        announced = next((v for n, v in scope["headers"] if n == b"content-length"), b"0")
-        if announced.isdigit() and int(announced) > limit:
+        announced = headers.get("content-length", "0")
+        if announced.isdecimal() and int(announced) > limit:
             raise _too_large(limit)
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -236,7 +238,8 @@ def _account(scope: Scope, doors: Doors) -> str:
     )
 
 
-def _delivery(scope: Scope, account: str, body: bytes) -> Delivery:
+def _headers(scope: Scope) -> dict[str, str]:
+    """The headers to verify and to keep, by lower-case name."""
     headers: dict[str, str] = {}
     for raw, value in scope["headers"]:
         if raw in _PRIVATE:
@@ -244,10 +247,15 @@ def _delivery(scope: Scope, account: str, body: bytes) -> Delivery:
         name = raw.decode("latin-1")
         text = value.decode("latin-1")
         headers[name] = f"{headers[name]}, {text}" if name in headers else text
-    target = scope.get("raw_path") or scope["path"].encode()
+    return headers
+
+
+def _target(scope: Scope) -> str:
+    """Path and query exactly as on the wire."""
+    target: bytes = scope.get("raw_path") or scope["path"].encode()
     if scope["query_string"]:
         target += b"?" + scope["query_string"]
-    return Delivery(account, scope["method"], target.decode("latin-1"), headers, body, clock.now())
+    return target.decode("latin-1")
 
 
 async def _verify(delivery: Delivery, scope: Scope, connector: Connector, doors: Doors) -> None:

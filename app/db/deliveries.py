@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import starmap
 
 import asyncpg
 import orjson
@@ -47,14 +48,6 @@ from stored left join woken using (account)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A verified delivery on its way into the inbox; ``key`` is what makes it the same one."""
-
-    delivery: Delivery
-    key: bytes
-
-
 def key(delivery: Delivery, *, named: bool) -> bytes:
     """The SHA-256 that repeats of this delivery share.
 
@@ -73,20 +66,21 @@ class Stored:
     unwoken: set[str]
 
 
-async def store(connection: asyncpg.Connection, arrivals: Sequence[Arrival]) -> Stored:
-    """Store what is not there yet, wake and notify; committed when this returns."""
+async def store(
+    connection: asyncpg.Connection, arrivals: Sequence[tuple[Delivery, bytes]]
+) -> Stored:
+    """Store what is not there yet (by key), wake and notify; committed when this returns."""
     if not arrivals:
         return Stored({}, set())
-    rows = await connection.fetch(_STORE, *zip(*map(_columns, arrivals), strict=True))
+    rows = await connection.fetch(_STORE, *zip(*starmap(_columns, arrivals), strict=True))
     new = {(row[0], row[1]): row[2] for row in rows}
     return Stored(new, {row[0] for row in rows if not row[3]})
 
 
-def _columns(arrival: Arrival) -> tuple[object, ...]:
-    delivery = arrival.delivery
+def _columns(delivery: Delivery, key: bytes) -> tuple[object, ...]:
     return (
         delivery.account,
-        arrival.key,
+        key,
         delivery.method,
         delivery.target,
         orjson.dumps(delivery.headers).decode(),

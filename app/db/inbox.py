@@ -19,13 +19,14 @@ import asyncpg
 
 from app import logs
 from app.db import deliveries, lanes
-from app.db.deliveries import Arrival
 from app.db.engine import Database
+from app.domain.values import Delivery
 from app.errors import ReadinessError
 
 log = logs.get()
 
-FLUSHERS = 2  # one waits for the disk while the other gathers
+FLUSHERS = 2  # the second flies only when one flight is not enough
+LATE = 0.05  # seconds after which a flight is waited for no longer
 BATCH = 200  # rows; more gains nothing (measured)
 BATCH_BYTES = 16 * 2**20
 MOST = 10_000  # deliveries waiting at once, and …
@@ -38,12 +39,13 @@ _AWAY = "the database cannot be reached"
 
 
 class _Waiting:
-    """A delivery and the future that its request waits for."""
+    """A delivery, its key, and the future that its request waits for."""
 
-    __slots__ = ("arrival", "stored")
+    __slots__ = ("delivery", "key", "stored")
 
-    def __init__(self, arrival: Arrival, stored: asyncio.Future[bool]) -> None:
-        self.arrival = arrival
+    def __init__(self, delivery: Delivery, key: bytes, stored: asyncio.Future[bool]) -> None:
+        self.delivery = delivery
+        self.key = key
         self.stored = stored
 
     def settle(self, new: bool) -> None:
@@ -69,6 +71,8 @@ class Inbox:
         self._idle = asyncio.Event()
         self._idle.set()
         self._connected = 0
+        self._flying = 0  # flushes under way
+        self._overdue = False  # one of them is late
         self._unwoken: set[str] = set()
         self._missed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -106,8 +110,10 @@ class Inbox:
             return "too many deliveries are waiting to be stored"
         return None
 
-    async def accept(self, arrival: Arrival) -> bool:
+    async def accept(self, delivery: Delivery, key: bytes) -> bool:
         """Store a delivery; True if it was new. It is committed when this returns.
+
+        ``key`` is what repeats of it share.
 
         Raises ReadinessError if it could not be stored, or nobody can say: the sender has to
         come back, and a repeat does no harm.
@@ -115,12 +121,13 @@ class Inbox:
         if trouble := self.trouble:
             raise ReadinessError(trouble)
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        size = len(arrival.delivery.body)
+        size = len(delivery.body)
         self._waiting += 1
         self._bytes += size
-        self._queue.append(_Waiting(arrival, stored))
+        self._queue.append(_Waiting(delivery, key, stored))
         self._idle.clear()
-        self._arrived.set()
+        if self._may_fly:
+            self._arrived.set()
         try:
             return await stored
         finally:
@@ -165,9 +172,15 @@ class Inbox:
                     self._fail_queue(_AWAY)
                 connection.terminate()
 
+    @property
+    def _may_fly(self) -> bool:
+        """Whether another flush should start: fewer and larger ones cost far less."""
+        return not self._flying or self._overdue or len(self._queue) >= BATCH
+
     async def _take(self, connection: asyncpg.Connection) -> list[_Waiting]:
-        """What is waiting, as soon as there is something."""
-        while not self._queue:
+        """What is waiting, as soon as there is something and it may fly."""
+        await asyncio.sleep(0)  # let those who were just answered say what they have next
+        while not (self._queue and self._may_fly):
             if connection.is_closed():
                 raise asyncpg.ConnectionDoesNotExistError("the server closed the connection")
             self._arrived.clear()
@@ -178,7 +191,7 @@ class Inbox:
             waiting = self._queue.popleft()
             if not waiting.stored.done():  # else its request has given up
                 batch.append(waiting)
-                size += len(waiting.arrival.delivery.body)
+                size += len(waiting.delivery.body)
         return batch
 
     async def _flush(self, connection: asyncpg.Connection, batch: Sequence[_Waiting]) -> None:
@@ -187,6 +200,8 @@ class Inbox:
         Whoever asked has an answer when this ends, however it ends. Raises where the
         connection is of no more use.
         """
+        self._flying += 1
+        late = asyncio.get_running_loop().call_later(LATE, self._call_for_help)
         try:
             try:
                 await self._store(connection, batch)
@@ -200,6 +215,16 @@ class Inbox:
             for waiting in batch:
                 waiting.fail(f"the delivery could not be stored ({type(error).__name__})")
             raise
+        finally:
+            late.cancel()
+            self._flying -= 1
+            self._overdue = False
+            self._arrived.set()
+
+    def _call_for_help(self) -> None:
+        """A flush takes long (a slow disk, a locked row): the others need not wait for it."""
+        self._overdue = True
+        self._arrived.set()
 
     async def _store_alone(self, connection: asyncpg.Connection, waiting: _Waiting) -> None:
         try:
@@ -207,7 +232,7 @@ class Inbox:
         except asyncpg.PostgresError as error:
             if _is_fatal(error):
                 raise
-            account = waiting.arrival.delivery.account
+            account = waiting.delivery.account
             log.error("delivery.not_stored", account=account, error=repr(error))
             waiting.fail("the database refuses this delivery")
 
@@ -215,19 +240,18 @@ class Inbox:
         if not batch:
             return
         started = time.perf_counter()
-        stored = await deliveries.store(connection, [waiting.arrival for waiting in batch])
+        stored = await deliveries.store(connection, [(each.delivery, each.key) for each in batch])
         ids = sorted(stored.new.values())
         for waiting in batch:
             # Of two equal ones in a batch the first is the new one.
-            arrival = waiting.arrival
-            place = (arrival.delivery.account, arrival.key)
+            place = (waiting.delivery.account, waiting.key)
             waiting.settle(stored.new.pop(place, None) is not None)
         if stored.unwoken:
             self._unwoken |= stored.unwoken
             self._missed.set()
         log.info(
             "deliveries.stored",
-            accounts=dict(Counter(waiting.arrival.delivery.account for waiting in batch)),
+            accounts=dict(Counter(waiting.delivery.account for waiting in batch)),
             ids=ids if len(ids) < 3 else [ids[0], "…", ids[-1]],
             duplicates=len(batch) - len(ids),
             ms=round((time.perf_counter() - started) * 1000, 1),

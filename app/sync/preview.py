@@ -23,8 +23,8 @@ from app.db.resyncs import Resync
 from app.domain import identity
 from app.domain.decide import Plan, RecordState, Result, State, decide, reading
 from app.domain.values import NOTHING, Key, Observation, Ref
+from app.sync.draft import Job, prepare, travels
 from app.sync.house import House, Member
-from app.sync.push import Job, prepare, travels
 from app.sync.world import Seen, World
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)

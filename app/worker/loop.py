@@ -83,6 +83,8 @@ class Worker:
         self.house = house
         self.id = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
         self._held: dict[tuple[str, str], Lane] = {}
+        #: Lanes that could not be given back while the database was away.
+        self._owed: list[Lane] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
 
@@ -141,6 +143,10 @@ class Worker:
         free = LANES - len(self._tasks)
         if free <= 0:
             return POLL
+        async with self.house.database.transaction() as db:
+            for lane in self._owed:
+                await lanes.release(db, lane, self.id, failed=True)
+        self._owed.clear()
         async with self.house.database.transaction() as db:
             claimed = await lanes.claim(
                 db, self.id, accounts=self._workable(), limit=free, lease=LEASE
@@ -213,7 +219,8 @@ class Worker:
                     db, lane, self.id, paused_until=paused_until, reason=reason, failed=failed
                 )
         except (DBAPIError, OSError) as error:
-            log.warning("lane.unreleased", reason=str(error)[:200])  # the lease will run out
+            log.warning("lane.unreleased", reason=str(error)[:200])
+            self._owed.append(lane)
 
     async def _drain(self) -> None:
         """Let the work in hand finish; what does not is taken up by another worker."""

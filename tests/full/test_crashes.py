@@ -270,9 +270,13 @@ async def test_while_postgresql_is_dead_senders_are_asked_to_return_and_then_all
             assert stream.acknowledged <= await _stored(world)
             await world.crms.weather(resume=True)
             await world.close.edit("lead", lead["id"], name=f"{company.name} again")
-            await world.quiet(within=90)
-            found = await world.hubspot.read("companies", there)
-            assert found["name"] == f"{company.name} again"
+
+            async def arrived() -> bool:
+                found = await world.hubspot.read("companies", there)
+                return bool(found["name"] == f"{company.name} again")
+
+            await until(arrived, why=world.syncline.explain, within=10)
+            await world.quiet(within=60)
             await _all_there_once(world, more)
     finally:
         with contextlib.suppress(embedded.EmbeddedPostgresError):

@@ -1,0 +1,142 @@
+"""Before a create: look whether it is there already, and link it instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from app.clock import now
+from app.db import conflicts, events, outbox
+from app.db.journal import Cause
+from app.domain import identity
+from app.domain.values import (
+    Key,
+    Observation,
+    Ref,
+)
+from app.errors import AccountError, RateLimitedError, RejectedError, TransientError
+from app.sync.draft import Job, count
+from app.sync.house import House, Member
+from app.sync.reconcile import Deferred, known, reconcile
+from app.sync.trouble import LanePaused, describe
+from app.sync.world import Seen
+
+log = structlog.get_logger()
+
+#: News of that account received until this long after the mark is read before a create, …
+NEWS = timedelta(seconds=1)
+#: … which looks again after this.
+SOON = timedelta(milliseconds=100)
+#: Vendors' search may lag this much behind a create whose answer was lost.
+PROBE_AGE = timedelta(seconds=35)
+#: A create's intent may be stamped by a clock that differs from the vendor's.
+_SKEW = timedelta(seconds=60)
+
+
+async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str, int]) -> list[Job]:
+    """Creates whose record is there already are linked instead; the rest is returned."""
+    creating = [job for job in jobs if job.link is None]
+    if not creating:
+        return jobs
+    entity = creating[0].record.entity
+    promise = member.connector.manifest.entities[entity]
+    wanted = {job.record.id: _keys(member, job) for job in creating}
+    keys = sorted({key for own in wanted.values() for key in own})
+    _, started = await known(house, [])
+    try:
+        found = await member.connector.find(entity, keys) if keys else {}
+    except (RateLimitedError, AccountError, TransientError) as error:
+        raise LanePaused(error) from error
+    go_on = [job for job in jobs if job.link is not None]
+    async with house.database.transaction() as db:
+        unread = await events.oldest(db, member.name)
+    for job in creating:
+        if not job.mark.scan and unread is not None and unread <= job.mark.marked_at + NEWS:
+            # What is still in the inbox may be this very record.
+            await _put_off(house, job, now() + SOON)
+            count(counts, "waiting")
+            continue
+        there = {o.ref: o for key in wanted[job.record.id] for o in found.get(key, ())}
+        if not there and job.mark.intent is not None:
+            there = await _probe(member, job)
+            certain = any(key.kind in promise.unique for key in wanted[job.record.id])
+            young = started - (job.mark.intent_at or started) < PROBE_AGE
+            if not there and young and not certain:
+                await _put_off(house, job, now() + timedelta(seconds=5))
+                count(counts, "probing")
+                continue
+        unmet = await _unlinked(house, there)
+        if there and not unmet:
+            await _hold(house, member, job, list(there.values()))
+            count(counts, "held")
+        elif len(unmet) > 1:
+            await _hold(house, member, job, list(unmet.values()))
+            count(counts, "held")
+        elif unmet:
+            (observation,) = unmet.values()
+            await link_to(house, job, observation, started)
+            count(counts, "linked")
+        else:
+            go_on.append(job)
+    return go_on
+
+
+def _keys(member: Member, job: Job) -> list[Key]:
+    """What to look for there before creating; our own id too where a create was begun before."""
+    keys = list(identity.keys(job.record.entity, job.record.fields))
+    if job.mark.intent is not None and member.config.external_id:
+        keys.append(Key("external_id", str(job.record.id)))
+    kinds = member.connector.manifest.entities[job.record.entity].keys
+    return [key for key in keys if key.kind in kinds]
+
+
+async def _probe(member: Member, job: Job) -> dict[Ref, Observation]:
+    """What a create whose answer was lost may have left behind."""
+    assert job.write is not None
+    assert job.mark.intent_at is not None
+    try:
+        found = await member.connector.probe(job.write, job.mark.intent_at - _SKEW)
+    except (RateLimitedError, AccountError, TransientError) as error:
+        raise LanePaused(error) from error
+    return {observation.ref: observation for observation in found}
+
+
+async def _unlinked(house: House, found: Mapping[Ref, Observation]) -> dict[Ref, Observation]:
+    met, _ = await known(house, list(found))
+    return {ref: o for ref, o in found.items() if ref not in met}
+
+
+async def _put_off(house: House, job: Job, until: datetime) -> None:
+    async with house.database.transaction() as db:
+        await outbox.postpone(db, job.mark, until=until, keep_intent=True)
+
+
+async def _hold(house: House, member: Member, job: Job, found: Sequence[Observation]) -> None:
+    """Several records there could be this one: write nothing, ask a person."""
+    named = ", ".join(o.ref.id for o in found)
+    reason = f"{member.name} has {len(found)} records that could be this one: {named}"
+    async with house.database.transaction() as db:
+        await conflicts.unsure(
+            db,
+            job.record.entity,
+            found[0].ref,
+            (job.record.id,),
+            reason,
+            {"refs": [o.ref.id for o in found]},
+            record_id=job.record.id,
+        )
+        await outbox.bury(db, job.mark, describe(RejectedError(reason), record=str(job.record.id)))
+
+
+async def link_to(house: House, job: Job, observation: Observation, since: datetime) -> None:
+    """Link what is there to our record; the mark stays for what differs."""
+    async with house.database.transaction() as db:
+        await outbox.postpone(db, job.mark, until=now(), keep_intent=False)
+    seen = Seen(observation, Cause("push", job.mark.account), since, since, job.record.id)
+    (answer,) = await reconcile(house, [seen])
+    if isinstance(answer, Deferred):
+        await _put_off(house, job, now() + timedelta(seconds=1))
+    elif isinstance(answer, Exception):
+        raise answer

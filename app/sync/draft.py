@@ -1,0 +1,186 @@
+"""What would be sent: the write that brings an account up to our record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from uuid import UUID
+
+import uuid_utils.compat as uuid
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.clock import now
+from app.db import links, outbox, records
+from app.db.links import Link
+from app.db.outbox import Mark
+from app.domain.codecs import ABSENT
+from app.domain.decide import RecordState, State, writable
+from app.domain.entities import is_blank, relations_of
+from app.domain.mapping import to_remote
+from app.domain.merge import behind
+from app.domain.values import (
+    NOTHING,
+    Op,
+    Ref,
+    RelationEdit,
+    Value,
+    Write,
+)
+from app.errors import RejectedError
+from app.sync.house import House, Member
+from app.sync.trouble import describe
+
+#: A child whose parent is still on its way looks again after this, or when the parent arrives.
+PARENT_WAIT = timedelta(seconds=5)
+#: Where a system wants a parent, a record that has none yet is given this long to get one.
+ORPHAN_WAIT = timedelta(seconds=2)
+
+
+@dataclass(slots=True)
+class Job:
+    """One mark with what is needed to carry it out."""
+
+    mark: Mark
+    record: RecordState
+    link: Link | None
+    names: frozenset[str] = frozenset()
+    write: Write | None = None
+    held: dict[str, str] = field(default_factory=dict)
+
+
+def travels(house: House, member: Member, record: RecordState, link: Link | None) -> bool:
+    """Whether this record belongs in this account at all."""
+    if house.sync_of(record.entity, member.name) is None:
+        return False
+    promise = member.connector.manifest.entities.get(record.entity)
+    if promise is None:
+        return False
+    if link is not None:
+        return "update" in promise.write
+    return "create" in promise.write and not record.container
+
+
+async def prepare(
+    db: AsyncConnection, house: House, member: Member, job: Job, held: frozenset[str]
+) -> timedelta | None:
+    """Work out the write of a job; a delay instead if a parent is still on its way."""
+    record, link = job.record, job.link
+    if link is None and (wait := _patience(member, job)) is not None:
+        return wait
+    sync = house.sync_of(record.entity, member.name)
+    assert sync is not None
+    mapping = member.mappings[record.entity]
+    state = State(record.entity, mapping, sync, house.context(record.entity, member.name))
+    base: Mapping[str, Value] = link.base if link else NOTHING
+    sent: Mapping[str, Value] = link.sent if link else NOTHING
+    job.names = behind(base, sent, record.fields, writable(state, member.name) - held)
+    edits, wait = await _relation_edits(db, member, job, base)
+    if wait is not None:
+        return wait
+    context = replace(state.context, current=base if link else None)
+    plain = job.names - relations_of(record.entity).keys()
+    ours = record.fields
+    if link is None and record.entity == "deal" and is_blank(ours.get("name")):
+        ours = {**ours, "name": await _stand_in(db, record)}
+        plain |= {"name"}
+    fields, job.held = to_remote(mapping, plain, ours, context)
+    if link is not None:
+        there, _ = to_remote(mapping, plain, {**record.fields, **base}, context)
+        known_there = {
+            path
+            for row in mapping.rows
+            if all(name in base for name in row.fields)
+            for path in row.paths
+        }
+        fields = {
+            path: value
+            for path, value in fields.items()
+            if path not in known_there or there.get(path, ABSENT) != value
+        }
+        if not fields and not edits:
+            return None
+    else:
+        fields = {path: value for path, value in fields.items() if value not in (None, "", [])}
+    job.write = Write(
+        op=Op.UPDATE if link else Op.CREATE,
+        entity=record.entity,
+        type=member.type_of(record.entity),
+        record_id=record.id,
+        trace=uuid.uuid4().hex,
+        ref=link.ref if link else None,
+        fields=fields,
+        relations=edits,
+        external_id=str(record.id) if member.config.external_id else None,
+    )
+    return None
+
+
+def _patience(member: Member, job: Job) -> timedelta | None:
+    """How much longer a create waits for news of the same record there; None if it need not."""
+    promise = member.connector.manifest.entities[job.record.entity]
+    left = timedelta(seconds=promise.patience) - (now() - job.mark.marked_at)
+    return left if left > timedelta() and job.mark.intent is None else None
+
+
+async def _stand_in(db: AsyncConnection, record: RecordState) -> str:
+    """A name for a deal that has none: its company's. A placeholder, never data of ours."""
+    companies = await records.get(db, records.parents_of(record).get("company", []))
+    names = [company.fields.get("name") for company in companies.values()]
+    return next((str(name) for name in names if name), "Untitled deal")
+
+
+async def _relation_edits(
+    db: AsyncConnection, member: Member, job: Job, base: Mapping[str, Value]
+) -> tuple[dict[str, RelationEdit], timedelta | None]:
+    """How the relations of the remote record must change; a delay if a parent is not there yet."""
+    edits: dict[str, RelationEdit] = {}
+    promise = member.connector.manifest.entities[job.record.entity]
+    wanted_by = records.parents_of(job.record)
+    for name, wanted in wanted_by.items():
+        if job.link is not None and name not in job.names:
+            continue
+        before = _ids(base.get(name))
+        refs = await refs_of(db, member, {*wanted, *before})
+        missing = [parent for parent in wanted if parent not in refs]
+        if missing and await outbox.queued(db, member.name, missing):
+            return {}, PARENT_WAIT
+        there = [refs[parent] for parent in wanted if parent in refs]
+        if not there and job.link is None and name in promise.parents:
+            age = now() - job.mark.marked_at
+            if not wanted and age < ORPHAN_WAIT:
+                return {}, ORPHAN_WAIT - age
+        old = [refs[parent] for parent in before if parent in refs]
+        edit = RelationEdit(
+            wanted=tuple(there),
+            add=tuple(ref for ref in there if ref not in old),
+            remove=tuple(ref for ref in old if ref not in there and not missing),
+        )
+        if edit.add or edit.remove:
+            edits[name] = edit
+    return edits, None
+
+
+def _ids(value: Value) -> list[UUID]:
+    listed = value if isinstance(value, list) else [value] if value else []
+    return [UUID(str(item)) for item in listed]
+
+
+async def refs_of(db: AsyncConnection, member: Member, ids: Iterable[UUID]) -> dict[UUID, Ref]:
+    """The living counterparts of these records in this account."""
+    found = await links.by_record(db, list(ids), account=member.name)
+    return {link.record_id: link.ref for link in found if link.state == "live"}
+
+
+async def bury_held(db: AsyncConnection, job: Job) -> None:
+    """A value that has no place there waits for a person; a newer version tries again."""
+    name, reason = next(iter(job.held.items()))
+    error = describe(
+        RejectedError(reason, field=name, value=str(job.record.fields.get(name))),
+        record=str(job.record.id),
+    )
+    await outbox.bury(db, job.mark, error)
+
+
+def count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1

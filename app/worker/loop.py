@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import asyncpg
 import structlog
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.clock import now
 from app.config import Config
@@ -20,15 +21,15 @@ from app.db import accounts, lanes
 from app.db.accounts import Box
 from app.db.engine import Database, is_away
 from app.db.lanes import CHANNEL, Lane
-from app.domain.verdict import Action, retry_at
-from app.errors import AccountError, ConfigError
+from app.domain.verdict import retry_at
+from app.errors import AccountError, ConfigError, RateLimitedError
 from app.sdk.registry import Registry
 from app.settings import Settings
 from app.sync.house import House, build
 from app.sync.ingest import ingest
 from app.sync.push import push
 from app.sync.resync import resync
-from app.sync.trouble import LanePaused, describe, judge
+from app.sync.trouble import LanePaused, describe
 
 log = structlog.get_logger()
 
@@ -44,6 +45,11 @@ LANES = 12
 DRAIN = 20
 #: While a system is down it is asked this often, so that work resumes soon after it is back.
 PROBE = timedelta(seconds=8)
+
+#: While a credential is refused it is tried this often; somebody may have mended it.
+REFUSED = timedelta(seconds=60)
+#: What a database that is away may raise.
+AWAY = (DBAPIError, PoolTimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 _VERBS: dict[str, Callable[[House, Lane], Awaitable[None]]] = {
     "in": ingest,
@@ -100,7 +106,7 @@ class Worker:
         while not stop.is_set():
             try:
                 wait = await self._claim()
-            except (DBAPIError, OSError) as error:
+            except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
                 wait = POLL
             with contextlib.suppress(TimeoutError):
@@ -110,7 +116,7 @@ class Worker:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        with contextlib.suppress(DBAPIError, OSError):
+        with contextlib.suppress(*AWAY):
             async with self.house.database.transaction() as db:
                 await lanes.leave(db, self.id)
         log.info("worker.stopped", worker=self.id)
@@ -123,7 +129,7 @@ class Worker:
                 async with self.house.database.transaction() as db:
                     await accounts.register(db, known)
                     await lanes.beat(db, self.id)
-            except (DBAPIError, OSError) as error:
+            except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
                 await asyncio.sleep(POLL)
             else:
@@ -192,18 +198,18 @@ class Worker:
 
     async def _until(self, lane: Lane, error: Exception) -> datetime:
         """How long the lane rests, by the remedy of what went wrong."""
-        async with self.house.database.transaction() as db:
-            failures = await lanes.failures(db, lane)
+        failures = 0
+        with contextlib.suppress(*AWAY):
+            async with self.house.database.transaction() as db:
+                failures = await lanes.failures(db, lane)
         cause: Exception = error.cause if isinstance(error, LanePaused) else error
-        found = judge(cause, failures, now())
-        if (
-            found.action is Action.PAUSE
-            and found.at is not None
-            and not isinstance(cause, AccountError)
-        ):
-            until = found.at
-        else:
-            until = min(retry_at(failures, now()), now() + PROBE)
+        match cause:
+            case RateLimitedError(retry_at=until):
+                pass
+            case AccountError():
+                until = min(retry_at(failures, now()), now() + REFUSED)
+            case _:
+                until = min(retry_at(failures, now()), now() + PROBE)
         log.warning(
             "lane.paused", until=until.isoformat(timespec="seconds"), reason=str(cause)[:300]
         )
@@ -218,7 +224,7 @@ class Worker:
                 await lanes.release(
                     db, lane, self.id, paused_until=paused_until, reason=reason, failed=failed
                 )
-        except (DBAPIError, OSError) as error:
+        except AWAY as error:
             log.warning("lane.unreleased", reason=str(error)[:200])
             self._owed.append(lane)
 
@@ -245,13 +251,13 @@ class Worker:
                     await lanes.beat(db, self.id)
                 async with self.house.database.transaction() as db:
                     await lanes.sweep(db)
-            except (DBAPIError, OSError) as error:
+            except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
 
     async def _listen(self) -> None:
         """Wake when somebody notifies; polling is the net while the connection is away."""
         while True:
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(*AWAY):
                 connection = await asyncpg.connect(self.house.database.url, timeout=5)
                 lost = asyncio.Event()
                 connection.add_termination_listener(lambda *_, lost=lost: lost.set())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from types import TracebackType
 from typing import Self
 
@@ -58,10 +59,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.limits: set[Limit] = set()
+        self.now = time.monotonic
         self._task: asyncio.Task[None] | None = None
-
-    def now(self) -> float:
-        return asyncio.get_running_loop().time()
 
     def limit(self, seconds: float) -> Limit:
         """A time limit for a `with` block."""

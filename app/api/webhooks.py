@@ -42,7 +42,7 @@ MOST_READING = 256 * 2**20
 #: The scheme whose messages carry an id of their own.
 NAMED = "standard-webhooks"
 #: Never stored: they are credentials of somebody else.
-_PRIVATE = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
+_PRIVATE = ("authorization", "cookie", "proxy-authorization")
 
 
 class SenderGoneError(Exception):
@@ -240,13 +240,16 @@ def _account(scope: Scope, doors: Doors) -> str:
 
 def _headers(scope: Scope) -> dict[str, str]:
     """The headers to verify and to keep, by lower-case name."""
-    headers: dict[str, str] = {}
-    for raw, value in scope["headers"]:
-        if raw in _PRIVATE:
-            continue
-        name = raw.decode("latin-1")
-        text = value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    raw = scope["headers"]
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
+    if len(headers) < len(raw):  # some came more than once
+        headers = {}
+        for name, value in raw:
+            said = headers.get(name.decode("latin-1"))
+            text = value.decode("latin-1")
+            headers[name.decode("latin-1")] = text if said is None else f"{said}, {text}"
+    for name in _PRIVATE:
+        headers.pop(name, None)
     return headers
 
 

@@ -26,9 +26,9 @@ from app.domain.values import Delivery
 _STORE = """
 with stored as (
     insert into deliveries (account, key, method, target, headers, body)
-    select d.account, d.key, d.method, d.target, d.headers::jsonb, d.body
-    from unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::bytea[])
-        as d (account, key, method, target, headers, body)
+    select d.account, d.key, 'POST', d.target, d.headers::jsonb, d.body
+    from unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::bytea[])
+        as d (account, key, target, headers, body)
     order by d.account, d.key
     on conflict (account, key) do nothing
     returning account, key, id
@@ -81,7 +81,6 @@ def _columns(delivery: Delivery, key: bytes) -> tuple[object, ...]:
     return (
         delivery.account,
         key,
-        delivery.method,
         delivery.target,
         orjson.dumps(delivery.headers).decode(),
         delivery.body,

@@ -79,6 +79,7 @@ class Inbox:
 
     async def open(self, *, patience: float = PATIENCE) -> None:
         """Start; return when a connection stands, or after ``patience`` without one."""
+        self._loop = asyncio.get_running_loop()
         first = asyncio.Event()
         self._tasks = [
             *(asyncio.create_task(self._flush_forever(first)) for _ in range(self._flushers)),
@@ -120,7 +121,7 @@ class Inbox:
         """
         if trouble := self.trouble:
             raise ReadinessError(trouble)
-        stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        stored: asyncio.Future[bool] = self._loop.create_future()
         size = len(delivery.body)
         self._waiting += 1
         self._bytes += size
@@ -201,7 +202,7 @@ class Inbox:
         connection is of no more use.
         """
         self._flying += 1
-        late = asyncio.get_running_loop().call_later(LATE, self._call_for_help)
+        late = self._loop.call_later(LATE, self._call_for_help)
         try:
             try:
                 await self._store(connection, batch)

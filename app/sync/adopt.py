@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 
@@ -16,7 +17,13 @@ from app.domain.values import (
     Observation,
     Ref,
 )
-from app.errors import AccountError, RateLimitedError, RejectedError, TransientError
+from app.errors import (
+    AccountError,
+    RateLimitedError,
+    RejectedError,
+    SyncError,
+    TransientError,
+)
 from app.sync.draft import Job, count
 from app.sync.house import House, Member
 from app.sync.reconcile import Deferred, known, reconcile
@@ -43,17 +50,14 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
     entity = creating[0].record.entity
     promise = member.connector.manifest.entities[entity]
     wanted = {job.record.id: _keys(member, job) for job in creating}
-    keys = sorted({key for own in wanted.values() for key in own})
     _, started = await known(house, [])
-    try:
-        found = await member.connector.find(entity, keys) if keys else {}
-    except (RateLimitedError, AccountError, TransientError) as error:
-        raise LanePaused(error) from error
+    found, creating = await _find(house, member, creating, wanted, counts)
     go_on = [job for job in jobs if job.link is not None]
     async with house.database.transaction() as db:
         unread = await events.oldest(db, member.name)
     for job in creating:
-        if not job.mark.scan and unread is not None and unread <= job.mark.marked_at + NEWS:
+        begun = job.mark.scan or job.mark.intent is not None
+        if not begun and unread is not None and unread <= job.mark.marked_at + NEWS:
             # What is still in the inbox may be this very record.
             await _put_off(house, job, now() + SOON)
             count(counts, "waiting")
@@ -81,6 +85,39 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
         else:
             go_on.append(job)
     return go_on
+
+
+async def _find(
+    house: House,
+    member: Member,
+    jobs: list[Job],
+    wanted: Mapping[UUID, list[Key]],
+    counts: dict[str, int],
+) -> tuple[dict[Key, list[Observation]], list[Job]]:
+    """What is there by key, and the jobs whose look-up was not refused."""
+    entity = jobs[0].record.entity
+    keys = sorted({key for own in wanted.values() for key in own})
+    try:
+        return (await member.connector.find(entity, keys) if keys else {}), jobs
+    except (RateLimitedError, AccountError, TransientError) as error:
+        raise LanePaused(error) from error
+    except SyncError as error:
+        if len(jobs) == 1:
+            shown = describe(error, record=str(jobs[0].record.id))
+            async with house.database.transaction() as db:
+                await outbox.bury(db, jobs[0].mark, shown)
+            log.error("push.buried", account=member.name, reason=shown["reason"])
+            count(counts, "failed")
+            return {}, []
+    found: dict[Key, list[Observation]] = {}
+    fine: list[Job] = []
+    for job in jobs:  # one look-up is refused: find out which
+        own, passed = await _find(
+            house, member, [job], {job.record.id: wanted[job.record.id]}, counts
+        )
+        found |= own
+        fine += passed
+    return found, fine
 
 
 def _keys(member: Member, job: Job) -> list[Key]:

@@ -47,6 +47,14 @@ class Job:
     names: frozenset[str] = frozenset()
     write: Write | None = None
     held: dict[str, str] = field(default_factory=dict)
+    #: The parents that have a counterpart there, by relation, and the relations that lack one.
+    parents: dict[str, list[UUID]] = field(default_factory=dict)
+    orphaned: set[str] = field(default_factory=set)
+
+    @property
+    def told(self) -> frozenset[str]:
+        """The names whose value the account will know after this write."""
+        return self.names - self.held.keys() - self.orphaned
 
 
 def travels(house: House, member: Member, record: RecordState, link: Link | None) -> bool:
@@ -145,6 +153,8 @@ async def _relation_edits(
         missing = [parent for parent in wanted if parent not in refs]
         if missing and await outbox.queued(db, member.name, missing):
             return {}, PARENT_WAIT
+        job.parents[name] = [parent for parent in wanted if parent in refs]
+        job.orphaned |= {name} if missing else set()
         there = [refs[parent] for parent in wanted if parent in refs]
         if not there and job.link is None and name in promise.parents:
             age = now() - job.mark.marked_at

@@ -134,8 +134,8 @@ async def _nothing_to_say(db: AsyncConnection, house: House, member: Member, job
     if job.held:
         await bury_held(db, job)
         return
-    if job.link is not None and job.names:
-        sent = {**job.link.sent, **{name: job.record.fields[name] for name in job.names}}
+    if job.link is not None and job.told:
+        sent = {**job.link.sent, **{name: job.record.fields[name] for name in job.told}}
         await links.agree(db, [links.Agreement(job.link.ref, None, sent, None)])
     await outbox.clear(db, job.mark)
 
@@ -231,7 +231,9 @@ async def _settle(
                 job.write, error=UnknownOutcomeError("the connector gave no outcome for this row")
             )
             error = outcome.error
-            shown = describe(error, record=str(job.record.id)) if error else None
+            shown = (
+                describe(error, record=str(job.record.id), sent=job.write.fields) if error else None
+            )
             before = {n: job.link.base.get(n) for n in job.names} if job.link else {}
             await journal.attempt(db, outcome, member.name, before=before, error=shown)
             metrics.WRITES.labels(member.name, job.write.op, "failed" if error else "ok").inc()

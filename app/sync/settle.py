@@ -31,10 +31,11 @@ async def done(
     if link is None:
         await _containers(db, house, member, outcome)
     stored = await _stored(db, house, member, job, outcome)
-    told = set(job.names - job.held.keys())
+    told = set(job.told)
     if link is None:
-        base = {name: job.record.fields[name] for name in told} | stored
-        settled = (job.record.fields.keys() & base.keys()) - job.held.keys()
+        # A parent that has no counterpart there was not told: it still has to travel.
+        base = {name: job.record.fields[name] for name in told} | _without(job) | stored
+        settled = (job.record.fields.keys() & base.keys()) - job.held.keys() - job.orphaned
     else:
         # What the vendor filled by itself because of this write is known, and is no edit.
         filled = {
@@ -43,7 +44,7 @@ async def done(
             if is_blank(link.base.get(name))
         }
         news = {name: stored.get(name, job.record.fields.get(name)) for name in told | filled}
-        base = {**link.base, **news}
+        base = {**link.base, **(_without(job) if job.write.relations else {}), **news}
         settled = (told | filled) & job.record.fields.keys()
     sent = dict(link.sent) if link else {}
     for name in settled:
@@ -65,6 +66,12 @@ async def done(
         await bury_held(db, job)
     elif not await outbox.clear(db, job.mark):
         await lanes.wake(db, member.name, "out")
+
+
+def _without(job: Job) -> dict[str, Value]:
+    """What the account knows of relations whose parents are not all there."""
+    known = {name: sorted(map(str, job.parents[name])) for name in job.orphaned}
+    return {name: ids if name == "people" else next(iter(ids), None) for name, ids in known.items()}
 
 
 async def _rival(db: AsyncConnection, member: Member, job: Job, ref: Ref) -> Ref | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import traceback
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from app.domain.values import NOTHING
 from app.domain.verdict import Verdict, verdict
 from app.errors import (
     AccountError,
@@ -16,6 +18,9 @@ from app.errors import (
     SyncError,
     UnsupportedEventError,
 )
+
+#: Characters of a value that a dead letter shows.
+LONGEST = 200
 
 _NEXT_STEP = {
     NotFoundError: "check that the record still exists there and that we may see it; then replay",
@@ -27,19 +32,25 @@ _NEXT_STEP = {
 
 
 def describe(
-    error: Exception, *, record: str | None = None, field: str | None = None
+    error: Exception, *, record: str | None = None, sent: Mapping[str, Any] = NOTHING
 ) -> dict[str, Any]:
-    """An error as a dead letter shows it: cause, reason, record, field, value, next step."""
+    """An error as a dead letter shows it: cause, reason, record, field, value, next step.
+
+    ``sent`` is what was written: it tells the value where the vendor names only the field.
+    """
     name = type(error).__name__
     known = isinstance(error, SyncError)
-    found_field = (error.field if isinstance(error, SyncError) else None) or field
+    found_field = error.field if isinstance(error, SyncError) else None
+    value = error.value if isinstance(error, SyncError) else None
+    if value is None and found_field in sent:
+        value = str(sent[found_field])
     content: dict[str, Any] = {
         "class": name,
         "cause": f"{name}: {found_field}" if found_field else f"{name}: {str(error)[:80]}",
         "reason": str(error)[:500] or name,
         "record": record,
         "field": found_field,
-        "value": error.value if isinstance(error, SyncError) else None,
+        "value": value if value is None or len(value) <= LONGEST else f"{value[:LONGEST]}…",
         "next_step": next(
             (step for kind, step in _NEXT_STEP.items() if isinstance(error, kind)),
             "it is tried again by itself" if known else "this is a bug: report the traceback",

@@ -24,6 +24,9 @@ REFUSED = {
 }
 
 
+CREATES = "objects/contacts(/batch/(create|upsert))?$"
+
+
 async def _lane(world: World, account: str, direction: str) -> Json:
     lanes = (await world.syncline.get("/health/lanes"))["lanes"]
     return next(x for x in lanes if (x["account"], x["direction"]) == (account, direction))
@@ -88,11 +91,6 @@ async def test_a_429_is_obeyed_to_the_second_and_the_work_then_goes_on(
     await world.close.edit("lead", lead["id"], name=f"{company.name} Ltd")
     await until(world.crms.struck, why=world.syncline.explain)
 
-    async def rests() -> bool:
-        lanes = (await world.syncline.get("/health/lanes"))["lanes"]
-        return any(x["account"] == "hubspot" and x["paused"] and x["pause_reason"] for x in lanes)
-
-    await until(rests, why=world.syncline.explain, within=3)
     await world.quiet()
     calls = await world.crms.calls("hubspot", since=started)
     times = [datetime.fromisoformat(call["at"]).timestamp() for call in calls]
@@ -217,7 +215,7 @@ async def test_a_dead_letter_goes_through_when_it_is_replayed_after_its_cause_is
     world: World, company: Company
 ) -> None:
     await world.crms.fault(
-        "hubspot", "status", status=400, body=REFUSED, method="POST", path="objects/contacts"
+        "hubspot", "status", status=400, body=REFUSED, method="POST", path=CREATES
     )
     lead = await world.close.create(
         "lead",
@@ -255,6 +253,34 @@ async def test_a_dead_letter_goes_through_when_it_is_replayed_after_its_cause_is
     for name in ("ada", "mary"):
         assert len(await world.hubspot.find("contacts", email=company.email(name))) == 1
     assert not await buried()
+
+
+async def test_a_look_up_that_is_refused_before_a_create_is_a_dead_letter_and_not_the_end(
+    world: World, company: Company
+) -> None:
+    other = Company.new("Neighbour")
+    await world.crms.fault(
+        "hubspot", "status", status=400, body=REFUSED, path="objects/contacts/(batch/read|search)"
+    )
+    lead = await world.close.create(
+        "lead", name=company.name, contacts=[company.contact("Ada Lovelace")]
+    )
+    await world.close.create("lead", name=other.name, url=f"https://{other.domain}")
+    await until(lambda: world.hubspot.find("companies", domain=other.domain))
+
+    async def buried() -> list[Json]:
+        found = await world.syncline.rows(
+            "/api/records", account="close", remote_id=lead["contacts"][0]["id"]
+        )
+        ids = {record["id"] for record in found}
+        return [x for x in await world.syncline.dead_letters() if x["record_id"] in ids]
+
+    (letter,) = await until(buried, why=world.syncline.explain, within=20)
+    assert letter["next_step"]
+    await world.crms.clear_faults()
+    await world.syncline.post("/api/dead-letters/replay", {"ids": [letter["id"]]})
+    await world.quiet()
+    assert len(await world.hubspot.find("contacts", email=company.email("ada"))) == 1
 
 
 async def test_an_account_whose_key_is_refused_rests_with_the_reason_and_resumes_when_told(

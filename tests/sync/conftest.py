@@ -17,6 +17,7 @@ from app.db.accounts import Box
 from app.db.engine import Database
 from app.db.journal import Cause
 from app.db.tables import outbox
+from app.domain.decide import RecordState
 from app.domain.values import Observation, Ref
 from app.sdk.registry import Registry
 from app.sync.house import House, build
@@ -49,7 +50,7 @@ class Company:
         seen = [Seen(o, cause, at, at if fresh else None) for o in observations]
         return await reconcile(self.house, seen)
 
-    async def record_of(self, ref: Ref) -> records.RecordState:
+    async def record_of(self, ref: Ref) -> RecordState:
         async with self.db.transaction() as db:
             link = (await links.by_ref(db, [ref]))[ref]
             return (await records.get(db, [link.record_id]))[link.record_id]

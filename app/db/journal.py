@@ -75,32 +75,37 @@ async def write(db: AsyncConnection, entries: Sequence[Entry]) -> None:
         await db.execute(sa.insert(journal).values(rows))
 
 
-async def attempt(
-    db: AsyncConnection,
-    outcome: Outcome,
-    account: str,
-    *,
-    before: Mapping[str, Any],
-    error: Mapping[str, Any] | None,
-) -> None:
-    """What was sent to a CRM, what stood there before, and what came of it."""
-    write = outcome.write
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One remote write: what stood there before, what was sent, what came of it."""
+
+    outcome: Outcome
+    before: Mapping[str, Any]
+    error: Mapping[str, Any] | None
+
+
+async def attempted(db: AsyncConnection, account: str, tried: Sequence[Attempt]) -> None:
+    """Keep what was sent to a CRM and its fate."""
+    if tried:
+        await db.execute(sa.insert(attempts), [_attempt(account, one) for one in tried])
+
+
+def _attempt(account: str, one: Attempt) -> dict[str, Any]:
+    write = one.outcome.write
     edits = {
         name: {"add": [r.id for r in edit.add], "remove": [r.id for r in edit.remove]}
         for name, edit in write.relations.items()
     }
-    ref = outcome.ref or write.ref
-    await db.execute(
-        sa.insert(attempts).values(
-            record_id=write.record_id,
-            account=account,
-            op=write.op,
-            ref_type=write.type,
-            ref_id=ref.id if ref else None,
-            trace=write.trace,
-            sent={**write.fields, **({"relations": edits} if edits else {})},
-            before=dict(before),
-            outcome="failed" if outcome.error else "done",
-            error=error,
-        )
-    )
+    ref = one.outcome.ref or write.ref
+    return {
+        "record_id": write.record_id,
+        "account": account,
+        "op": write.op,
+        "ref_type": write.type,
+        "ref_id": ref.id if ref else None,
+        "trace": write.trace,
+        "sent": {**write.fields, **({"relations": edits} if edits else {})},
+        "before": dict(one.before),
+        "outcome": "failed" if one.error else "done",
+        "error": one.error,
+    }

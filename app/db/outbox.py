@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -125,30 +125,54 @@ def _this(account: str, record_id: UUID) -> sa.ColumnElement[bool]:
     return sa.and_(outbox.c.account == account, outbox.c.record_id == record_id)
 
 
-async def intend(db: AsyncConnection, mark: Mark, trace: str) -> None:
-    """Commit to creating this record there, before the first byte is sent."""
-    await db.execute(
-        sa.update(outbox)
-        .where(_this(mark.account, mark.record_id))
-        .values(intent=trace, intent_at=sa.func.clock_timestamp())
+_INTEND = (
+    sa.update(outbox)
+    .where(
+        outbox.c.account == sa.bindparam("b_account"),
+        outbox.c.record_id == sa.bindparam("b_record"),
     )
+    .values(intent=sa.bindparam("b_trace"), intent_at=sa.func.clock_timestamp())
+)
 
 
-async def clear(db: AsyncConnection, mark: Mark) -> bool:
-    """Clear only what was pushed: a newer mark survives (and is due), its intent does not."""
-    gone = await db.execute(
-        sa.delete(outbox)
-        .where(_this(mark.account, mark.record_id), outbox.c.wanted <= mark.wanted)
-        .returning(outbox.c.wanted)
-    )
-    if gone.first() is not None:
-        return True
-    await db.execute(
+async def intend(db: AsyncConnection, creates: Sequence[tuple[Mark, str]]) -> None:
+    """Commit to creating these records there, before the first byte is sent."""
+    if creates:
+        await db.execute(
+            _INTEND,
+            [
+                {"b_account": mark.account, "b_record": mark.record_id, "b_trace": trace}
+                for mark, trace in creates
+            ],
+        )
+
+
+_CLEAR = sa.text(
+    """
+    delete from outbox o
+    using unnest(cast(:ids as uuid[]), cast(:wanted as bigint[])) as pushed (record_id, wanted)
+    where o.account = :account and o.record_id = pushed.record_id and o.wanted <= pushed.wanted
+    """
+)
+
+
+async def clear(db: AsyncConnection, marks: Sequence[Mark]) -> int:
+    """Clear only what was pushed: a newer mark survives (and is due), its intent does not.
+
+    All are of one account; the answer is how many survived.
+    """
+    if not marks:
+        return 0
+    account, ids = marks[0].account, [mark.record_id for mark in marks]
+    wanted = [mark.wanted for mark in marks]
+    await db.execute(_CLEAR, {"account": account, "ids": ids, "wanted": wanted})
+    left = await db.execute(
         sa.update(outbox)
-        .where(_this(mark.account, mark.record_id))
+        .where(outbox.c.account == account, outbox.c.record_id.in_(ids))
         .values(intent=None, intent_at=None, attempts=0, error=None, due_at=sa.func.now())
+        .returning(outbox.c.record_id)
     )
-    return False
+    return len(left.all())
 
 
 async def postpone(

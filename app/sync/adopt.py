@@ -55,6 +55,8 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
     go_on = [job for job in jobs if job.link is not None]
     async with house.database.transaction() as db:
         unread = await events.oldest(db, member.name)
+    met, _ = await known(house, [o.ref for listed in found.values() for o in listed])
+    linking: list[tuple[Job, Observation]] = []
     for job in creating:
         begun = job.mark.scan or job.mark.intent is not None
         if not begun and unread is not None and unread <= job.mark.marked_at + NEWS:
@@ -71,7 +73,8 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
                 await _put_off(house, job, now() + timedelta(seconds=5))
                 count(counts, "probing")
                 continue
-        unmet = await _unlinked(house, there)
+            met |= (await known(house, list(there)))[0]
+        unmet = {ref: observation for ref, observation in there.items() if ref not in met}
         if there and not unmet:
             await _hold(house, member, job, list(there.values()))
             count(counts, "held")
@@ -80,10 +83,11 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
             count(counts, "held")
         elif unmet:
             (observation,) = unmet.values()
-            await link_to(house, job, observation, started)
+            linking.append((job, observation))
             count(counts, "linked")
         else:
             go_on.append(job)
+    await link_to(house, linking, started)
     return go_on
 
 
@@ -140,11 +144,6 @@ async def _probe(member: Member, job: Job) -> dict[Ref, Observation]:
     return {observation.ref: observation for observation in found}
 
 
-async def _unlinked(house: House, found: Mapping[Ref, Observation]) -> dict[Ref, Observation]:
-    met, _ = await known(house, list(found))
-    return {ref: o for ref, o in found.items() if ref not in met}
-
-
 async def _put_off(house: House, job: Job, until: datetime) -> None:
     async with house.database.transaction() as db:
         await outbox.postpone(db, job.mark, until=until, keep_intent=True)
@@ -167,13 +166,19 @@ async def _hold(house: House, member: Member, job: Job, found: Sequence[Observat
         await outbox.bury(db, job.mark, describe(RejectedError(reason), record=str(job.record.id)))
 
 
-async def link_to(house: House, job: Job, observation: Observation, since: datetime) -> None:
-    """Link what is there to our record; the mark stays for what differs."""
+async def link_to(house: House, found: Sequence[tuple[Job, Observation]], since: datetime) -> None:
+    """Link what is there to our records; the marks stay for what differs."""
+    if not found:
+        return
     async with house.database.transaction() as db:
-        await outbox.postpone(db, job.mark, until=now(), keep_intent=False)
-    seen = Seen(observation, Cause("push", job.mark.account), since, since, job.record.id)
-    (answer,) = await reconcile(house, [seen])
-    if isinstance(answer, Deferred):
-        await _put_off(house, job, now() + timedelta(seconds=1))
-    elif isinstance(answer, Exception):
-        raise answer
+        for job, _ in found:
+            await outbox.postpone(db, job.mark, until=now(), keep_intent=False)
+    seen = [
+        Seen(observation, Cause("push", job.mark.account), since, since, job.record.id)
+        for job, observation in found
+    ]
+    for (job, _), answer in zip(found, await reconcile(house, seen), strict=True):
+        if isinstance(answer, Deferred):
+            await _put_off(house, job, now() + timedelta(seconds=1))
+        elif isinstance(answer, Exception):
+            raise answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
@@ -51,10 +51,36 @@ class Job:
     parents: dict[str, list[UUID]] = field(default_factory=dict)
     orphaned: set[str] = field(default_factory=set)
 
+    #: What the account fills by itself.
+    filled: frozenset[str] = frozenset()
+
     @property
     def told(self) -> frozenset[str]:
         """The names whose value the account will know after this write."""
         return self.names - self.held.keys() - self.orphaned
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """The parents around a batch: their refs in this account, and those still to be pushed."""
+
+    refs: Mapping[UUID, Ref]
+    queued: frozenset[UUID]
+
+    @classmethod
+    async def load(cls, db: AsyncConnection, member: Member, jobs: Sequence[Job]) -> Near:
+        named = {p for job in jobs for own in records.parents_of(job.record).values() for p in own}
+        named |= {
+            parent
+            for job in jobs
+            if job.link is not None
+            for name in relations_of(job.record.entity)
+            for parent in _ids(job.link.base.get(name))
+        }
+        if not named:
+            return cls({}, frozenset())
+        refs = await refs_of(db, member, named)
+        return cls(refs, await outbox.queued(db, member.name, named - refs.keys()))
 
 
 def travels(house: House, member: Member, record: RecordState, link: Link | None) -> bool:
@@ -70,7 +96,12 @@ def travels(house: House, member: Member, record: RecordState, link: Link | None
 
 
 async def prepare(
-    db: AsyncConnection, house: House, member: Member, job: Job, held: frozenset[str]
+    db: AsyncConnection,
+    house: House,
+    member: Member,
+    job: Job,
+    held: frozenset[str],
+    near: Near,
 ) -> timedelta | None:
     """Work out the write of a job; a delay instead if a parent is still on its way."""
     record, link = job.record, job.link
@@ -79,11 +110,12 @@ async def prepare(
     sync = house.sync_of(record.entity, member.name)
     assert sync is not None
     mapping = member.mappings[record.entity]
+    job.filled = mapping.filled
     state = State(record.entity, mapping, sync, house.context(record.entity, member.name))
     base: Mapping[str, Value] = link.base if link else NOTHING
     sent: Mapping[str, Value] = link.sent if link else NOTHING
     job.names = behind(base, sent, record.fields, writable(state, member.name) - held)
-    edits, wait = await _relation_edits(db, member, job, base)
+    edits, wait = _relation_edits(member, job, base, near)
     if wait is not None:
         return wait
     context = replace(state.context, current=base if link else None)
@@ -138,8 +170,8 @@ async def _stand_in(db: AsyncConnection, record: RecordState) -> str:
     return next((str(name) for name in names if name), "Untitled deal")
 
 
-async def _relation_edits(
-    db: AsyncConnection, member: Member, job: Job, base: Mapping[str, Value]
+def _relation_edits(
+    member: Member, job: Job, base: Mapping[str, Value], near: Near
 ) -> tuple[dict[str, RelationEdit], timedelta | None]:
     """How the relations of the remote record must change; a delay if a parent is not there yet."""
     edits: dict[str, RelationEdit] = {}
@@ -149,9 +181,9 @@ async def _relation_edits(
         if job.link is not None and name not in job.names:
             continue
         before = _ids(base.get(name))
-        refs = await refs_of(db, member, {*wanted, *before})
+        refs = near.refs
         missing = [parent for parent in wanted if parent not in refs]
-        if missing and await outbox.queued(db, member.name, missing):
+        if near.queued.intersection(missing):
             return {}, PARENT_WAIT
         job.parents[name] = [parent for parent in wanted if parent in refs]
         job.orphaned |= {name} if missing else set()

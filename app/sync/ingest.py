@@ -40,6 +40,7 @@ BATCH = 200
 TRACES = 20
 #: How long an observation that cannot be trusted yet is put off.
 SOON = timedelta(milliseconds=150)
+LATER = timedelta(seconds=2)
 #: A record names others, those name others still; a family is this deep at most.
 _GENERATIONS = 4
 
@@ -416,7 +417,10 @@ async def _settle(house: House, lane: Lane, waiting: Sequence[Pending], fates: _
         if not await lanes.holds(db, lane):
             return
         await inbox.finish(db, fates.done)
-        await inbox.postpone(db, fates.deferred - fates.failed.keys(), until=moment + SOON)
+        for item in waiting:
+            if item.id in fates.deferred and item.id not in fates.failed:
+                wait = min(max(SOON, (moment - item.received_at) / 2), LATER)
+                await inbox.postpone(db, [item.id], until=moment + wait)
         for item in waiting:
             if (error := fates.failed.get(item.id)) is None:
                 continue

@@ -23,7 +23,7 @@ from app.db.resyncs import Resync
 from app.domain import identity
 from app.domain.decide import Plan, RecordState, Result, State, decide, reading
 from app.domain.values import NOTHING, Key, Observation, Ref
-from app.sync.draft import Job, prepare, travels
+from app.sync.draft import Job, Near, prepare, travels
 from app.sync.house import House, Member
 from app.sync.world import Seen, World
 
@@ -182,7 +182,7 @@ async def _write_of(
         member.name, record.id, record.entity, record.version, True, _LONG_AGO, 0, None, None
     )
     job = Job(mark, record, link)
-    await prepare(db, house, member, job, held)
+    await prepare(db, house, member, job, held, await Near.load(db, member, [job]))
     if job.write is None:
         return None
     base: Mapping[str, Any] = link.base if link else NOTHING

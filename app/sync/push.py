@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from app.db.outbox import Mark
 from app.domain.decide import Plan, Result
 from app.domain.entities import order_of
 from app.domain.values import (
+    NOTHING,
     Op,
     Outcome,
     Ref,
@@ -36,7 +37,7 @@ from app.errors import (
     UnknownOutcomeError,
 )
 from app.sync.adopt import adopt, link_to
-from app.sync.draft import Job, bury_held, count, prepare, travels
+from app.sync.draft import Job, Near, bury_held, count, prepare, travels
 from app.sync.house import House, Member
 from app.sync.reconcile import known, reconcile
 from app.sync.settle import done
@@ -49,6 +50,8 @@ log = structlog.get_logger()
 BATCH = 200
 #: How many ids a line of the log names.
 TRACES = 20
+#: How often a record that is not shown there is looked for before its mark is a dead letter.
+LOOKS = 3
 
 
 async def push(house: House, lane: Lane) -> None:
@@ -107,37 +110,48 @@ async def _plan(
         if link.record_id not in linked or link.state == "live":
             linked[link.record_id] = link
     held = await conflicts.held_fields(db, ids, member.name)
-    jobs: list[Job] = []
+    here: list[Job] = []
+    settled: list[Mark] = []
     for mark in marks:
         record, met = found.get(mark.record_id), linked.get(mark.record_id)
         buried = met is not None and met.state != "live"
         if record is None or buried or not travels(house, member, record, met):
             # Deleted, parked or never meant to be there: nothing deleted returns.
-            await outbox.clear(db, mark)
+            settled.append(mark)
             count(counts, "cleared")
-            continue
-        job = Job(mark, record, met)
-        wait = await prepare(db, house, member, job, held.get(record.id, frozenset()))
-        if wait is not None:
-            await outbox.postpone(db, mark, until=now() + wait, keep_intent=True)
-            count(counts, "waiting")
-        elif job.write is None:
-            await _nothing_to_say(db, house, member, job)
-            count(counts, "unchanged")
         else:
+            here.append(Job(mark, record, met))
+    near = await Near.load(db, member, here)
+    jobs: list[Job] = []
+    silent: list[Job] = []
+    for job in here:
+        kept = held.get(job.record.id, frozenset())
+        wait = await prepare(db, house, member, job, kept, near)
+        if wait is not None:
+            await outbox.postpone(db, job.mark, until=now() + wait, keep_intent=True)
+            count(counts, "waiting")
+        elif job.write is not None:
             jobs.append(job)
+        elif job.held:
+            await bury_held(db, job)
+            count(counts, "held")
+        else:
+            silent.append(job)
+            count(counts, "unchanged")
+    # In their words our value is what they hold: remember that, send nothing.
+    told = [
+        links.Agreement(
+            job.link.ref,
+            None,
+            {**job.link.sent, **{name: job.record.fields[name] for name in job.told}},
+            None,
+        )
+        for job in silent
+        if job.link is not None and job.told
+    ]
+    await links.agree(db, told)
+    await outbox.clear(db, [*settled, *(job.mark for job in silent)])
     return jobs
-
-
-async def _nothing_to_say(db: AsyncConnection, house: House, member: Member, job: Job) -> None:
-    """In their words our value is what they hold: remember that, send nothing."""
-    if job.held:
-        await bury_held(db, job)
-        return
-    if job.link is not None and job.told:
-        sent = {**job.link.sent, **{name: job.record.fields[name] for name in job.told}}
-        await links.agree(db, [links.Agreement(job.link.ref, None, sent, None)])
-    await outbox.clear(db, job.mark)
 
 
 # --- writing ----------------------------------------------------------------------------------
@@ -161,9 +175,9 @@ async def _write(
             async with house.database.transaction() as db:
                 if not await lanes.holds(db, lane):
                     return
-                for job in batch:
-                    if job.link is None:
-                        await outbox.intend(db, job.mark, job.write.trace if job.write else "")
+                await outbox.intend(
+                    db, [(j.mark, j.write.trace) for j in batch if j.link is None and j.write]
+                )
                 await links.begin_writes(db, [job.link.ref for job in batch if job.link])
             traces = sorted({job.mark.trace for job in batch if job.mark.trace})[:TRACES]
             try:
@@ -222,52 +236,64 @@ async def _settle(
 ) -> None:
     fates = {outcome.write.trace: outcome for outcome in outcomes}
     pause: RateLimitedError | AccountError | None = None
-    again: list[tuple[Job, Outcome]] = []
     moment = now()
+    ended = [
+        (
+            job,
+            fates.get(job.write.trace)
+            or Outcome(job.write, error=UnknownOutcomeError("the connector named no outcome")),
+        )
+        for job in batch
+        if job.write is not None
+    ]
     async with house.database.transaction() as db:
-        for job in batch:
-            assert job.write is not None
-            outcome = fates.get(job.write.trace) or Outcome(
-                job.write, error=UnknownOutcomeError("the connector gave no outcome for this row")
-            )
-            error = outcome.error
-            shown = (
-                describe(error, record=str(job.record.id), sent=job.write.fields) if error else None
-            )
-            before = {n: job.link.base.get(n) for n in job.names} if job.link else {}
-            await journal.attempt(db, outcome, member.name, before=before, error=shown)
-            metrics.WRITES.labels(member.name, job.write.op, "failed" if error else "ok").inc()
-            if error is None:
-                await done(db, house, member, job, outcome)
-                count(counts, f"{job.write.op}d")
-                continue
-            count(counts, "failed")
-            verdict = judge(error, job.mark.attempts, moment)
-            if isinstance(error, StaleError | NotFoundError) and job.mark.attempts < 3:
-                again.append((job, outcome))
-            if isinstance(error, RateLimitedError | AccountError):
-                pause = error
-            unknown = isinstance(error, UnknownOutcomeError) and job.link is None
-            if verdict.action is Action.DEAD and not isinstance(error, NotFoundError):
-                await outbox.bury(db, job.mark, shown or {})
-                log.error(
-                    "push.buried", account=member.name, record=str(job.record.id), **_brief(shown)
-                )
-            else:
-                until = verdict.at if verdict.action is Action.RETRY else moment
-                if isinstance(error, NotFoundError):
-                    until = moment + timedelta(seconds=2)
-                await outbox.postpone(
-                    db, job.mark, until=until or moment, error=shown, keep_intent=unknown
-                )
+        await journal.attempted(db, member.name, [_attempt(*one) for one in ended])
+        fine = [(job, outcome) for job, outcome in ended if outcome.error is None]
+        await done(db, house, member, fine)
+        for job, outcome in ended:
+            fate = "failed" if outcome.error else f"{outcome.write.op}d"
+            metrics.WRITES.labels(member.name, outcome.write.op, fate).inc()
+            count(counts, fate)
+            if outcome.error is not None:
+                await _failed(db, member, job, outcome.error, moment)
+                if isinstance(outcome.error, RateLimitedError | AccountError):
+                    pause = outcome.error
         await links.end_writes(db, [job.link.ref for job in batch if job.link])
-        await records.touch(db, [j.record.id for j in batch])
-    for job, outcome in again:
-        await _look_again(house, member, job, outcome)
-    for outcome in outcomes:
-        await _others_edited(house, member, outcome)
+        await records.touch(db, [job.record.id for job, _ in fine])
+    for job, outcome in ended:
+        if isinstance(outcome.error, StaleError | NotFoundError):
+            await _look_again(house, member, job, outcome)
+    await _others_edited(house, member, [outcome for _, outcome in fine])
     if pause is not None:
         raise LanePaused(pause)
+
+
+def _attempt(job: Job, outcome: Outcome) -> journal.Attempt:
+    before = {n: job.link.base.get(n) for n in job.names} if job.link else {}
+    return journal.Attempt(outcome, before, _shown(job, outcome.error) if outcome.error else None)
+
+
+def _shown(job: Job, error: Exception) -> dict[str, Any]:
+    sent = job.write.fields if job.write else NOTHING
+    return describe(error, record=str(job.record.id), sent=sent)
+
+
+async def _failed(
+    db: AsyncConnection, member: Member, job: Job, error: Exception, moment: datetime
+) -> None:
+    """Put a mark off or bury it, by the remedy of what went wrong."""
+    found = judge(error, job.mark.attempts, moment)
+    shown = _shown(job, error)
+    # Not shown there: read it first, it may be deleted or merged.
+    lost = isinstance(error, NotFoundError) and job.mark.attempts < LOOKS
+    if found.action is Action.DEAD and not lost:
+        await outbox.bury(db, job.mark, shown)
+        record, reason = str(job.record.id), shown["reason"]
+        log.error("push.buried", account=member.name, record=record, reason=reason)
+        return
+    until = found.at if found.action is Action.RETRY and found.at else moment
+    unknown = isinstance(error, UnknownOutcomeError) and job.link is None
+    await outbox.postpone(db, job.mark, until=until, error=shown, keep_intent=unknown)
 
 
 async def _look_again(house: House, member: Member, job: Job, outcome: Outcome) -> None:
@@ -284,19 +310,18 @@ async def _look_again(house: House, member: Member, job: Job, outcome: Outcome) 
     except (RateLimitedError, AccountError, TransientError):
         return  # the mark is still there and tries again
     if job.link is None and ref not in linked:
-        await link_to(house, job, observation, read_at)
+        await link_to(house, [(job, observation)], read_at)
     else:
         cause = Cause("push", member.name)
         await reconcile(house, [Seen(observation, cause, read_at, read_at)])
 
 
-async def _others_edited(house: House, member: Member, outcome: Outcome) -> None:
+async def _others_edited(house: House, member: Member, outcomes: Sequence[Outcome]) -> None:
     """A full answer to an update also shows what others changed: it is an observation too."""
-    stored = outcome.stored
-    if outcome.error or stored is None or stored.partial or outcome.write.op is not Op.UPDATE:
-        return
-    await reconcile(house, [Seen(stored, Cause("push", member.name), now())])
-
-
-def _brief(shown: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {n: shown[n] for n in ("cause", "reason") if shown and shown.get(n)}
+    cause = Cause("push", member.name)
+    seen = [
+        Seen(outcome.stored, cause, now())
+        for outcome in outcomes
+        if outcome.stored and not outcome.stored.partial and outcome.write.op is Op.UPDATE
+    ]
+    await reconcile(house, seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import uuid_utils.compat as uuid
@@ -22,50 +23,64 @@ from app.sync.house import House, Member
 
 
 async def done(
-    db: AsyncConnection, house: House, member: Member, job: Job, outcome: Outcome
+    db: AsyncConnection,
+    house: House,
+    member: Member,
+    finished: Sequence[tuple[Job, Outcome]],
 ) -> None:
-    """The base becomes what the vendor says it stored."""
-    assert outcome.ref is not None
+    """The bases become what the vendor says it stored; what was created is linked."""
+    if not finished:
+        return
+    created = [(job, outcome) for job, outcome in finished if job.link is None]
+    await _containers(db, member, [outcome for _, outcome in created])
+    parents = await _parents(db, [outcome for _, outcome in finished])
+    rivals = await _rivals(db, member, created)
+    made: list[Link] = []
+    agreed: list[links.Agreement] = []
+    for job, outcome in finished:
+        assert outcome.ref is not None
+        base, sent = _agreed(job, _stored(house, member, job, outcome, parents))
+        if job.link is not None:
+            agreed.append(links.Agreement(job.link.ref, base, sent, None))
+            continue
+        full = outcome.stored is not None and not outcome.stored.partial
+        seen_at = outcome.stored.version if full and outcome.stored else None
+        link = Link.new(job.record.id, job.record.entity, outcome.ref, base, sent, seen_at)
+        rival = rivals.get(job.record.id)
+        if rival is not None and rival != outcome.ref:
+            await conflicts.suspect(db, job.record.entity, job.record.id, outcome.ref, rival)
+            link = link.now(state="parked")
+        made.append(link)
+    await links.add(db, made)
+    await links.agree(db, agreed)
+    await _release_children(db, member, [link.record_id for link in made])
+    for job, _ in finished:
+        if job.held:
+            await bury_held(db, job)
+    if await outbox.clear(db, [job.mark for job, _ in finished if not job.held]):
+        await lanes.wake(db, member.name, "out")
+
+
+def _agreed(job: Job, stored: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
+    """(base, sent) of a link after a write, given what the answer shows."""
     assert job.write is not None
-    link = job.link
-    if link is None:
-        await _containers(db, house, member, outcome)
-    stored = await _stored(db, house, member, job, outcome)
-    told = set(job.told)
+    link, ours, told = job.link, job.record.fields, set(job.told)
     if link is None:
         # A parent that has no counterpart there was not told: it still has to travel.
-        base = {name: job.record.fields[name] for name in told} | _without(job) | stored
-        settled = (job.record.fields.keys() & base.keys()) - job.held.keys() - job.orphaned
+        base = {**{name: ours[name] for name in told}, **_without(job), **stored}
+        settled = (ours.keys() & base.keys()) - job.held.keys() - job.orphaned
     else:
         # What the vendor filled by itself because of this write is known, and is no edit.
-        filled = {
-            name
-            for name in member.mappings[job.record.entity].filled & stored.keys() - told
-            if is_blank(link.base.get(name))
-        }
-        news = {name: stored.get(name, job.record.fields.get(name)) for name in told | filled}
+        filled = {n for n in job.filled & stored.keys() - told if is_blank(link.base.get(n))}
+        news = {name: stored.get(name, ours.get(name)) for name in told | filled}
         base = {**link.base, **(_without(job) if job.write.relations else {}), **news}
-        settled = (told | filled) & job.record.fields.keys()
+        settled = (told | filled) & ours.keys()
     sent = dict(link.sent) if link else {}
     for name in settled:
         sent.pop(name, None)
-        if not equal(base.get(name, ABSENT), job.record.fields[name]):
-            sent[name] = job.record.fields[name]
-    full = outcome.stored is not None and not outcome.stored.partial
-    seen_at = outcome.stored.version if full and outcome.stored else None
-    if link is None:
-        made = Link.new(job.record.id, job.record.entity, outcome.ref, base, sent, seen_at)
-        rival = await _rival(db, member, job, outcome.ref)
-        await links.add(db, [made.now(state="parked") if rival else made])
-        if rival:
-            await conflicts.suspect(db, job.record.entity, job.record.id, outcome.ref, rival)
-        await _release_children(db, member, job.record.id)
-    else:
-        await links.agree(db, [links.Agreement(link.ref, base, sent, None)])
-    if job.held:
-        await bury_held(db, job)
-    elif not await outbox.clear(db, job.mark):
-        await lanes.wake(db, member.name, "out")
+        if not equal(base.get(name, ABSENT), ours[name]):
+            sent[name] = ours[name]
+    return base, sent
 
 
 def _without(job: Job) -> dict[str, Value]:
@@ -74,52 +89,65 @@ def _without(job: Job) -> dict[str, Value]:
     return {name: ids if name == "people" else next(iter(ids), None) for name, ids in known.items()}
 
 
-async def _rival(db: AsyncConnection, member: Member, job: Job, ref: Ref) -> Ref | None:
-    """Another remote record that was linked to ours while our create was on its way."""
-    there = await links.by_record(db, [job.record.id], account=member.name, lock=True)
-    return next((link.ref for link in there if link.state == "live" and link.ref != ref), None)
+async def _rivals(
+    db: AsyncConnection, member: Member, created: Sequence[tuple[Job, Outcome]]
+) -> dict[UUID, Ref]:
+    """Remote records that were linked to ours while our creates were on their way."""
+    ids = [job.record.id for job, _ in created]
+    there = await links.by_record(db, ids, account=member.name, lock=True) if ids else []
+    return {link.record_id: link.ref for link in there if link.state == "live"}
 
 
-async def _stored(
-    db: AsyncConnection, house: House, member: Member, job: Job, outcome: Outcome
+async def _parents(db: AsyncConnection, outcomes: Sequence[Outcome]) -> dict[Ref, UUID]:
+    """The records behind the refs that the answers name."""
+    refs = {
+        ref
+        for outcome in outcomes
+        if outcome.stored is not None
+        for listed in outcome.stored.relations.values()
+        for ref in listed
+    }
+    return {ref: link.record_id for ref, link in (await links.by_ref(db, refs)).items()}
+
+
+def _stored(
+    house: House, member: Member, job: Job, outcome: Outcome, parents: Mapping[Ref, UUID]
 ) -> dict[str, Value]:
     """What the answer shows, in canonical terms; relations only where it names known refs."""
     if outcome.stored is None or outcome.stored.raw is None:
         return {}
-    sync = house.sync_of(job.record.entity, member.name)
+    entity = job.record.entity
+    sync = house.sync_of(entity, member.name)
     assert sync is not None
-    refs = [ref for listed in outcome.stored.relations.values() for ref in listed]
+    context = house.context(entity, member.name)
     state = State(
-        job.record.entity,
-        member.mappings[job.record.entity],
-        sync,
-        house.context(job.record.entity, member.name),
-        record=job.record,
-        parents={ref: link.record_id for ref, link in (await links.by_ref(db, refs)).items()},
+        entity, member.mappings[entity], sync, context, record=job.record, parents=parents
     )
     return reading(state, outcome.stored)
 
 
-async def _containers(db: AsyncConnection, house: House, member: Member, outcome: Outcome) -> None:
-    """A parent that the vendor made us create to hold this record does not travel."""
-    if outcome.stored is None:
-        return
-    for name, parent_entity in relations_of(outcome.write.entity).items():
-        refs = outcome.stored.relations.get(name, ())
-        if name in outcome.write.relations or not refs:
-            continue
-        met = await links.by_ref(db, refs)
-        for ref in refs:
-            if ref in met:
-                continue
-            container = RecordState(uuid.uuid7(), parent_entity, {}, version=1, container=True)
-            await records.add(db, [container], source=member.name)
-            await links.add(db, [Link.new(container.id, parent_entity, ref, {}, {}, None)])
+async def _containers(db: AsyncConnection, member: Member, outcomes: Sequence[Outcome]) -> None:
+    """A parent that the vendor made us create to hold a record does not travel."""
+    named: dict[Ref, str] = {}
+    for outcome in outcomes:
+        for name, parent_entity in relations_of(outcome.write.entity).items():
+            if outcome.stored is not None and name not in outcome.write.relations:
+                named |= dict.fromkeys(outcome.stored.relations.get(name, ()), parent_entity)
+    met = await links.by_ref(db, named)
+    unmet = {ref: entity for ref, entity in named.items() if ref not in met}
+    containers = {
+        ref: RecordState(uuid.uuid7(), entity, {}, version=1, container=True)
+        for ref, entity in unmet.items()
+    }
+    await records.add(db, list(containers.values()), source=member.name)
+    await links.add(
+        db, [Link.new(box.id, box.entity, ref, {}, {}, None) for ref, box in containers.items()]
+    )
 
 
-async def _release_children(db: AsyncConnection, member: Member, parent: UUID) -> None:
-    """Children that waited for this parent, or went without it, are due now."""
-    children = await records.children(db, [parent])
+async def _release_children(db: AsyncConnection, member: Member, parents: Sequence[UUID]) -> None:
+    """Children that waited for these parents, or went without them, are due now."""
+    children = await records.children(db, parents) if parents else []
     if not children:
         return
     await outbox.hurry(db, member.name, children)

@@ -42,7 +42,7 @@ def describe(
     known = isinstance(error, SyncError)
     found_field = error.field if isinstance(error, SyncError) else None
     value = error.value if isinstance(error, SyncError) else None
-    if value is None and found_field in sent:
+    if value is None and found_field is not None and found_field in sent:
         value = str(sent[found_field])
     content: dict[str, Any] = {
         "class": name,

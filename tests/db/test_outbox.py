@@ -50,11 +50,11 @@ async def test_a_mark_made_during_a_push_is_not_lost(database: Database, record:
     (pushed,) = await take(database)
     await mark(database, record, 2)
     async with database.transaction() as db:
-        assert not await outbox.clear(db, pushed)
+        assert await outbox.clear(db, [pushed]) == 1
     (left,) = await take(database)
     assert left.wanted == 2
     async with database.transaction() as db:
-        assert await outbox.clear(db, left)
+        assert await outbox.clear(db, [left]) == 0
     assert await take(database) == []
 
 
@@ -109,7 +109,7 @@ async def test_a_begun_create_is_known_until_it_is_settled(database: Database, r
     (found,) = await take(database)
     async with database.transaction() as db:
         assert await outbox.creating_since(db, "hubspot") is None
-        await outbox.intend(db, found, "trace")
+        await outbox.intend(db, [(found, "trace")])
     async with database.transaction() as db:
         since = await outbox.creating_since(db, "hubspot")
         assert since is not None
@@ -118,7 +118,7 @@ async def test_a_begun_create_is_known_until_it_is_settled(database: Database, r
     (again,) = await take(database)
     assert (again.intent, again.intent_at, again.attempts) == ("trace", since, 1)
     async with database.transaction() as db:
-        await outbox.clear(db, again)
+        await outbox.clear(db, [again])
         assert await outbox.creating_since(db, "hubspot") is None
 
 

@@ -1,6 +1,8 @@
 """One running service for whatever can share it; each test brings companies of its own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
 
 import pytest
 import pytest_asyncio
@@ -10,15 +12,24 @@ from tests.full import harness
 from tests.full.harness import Company, World
 from tests.postgres import clone, make_template, server
 
+Databases: TypeAlias = Callable[[], AbstractAsyncContextManager[str]]
+
 
 @pytest_asyncio.fixture(scope="session")
-async def shared_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    """`syncline serve` beside the sandbox."""
+async def databases() -> Databases:
+    """Makes a migrated database of one's own."""
     url = server()
-    async with (
-        clone(url, await make_template(url, migrations.upgraded)) as own,
-        harness.world(tmp_path_factory.mktemp("world"), own) as found,
-    ):
+    template = await make_template(url, migrations.upgraded)
+    return lambda: clone(url, template)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def shared_world(
+    tmp_path_factory: pytest.TempPathFactory, databases: Databases
+) -> AsyncIterator[World]:
+    """`syncline serve` beside the sandbox."""
+    folder = tmp_path_factory.mktemp("world")
+    async with databases() as own, harness.world(folder, own) as found:
         yield found
 
 

@@ -15,20 +15,19 @@ import pytest_asyncio
 
 from app.db import embedded, migrations
 from tests.full import harness
+from tests.full.conftest import Databases
 from tests.full.harness import Company, Json, World, close_headers, until
-from tests.postgres import clone, make_template, server
 
 POSTERS = 8
 
 
 @pytest_asyncio.fixture(scope="module")
-async def apart(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def apart(
+    tmp_path_factory: pytest.TempPathFactory, databases: Databases
+) -> AsyncIterator[World]:
     """An API without a worker; each test starts its own."""
-    url = server()
-    async with (
-        clone(url, await make_template(url, migrations.upgraded)) as own,
-        harness.world(tmp_path_factory.mktemp("apart"), own, workers=0) as found,
-    ):
+    folder = tmp_path_factory.mktemp("crashes")
+    async with databases() as own, harness.world(folder, own, workers=0) as found:
         yield found
 
 

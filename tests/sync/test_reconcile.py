@@ -163,13 +163,13 @@ async def test_a_stranger_seen_while_a_create_is_on_its_way_waits(company: Compa
     person = await company.record_of(contact().ref)
     mark = Mark("hubspot", person.id, "person", 1, False, NOON, 0, None, None)
     async with company.db.transaction() as db:
-        await outbox.intend(db, mark, "trace")
+        await outbox.intend(db, [(mark, "trace")])
     stranger = hub_contact(7, firstname="Somebody")
     assert results(await company.see(stranger)) == ["Deferred"]
     known_by_mail = hub_contact(8, email="ada@x.example")
     assert results(await company.see(known_by_mail)) == ["linked"]
     async with company.db.transaction() as db:
-        await outbox.clear(db, mark)
+        await outbox.clear(db, [mark])
     assert results(await company.see(stranger)) == ["created"]
 
 

@@ -153,10 +153,10 @@ async def test_a_resync_by_ids_touches_these_and_no_others(world: World) -> None
 
 async def test_a_resync_since_a_time_leaves_what_is_older(world: World) -> None:
     began, later = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
-    leads = len(await world.close.all("lead"))
-    for since, seen in ((began, leads), (later, 0)):
+    deals = len(await world.close.all("opportunity"))
+    for since, seen in ((began, deals), (later, 0)):
         done = await world.syncline.resync(
-            account="close", entity="company", since=since.isoformat(), dry_run=True
+            account="close", entity="deal", since=since.isoformat(), dry_run=True
         )
         assert (done["state"], done["counts"]["seen"]) == ("done", seen)
 

@@ -10,6 +10,7 @@ whatever is our own trouble, foreseen or not.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ READ_PATIENCE = 20.0  # seconds for the whole body
 STORE_PATIENCE = 4.0  # noticed up to half a second late; HubSpot hangs up after 5
 #: Bodies that arrive in pieces may hold this much together; more is refused for now.
 MOST_READING = 256 * 2**20
+MOST_DRAINED = 64 * 2**20  # of a body that is too large, before the sender is cut off
+DRAIN_PATIENCE = 3.0  # seconds
 #: The scheme whose messages carry an id of their own.
 NAMED = "standard-webhooks"
 #: Never stored: they are credentials of somebody else.
@@ -119,6 +122,8 @@ class WebhookFront:
             _count(account, "refused", "hung up").inc()
             return
         except RefusedError as refused:
+            if refused.kind is problems.TOO_LARGE:
+                await self._drain(receive)
             start, body = self._refuse(scope, account, refused)
         except ReadinessError as error:
             start, body = self._unavailable(scope, account, str(error))
@@ -210,6 +215,19 @@ class WebhookFront:
         if len(pieces) > limit:
             raise _too_large(limit)
         return bytes(pieces)
+
+    async def _drain(self, receive: Receive) -> None:
+        """Read the rest of a refused body and forget it, within reason.
+
+        Closing on a sender that is still sending resets the connection, and it never sees why.
+        """
+        left = MOST_DRAINED
+        with contextlib.suppress(TimeoutError), self.watch.limit(DRAIN_PATIENCE):
+            while left > 0:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
 
     # ----------------------------------------------------------------------- answers
 

@@ -60,7 +60,7 @@ def settings(database_url: str | None, home: Path, **more: Any) -> Settings:
         database_url=database_url,
         home=home,
         api_token=SecretStr(TOKEN),
-        secret_keys=FERNET,
+        secret_keys=(SecretStr(FERNET),),
         public_url="https://hooks.example.com",
         log_level="ERROR",
         **more,

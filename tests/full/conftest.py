@@ -1,5 +1,6 @@
 """One running service for whatever can share it; each test brings companies of its own."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
@@ -23,14 +24,61 @@ async def databases() -> Databases:
     return lambda: clone(url, template)
 
 
+#: What a user of the shared world has taught it.
+HANDLERS = '''
+"""What two events mean to us."""
+
+from app.sdk import Context, Event, on
+
+
+@on("close", "lead.updated")
+async def leave_tests_alone(event: Event, ctx: Context) -> None:
+    """Leads that our own people make to try things do not travel."""
+    if str(event.data["data"].get("name", "")).startswith("[test]"):
+        ctx.skip("a test lead")
+
+
+@on("close", "activity.note.created")
+async def look_at_the_lead(event: Event, ctx: Context) -> None:
+    """A new note usually means that somebody edited the lead as well."""
+    ctx.mark(ctx.connector.ref("company", event.data["lead_id"]))
+'''
+
+
 @pytest_asyncio.fixture(scope="session")
 async def shared_world(
     tmp_path_factory: pytest.TempPathFactory, databases: Databases
 ) -> AsyncIterator[World]:
     """`syncline serve` beside the sandbox."""
-    folder = tmp_path_factory.mktemp("world")
-    async with databases() as own, harness.world(folder, own) as found:
+    async with (
+        databases() as own,
+        harness.world(
+            tmp_path_factory.mktemp("world"),
+            own,
+            config={"handlers": ["our_handlers.py"]},
+            files={"our_handlers.py": HANDLERS},
+        ) as found,
+    ):
         yield found
+
+
+@pytest_asyncio.fixture(scope="session")
+async def workless_world(
+    tmp_path_factory: pytest.TempPathFactory, databases: Databases
+) -> AsyncIterator[World]:
+    """`syncline serve --no-worker`: whoever uses it starts workers of their own."""
+    folder = tmp_path_factory.mktemp("workless")
+    async with databases() as own, harness.world(folder, own, workers=0) as found:
+        yield found
+
+
+@pytest_asyncio.fixture
+async def workless(workless_world: World) -> AsyncIterator[World]:
+    """Without a worker again afterwards."""
+    yield workless_world
+    await workless_world.crms.fair_weather()
+    await asyncio.gather(*(worker.stop() for worker in workless_world.syncline.workers))
+    workless_world.syncline.workers.clear()
 
 
 @pytest_asyncio.fixture

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -36,6 +37,7 @@ HUBSPOT_TOKEN = "pat-na1-full-tests-0001"
 HUBSPOT_SECRET = "full-tests-client-secret-0001"
 PORTAL = 4711001
 API_TOKEN = "full-tests-api-token"
+SAME_SANDBOX = "the sandbox's HubSpot"  # stands in for an address that is not known yet
 
 STAGES = {
     "New": {"close": "New", "hubspot": "appointmentscheduled"},
@@ -468,6 +470,8 @@ def account_settings(sandbox: str, **changes: Json) -> Json:
     }
     for name, change in changes.items():
         merged = {**accounts.get(name, {}), **change}
+        if merged.get("base_url") == SAME_SANDBOX:
+            merged["base_url"] = f"{sandbox}/hubspot"
         accounts[name] = {key: value for key, value in merged.items() if value is not None}
     return accounts
 
@@ -552,6 +556,17 @@ class Syncline:
     async def dead_letters(self) -> list[Json]:
         return await self.rows("/api/dead-letters")
 
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over all that have these labels."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        lines = (await self.http.get("/metrics")).text.splitlines()
+        found = [
+            line
+            for line in lines
+            if line.startswith(f"{name}{{") and all(text in line for text in wanted)
+        ]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in found)
+
     async def pending(self) -> int:
         """What waits in any lane, plus the lanes that are being worked on."""
         lanes = (await self.get("/health/lanes"))["lanes"]
@@ -634,6 +649,21 @@ class World:
     @property
     def hubspot(self) -> PersonAtHubSpot:
         return self.crms.hubspot
+
+    def programs(self) -> list[Program]:
+        return [self.crms.program, self.syncline.api, *self.syncline.workers]
+
+    def secrets(self) -> dict[str, str]:
+        """What may stand in no log and in no answer."""
+        return {
+            "api token": API_TOKEN,
+            "close key": CLOSE_KEY,
+            "close signature key": CLOSE_SIGNATURE_KEY,
+            "hubspot token": HUBSPOT_TOKEN,
+            "hubspot secret": HUBSPOT_SECRET,
+            "secret key": self.syncline.environment["SYNCLINE_SECRET_KEYS"],
+            "database password": urlsplit(self.syncline.database_url).password or API_TOKEN,
+        }
 
     async def quiet(self, *, within: float = PATIENCE, calm: float = 0.3) -> None:
         """Return once nothing is under way anywhere: webhooks, lanes, calls."""
@@ -745,18 +775,25 @@ async def world(
     *,
     accounts: Mapping[str, Json] | None = None,
     config: Json | None = None,
+    files: Mapping[str, str] | None = None,
     sandbox: Sequence[str] = (),
+    subscribed: bool = True,
     workers: int | None = None,
 ) -> AsyncIterator[World]:
-    """The sandbox, and a service whose accounts `close` and `hubspot` live there."""
+    """The sandbox, and a service whose accounts `close` and `hubspot` live there.
+
+    `files` lie beside its configuration. `subscribed` says that Close calls us from the start.
+    """
     crm_port, port = free_port(), free_port()
     hooks = f"http://127.0.0.1:{port}/webhooks"
     told = (
         *("--close-api-key", CLOSE_KEY, "--close-signature-key", CLOSE_SIGNATURE_KEY),
-        *("--close-webhook", f"{hooks}/close", "--hubspot-target", f"{hooks}/hubspot"),
+        *(("--close-webhook", f"{hooks}/close") if subscribed else ()),
         *("--hubspot-token", HUBSPOT_TOKEN, "--hubspot-portal-id", str(PORTAL)),
-        *("--hubspot-client-secret", HUBSPOT_SECRET),
+        *("--hubspot-client-secret", HUBSPOT_SECRET, "--hubspot-target", f"{hooks}/hubspot"),
     )
+    for name, text in (files or {}).items():
+        (folder / name).write_text(text)
     async with crms(folder, crm_port, *told, *sandbox) as found:
         content = {
             "accounts": account_settings(found.url, **(accounts or {})),

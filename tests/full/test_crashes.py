@@ -6,38 +6,21 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from app.db import embedded, migrations
 from tests.full import harness
-from tests.full.conftest import Databases
 from tests.full.harness import Company, Json, World, close_headers, until
 
 POSTERS = 8
 
 
-@pytest_asyncio.fixture(scope="module")
-async def apart(
-    tmp_path_factory: pytest.TempPathFactory, databases: Databases
-) -> AsyncIterator[World]:
-    """An API without a worker; each test starts its own."""
-    folder = tmp_path_factory.mktemp("crashes")
-    async with databases() as own, harness.world(folder, own, workers=0) as found:
-        yield found
-
-
-@pytest_asyncio.fixture
-async def world(apart: World) -> AsyncIterator[World]:
-    yield apart
-    await apart.crms.fair_weather()
-    for worker in apart.syncline.workers:
-        await worker.stop()
-    apart.syncline.workers.clear()
+@pytest.fixture
+def world(workless: World) -> World:
+    return workless
 
 
 async def _leads(world: World, companies: list[Company]) -> dict[str, Json]:

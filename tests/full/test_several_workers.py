@@ -1,0 +1,79 @@
+"""Workers on as many machines as one likes share the work, and nobody does a thing twice."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.full.harness import Company, World, flips
+
+WORKERS = 3
+
+
+@pytest.fixture
+def world(workless: World) -> World:
+    return workless
+
+
+@pytest.mark.heavy
+async def test_several_workers_make_one_record_each_and_one_write_for_each_change(
+    world: World,
+) -> None:
+    await world.syncline.add_workers(WORKERS)
+    at_close = [Company.new("Shared") for _ in range(25)]
+    at_hubspot = [Company.new("Divided") for _ in range(10)]
+
+    async def lead(company: Company) -> dict[str, Any]:
+        return await world.close.create(
+            "lead",
+            name=company.name,
+            url=f"https://{company.domain}",
+            contacts=[company.contact("Ada Lovelace")],
+        )
+
+    async def firm(company: Company) -> None:
+        id = await world.hubspot.create("companies", name=company.name, domain=company.domain)
+        grace = await world.hubspot.create(
+            "contacts", firstname="Grace", lastname="Hopper", email=company.email("grace")
+        )
+        await world.hubspot.associate("contacts", grace, "companies", id)
+
+    await world.crms.weather(duplicate=2, shuffle=True)
+    async with world.counting() as writes:
+        await asyncio.gather(*map(lead, at_close), *map(firm, at_hubspot))
+        await world.quiet(within=90)
+    del writes["hubspot", "association", "created"]
+    assert writes == {
+        ("hubspot", "company", "created"): 25,
+        ("hubspot", "contact", "created"): 25,
+        ("close", "lead", "created"): 10,
+        ("close", "contact", "created"): 10,
+    }
+    names = Counter(row["name"] for row in await world.hubspot.all("companies"))
+    leads = Counter(row["name"] for row in await world.close.all("lead"))
+    for company in (*at_close, *at_hubspot):
+        assert (names[company.name], leads[company.name]) == (1, 1)
+
+    there = {
+        row["domain"]: row["id"]
+        for row in await world.hubspot.all("companies")
+        if row["domain"] in {company.domain for company in at_close}
+    }
+    async with world.counting() as writes:
+        for company in at_close[:10]:
+            await world.hubspot.edit("companies", there[company.domain], description="Edited.")
+        for row in await world.close.all("contact"):
+            if row["name"] == "Ada Lovelace":
+                await world.close.edit("contact", row["id"], title="CTO")
+    assert writes == {
+        ("close", "lead", "updated"): 10,
+        ("hubspot", "contact", "updated"): 25,
+    }
+    for company in at_close[:10]:
+        past = await world.crms.history("hubspot", "company", there[company.domain])
+        assert flips(past) == {}
+    alive = [w for w in (await world.syncline.get("/health/lanes"))["workers"] if w["alive"]]
+    assert len(alive) >= WORKERS
+    await world.crms.fair_weather()
+    await world.steady()

@@ -127,6 +127,7 @@ def upgrade() -> None:
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("ref_type", sa.Text(), nullable=True),
         sa.Column("ref_id", sa.Text(), nullable=True),
+        sa.Column("gone", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column(
             "received_at",

@@ -182,7 +182,10 @@ def _of_http(error: HTTPException) -> ProblemError:
 
 def _errors(error: RequestValidationError) -> list[dict[str, str]]:
     """Where and why, without echoing the value: it may be a secret."""
-    return [{"at": _at(found["loc"]), "reason": str(found["msg"])} for found in error.errors()]
+    return [
+        {"at": _at(found["loc"]), "reason": str(found["msg"]).removeprefix("Value error, ")}
+        for found in error.errors()
+    ]
 
 
 def _first(error: RequestValidationError) -> str:

@@ -56,13 +56,20 @@ class RefusedError(Exception):
     """The delivery is answered with a problem; ``reason`` is the label of the metric."""
 
     def __init__(
-        self, kind: Kind, detail: str, reason: str, *, headers: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        detail: str,
+        reason: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        unread: bool = False,
     ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
         self.reason = reason
         self.headers = dict(headers or {})
+        self.unread = unread  # the sender has not sent the whole body yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,7 @@ class WebhookFront:
             _count(account, "refused", "hung up").inc()
             return
         except RefusedError as refused:
-            if refused.kind is problems.TOO_LARGE:
+            if refused.unread:
                 await self._drain(receive)
             start, body = self._refuse(scope, account, refused)
         except ReadinessError as error:
@@ -181,7 +188,7 @@ class WebhookFront:
         """The exact bytes. Refuses by content-length before it reads anything."""
         announced = headers.get("content-length", "0")
         if announced.isdecimal() and int(announced) > limit:
-            raise _too_large(limit)
+            raise _too_large(limit, unread=True)
         message = await receive()
         if message["type"] == "http.disconnect":
             raise SenderGoneError
@@ -199,7 +206,7 @@ class WebhookFront:
         try:
             while True:
                 if len(pieces) > limit:
-                    raise _too_large(limit)
+                    raise _too_large(limit, unread=True)
                 if self._reading > MOST_READING:
                     raise ReadinessError("too many large bodies are on their way at once")
                 message = await receive()
@@ -312,12 +319,13 @@ def _called(scope: Scope, delivery: Delivery) -> str:
     return f"{scope['scheme']}://{delivery.headers.get('host', '')}"
 
 
-def _too_large(limit: int) -> RefusedError:
+def _too_large(limit: int, *, unread: bool = False) -> RefusedError:
     return RefusedError(
         problems.TOO_LARGE,
         f"A webhook may have {limit} bytes here (body_limit in the configuration).",
         "too large",
         headers={"connection": "close"},  # spare both of us the rest
+        unread=unread,
     )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import deliveries, events
-from app.domain.values import Delivery, Event
+from app.domain.values import Change, Delivery, Event, Ref
 
 
 def _delivery(row: Any) -> Delivery:
@@ -88,6 +88,7 @@ async def add(db: AsyncConnection, delivery: Delivery, answered: Sequence[Answer
             "type": item.event.type,
             "ref_type": item.event.ref.type if item.event.ref else None,
             "ref_id": item.event.ref.id if item.event.ref else None,
+            "gone": item.event.change is not Change.CHANGED,
             "at": item.event.at,
             "received_at": delivery.received_at,
             "answer": item.answer,
@@ -105,6 +106,21 @@ async def add(db: AsyncConnection, delivery: Delivery, answered: Sequence[Answer
             & (events.c.answer != row.excluded.answer),
         )
     )
+
+
+async def departed(db: AsyncConnection, refs: Collection[Ref]) -> set[Ref]:
+    """Those of these refs that some event says were deleted or merged away."""
+    if not refs:
+        return set()
+    rows = await db.execute(
+        sa.select(events.c.account, events.c.ref_type, events.c.ref_id).where(
+            sa.tuple_(events.c.account, events.c.ref_type, events.c.ref_id).in_(
+                [(ref.account, ref.type, ref.id) for ref in sorted(refs)]
+            ),
+            events.c.gone,
+        )
+    )
+    return {Ref(*row) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

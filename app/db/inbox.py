@@ -25,7 +25,8 @@ from app.errors import ReadinessError
 
 log = logs.get()
 
-FLUSHERS = 2  # the second flies only when one flight is not enough
+FLUSHERS = 2
+ENOUGH = 32  # rows that are worth a second flight beside the first
 LATE = 0.05  # seconds after which a flight is waited for no longer
 BATCH = 200  # rows; more gains nothing (measured)
 BATCH_BYTES = 16 * 2**20
@@ -176,7 +177,7 @@ class Inbox:
     @property
     def _may_fly(self) -> bool:
         """Whether another flush should start: fewer and larger ones cost far less."""
-        return not self._flying or self._overdue or len(self._queue) >= BATCH
+        return not self._flying or self._overdue or len(self._queue) >= ENOUGH
 
     async def _take(self, connection: asyncpg.Connection) -> list[_Waiting]:
         """What is waiting, as soon as there is something and it may fly."""

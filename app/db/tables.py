@@ -92,6 +92,7 @@ events = sa.Table(
     sa.Column("type", sa.Text, nullable=False),
     sa.Column("ref_type", sa.Text),
     sa.Column("ref_id", sa.Text),
+    sa.Column("gone", sa.Boolean, nullable=False, server_default=sa.false()),
     _at("at"),
     _at("received_at", default=True),
     sa.Column("answer", sa.Text, nullable=False, server_default="handled"),

@@ -323,10 +323,15 @@ async def _observe(
     fresh = list(refs)
     for _ in range(_GENERATIONS):
         linked, read_at = await known(house, fresh)
+        # A record we never met is believed as it was sent, unless it left since: events may
+        # arrive in any order, and nothing deleted returns.
+        async with house.database.transaction() as db:
+            departed = await inbox.departed(db, [ref for ref in fresh if ref not in linked])
         reading: dict[str, list[Ref]] = {}
         for ref in fresh:
             look, link = looks[ref], linked.get(ref)
-            if look.snapshot is not None and look.trusted and not look.gone and link is not None:
+            told = look.snapshot is not None and look.trusted and not look.gone
+            if look.snapshot is not None and told and (link is not None or ref not in departed):
                 seen[ref] = Seen(_timed(look.snapshot, look), look.cause, look.known_at)
             elif look.gone and link is None:
                 continue  # it came and went before we ever met it

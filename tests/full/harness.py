@@ -288,10 +288,10 @@ class PersonAtClose:
 
 @dataclass
 class PersonAtHubSpot:
-    """Somebody who works in a portal of HubSpot."""
+    """Somebody who works in a portal of HubSpot; None is the sandbox's first."""
 
     http: httpx.AsyncClient
-    portal: int = PORTAL
+    portal: int | None = PORTAL
     path: str = "/_sandbox/as-person/hubspot"
 
     async def create(self, type: str, **properties: Any) -> str:
@@ -353,10 +353,9 @@ class PersonAtHubSpot:
         body = {"primaryObjectId": survivor, "objectIdToMerge": loser}
         await self._call("POST", f"/crm/v3/objects/{type}/merge", body)
 
-
     async def _call(self, method: str, path: str, body: Any = None) -> Json:
         mark = "&" if "?" in path else "?"
-        address = f"{self.path}{path}{mark}portal={self.portal}"
+        address = f"{self.path}{path}" + (f"{mark}portal={self.portal}" if self.portal else "")
         answer = await self.http.request(method, address, json=body)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return dict(answer.json()) if answer.content else {}
@@ -577,13 +576,11 @@ class Syncline:
         return await self.finished((await self.post("/api/resyncs", wanted))["id"])
 
     async def finished(self, resync: str) -> Json:
-        async def ended() -> Json | None:
+        async def ended() -> Json:
             found = await self.get(f"/api/resyncs/{resync}")
-            return found if found["state"] in ("done", "failed", "cancelled") else None
+            return found if found["state"] in ("done", "failed", "cancelled") else {}
 
-        found = await until(ended, why=self.explain, within=120)
-        assert found is not None
-        return found
+        return await until(ended, why=self.explain, within=120)
 
     # --- webhooks of our own
 

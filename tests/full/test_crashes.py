@@ -28,9 +28,7 @@ async def _leads(world: World, companies: list[Company]) -> dict[str, Json]:
     await world.crms.weather(pause=True)
     found = {}
     for company in companies:
-        lead = await world.close.create(
-            "lead", name=company.name, url=f"https://{company.domain}"
-        )
+        lead = await world.close.create("lead", name=company.name, url=f"https://{company.domain}")
         found[lead["id"]] = await world.close.event(lead["id"])
     return found
 

@@ -1,12 +1,10 @@
 """The first minute: no configuration, no database, one command, and what it leaves behind."""
 
-import asyncio
 import json
 import os
 import re
 import shlex
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +45,19 @@ class Run:
             clean_environment(SYNCLINE_HOME=str(self.home), COLUMNS="300"),
         )
 
+    async def said(self) -> str:
+        return self.program.said()
+
     async def start(self) -> str:
         """The banner."""
         await self.program.start()
         await self.program.listens(self.port, within=90)
 
-        async def banner() -> str | None:
+        async def banner() -> str:
             text = self.program.said(100_000)
-            return text if "Ctrl-C stops everything" in text else None
+            return text if "Ctrl-C stops everything" in text else ""
 
-        text = await until(banner, within=90)
-        assert text is not None
-        return text
+        return await until(banner, why=self.said)
 
 
 def _curl(banner: str) -> tuple[str, dict[str, Any], tuple[str, str], Any]:
@@ -105,13 +104,17 @@ async def _first_run(run: Run) -> None:
     banner = await run.start()
     assert f"{run.url}/docs" in banner
     assert f"{run.url}/health/lanes" in banner
-    (token,) = re.findall(r"Token\s+(\S+)\s+\(shown once", banner)
+    (token,) = re.findall(r"Token\s+(\S{30,})", banner)
+    assert "shown once" in banner
     (sandbox,) = re.findall(r"Sandbox\s+(http://127\.0\.0\.1:\d+)/", banner)
     running = _processes_of(run.home)
     for part in ("app.cli serve", "app.cli worker", "sandbox", "postgres"):
         assert any(part in command for command in running.values()), (part, running)
 
+    headers = {"authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(timeout=20, trust_env=False) as http:
+        answer = await http.get(f"{run.url}/api/accounts", headers=headers)
+        assert {account["name"] for account in answer.json()["items"]} == {"close", "hubspot"}
         url, headers, credentials, body = _curl(banner)
         answer = await http.post(url, headers=headers, auth=credentials, json=body)
         assert answer.status_code == 200, answer.text
@@ -119,23 +122,21 @@ async def _first_run(run: Run) -> None:
 
     async with httpx.AsyncClient(base_url=sandbox, timeout=20, trust_env=False) as http:
         crms = Crms(sandbox, run.program, http)
-        crms.hubspot.portal = int((await _only_portal(run, token)) or 0)
+        crms.hubspot.portal = None
 
         async def arrived() -> Any:
             return await crms.hubspot.find("contacts", email=email)
 
-        (ada,) = await until(arrived, why=lambda: _said(run), within=30)
+        (ada,) = await until(arrived, why=run.said, within=30)
         (company,) = await crms.hubspot.find("companies", name=body["name"])
-        assert list(await crms.hubspot.links("contacts", ada["id"], "companies")) == [
-            company["id"]
-        ]
+        assert list(await crms.hubspot.links("contacts", ada["id"], "companies")) == [company["id"]]
         await crms.hubspot.edit("contacts", ada["id"], jobtitle="Countess")
 
         async def returned() -> bool:
             (contact,) = await crms.close.all("contact")
             return bool(contact["title"] == "Countess")
 
-        await until(returned, why=lambda: _said(run), within=30)
+        await until(returned, why=run.said, within=30)
         page = await http.get("/")
         assert body["name"] in page.text
 
@@ -158,7 +159,7 @@ async def _second_run(run: Run) -> None:
         assert [record["fields"]["title"] for record in found] == ["Countess"]
     async with httpx.AsyncClient(base_url=sandbox, timeout=20, trust_env=False) as http:
         crms = Crms(sandbox, run.program, http)
-        crms.hubspot.portal = int((await _only_portal(run, token)) or 0)
+        crms.hubspot.portal = None
         (contact,) = await crms.close.all("contact")
         await crms.close.edit("contact", contact["id"], title="Programmer")
 
@@ -166,7 +167,7 @@ async def _second_run(run: Run) -> None:
             (ada,) = await crms.hubspot.all("contacts")
             return bool(ada["jobtitle"] == "Programmer")
 
-        await until(arrived, why=lambda: _said(run), within=30)
+        await until(arrived, why=run.said, within=30)
 
     # The others notice that their parent was killed.
     await run.program.kill()
@@ -197,20 +198,3 @@ async def _nothing_is_left(run: Run) -> None:
         return f"{_processes_of(run.home)}\n{run.program.said()}"
 
     await until(gone, why=why, within=5)
-
-
-async def _only_portal(run: Run, token: str) -> int | None:
-    """The portal of the sandbox's HubSpot, as the account's test tells it."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "app.cli", "--json", "accounts", "test", "hubspot"),
-        cwd=run.program.folder,
-        env={**run.program.environment, "SYNCLINE_URL": run.url},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
-    numbers = re.findall(r"portal\D{0,12}(\d{6,})", out.decode())
-    return int(numbers[0]) if numbers else None
-
-
-async def _said(run: Run) -> str:
-    return run.program.said()

@@ -47,9 +47,7 @@ async def _a_lead(world: World, company: Company) -> Json:
     )
     await world.quiet()
     found = {"lead": lead["id"], "contact": ada, "charles": charles, "opportunity": deal["id"]}
-    found["companies"] = await world.syncline.counterpart(
-        "close", lead["id"], "company", "hubspot"
-    )
+    found["companies"] = await world.syncline.counterpart("close", lead["id"], "company", "hubspot")
     found["contacts"] = await world.syncline.counterpart("close", ada, "person", "hubspot")
     found["deals"] = await world.syncline.counterpart("close", deal["id"], "deal", "hubspot")
     return found
@@ -427,7 +425,9 @@ async def test_what_is_deleted_in_one_crm_stays_in_the_other_and_does_not_return
     async with world.counting() as writes:
         await world.hubspot.edit("contacts", charles["id"], jobtitle="Retired")
     assert not writes
-    names = {contact["name"] for contact in (await world.close.read("lead", found["lead"]))["contacts"]}
+    names = {
+        contact["name"] for contact in (await world.close.read("lead", found["lead"]))["contacts"]
+    }
     assert names == {"Ada Lovelace"}
 
 
@@ -438,9 +438,7 @@ async def test_a_deal_that_ends_in_close_ends_in_hubspot_and_keeps_its_day(
     found = await _a_lead(world, company)
     statuses = await world.close.statuses()
     async with world.counting() as writes:
-        await world.close.edit(
-            "opportunity", found["opportunity"], status_id=statuses[stage]
-        )
+        await world.close.edit("opportunity", found["opportunity"], status_id=statuses[stage])
     deal = await world.hubspot.read("deals", found["deals"])
     assert deal["dealstage"] == f"closed{stage.lower()}"
     assert deal["closedate"] == "2027-03-31T00:00:00.000Z"

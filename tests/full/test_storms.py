@@ -157,9 +157,7 @@ async def test_replayed_deliveries_are_known_and_change_nothing(
     assert [d["id"] for d in after if d["id"] > seen] == ids
 
 
-async def test_a_repeat_that_is_signed_anew_changes_nothing(
-    world: World, company: Company
-) -> None:
+async def test_a_repeat_that_is_signed_anew_changes_nothing(world: World, company: Company) -> None:
     lead = await world.close.create("lead", name=company.name)
     await world.quiet()
     there = await world.syncline.counterpart("close", lead["id"], "company", "hubspot")
@@ -181,9 +179,7 @@ async def test_a_repeat_that_is_signed_anew_changes_nothing(
             headers=close_headers(of_close["body"].encode(), at=time.time() - 3600),
         )
         assert answer.json() == {"status": "ok", "duplicate": True}
-        answer = await world.syncline.deliver(
-            "hubspot", body, headers=hubspot_headers(body, url)
-        )
+        answer = await world.syncline.deliver("hubspot", body, headers=hubspot_headers(body, url))
         assert answer.status_code == 200
     assert not writes
 
@@ -203,9 +199,7 @@ async def test_the_same_people_created_in_both_crms_at_the_same_instant_become_o
         )
 
     async def at_hubspot(company: Company) -> None:
-        firm = await world.hubspot.create(
-            "companies", name=company.name, domain=company.domain
-        )
+        firm = await world.hubspot.create("companies", name=company.name, domain=company.domain)
         ada = await world.hubspot.create(
             "contacts",
             firstname="Ada",

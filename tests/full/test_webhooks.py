@@ -171,9 +171,7 @@ async def test_a_paused_account_keeps_what_comes_and_works_on_it_when_it_is_resu
     await world.syncline.post("/api/accounts/close/pause", {"reason": "Spring cleaning"})
     try:
         before = await _newest(world)
-        lead = await world.close.create(
-            "lead", name=company.name, url=f"https://{company.domain}"
-        )
+        lead = await world.close.create("lead", name=company.name, url=f"https://{company.domain}")
 
         async def stored() -> bool:
             return not await world.crms.undelivered()

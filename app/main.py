@@ -157,7 +157,9 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     api = APIRouter(
         prefix="/api",
         dependencies=[Depends(authorized)],
-        responses=problems.responses(problems.UNAUTHORIZED, problems.UNAVAILABLE),
+        responses=problems.responses(
+            problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.UNAVAILABLE
+        ),
     )
     for part in (accounts, records, resyncs, events, conflicts, dead_letters):
         api.include_router(part.router)

@@ -204,7 +204,7 @@ async def test_what_is_meant_for_a_paused_account_waits_and_goes_as_one_write(
             for number in range(3):
                 await world.close.edit("lead", lead["id"], description=f"{number} engines")
 
-                async def waits() -> bool:
+                async def waits(number: int = number) -> bool:
                     record = await world.syncline.record("close", lead["id"], "company")
                     return bool(record["fields"]["description"] == f"{number} engines")
 

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
 
 import app
 from app import config as configuration
@@ -163,11 +165,17 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     )
     for part in (accounts, records, resyncs, events, conflicts, dead_letters):
         api.include_router(part.router)
+    inner.add_route("/", _to_the_docs, include_in_schema=False)
     inner.include_router(webhooks.router)
     inner.include_router(api)
     inner.include_router(health.router)
     _document_problems(inner)
     return inner
+
+
+async def _to_the_docs(_: Request) -> RedirectResponse:
+    """Who opens the bare address wants to know what is here."""
+    return RedirectResponse("/docs")
 
 
 def _document_problems(inner: FastAPI) -> None:

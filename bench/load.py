@@ -111,10 +111,12 @@ class Load:
         self.measuring = False
         self.seconds: list[float] = []
         self.statuses: Counter[str] = Counter()
+        self.answers = 0  # the warm-up's too
         self._gone = 0
         self._all_gone = asyncio.Event()
 
     def note(self, status: int, seconds: float) -> None:
+        self.answers += 1
         if self.measuring:
             self.seconds.append(seconds)
             self.statuses[str(status)] += 1
@@ -145,6 +147,7 @@ class Load:
             "p99_ms": round(found[int(len(found) * 0.99)] * 1000, 2),
             "max_ms": round(found[-1] * 1000, 2),
             "statuses": dict(self.statuses),
+            "answers": self.answers,
             "generator_cpu": round(cpu / took, 2),
         }
 
@@ -156,7 +159,7 @@ def main() -> None:
     parser.add_argument("--key", required=True, help="Close's signature key, hex")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--size", type=int, default=2048)
-    parser.add_argument("--warm-up", type=float, default=1.0)
+    parser.add_argument("--warm-up", type=float, default=0.5)
     parser.add_argument("--seconds", type=float, default=4.0)
     given = parser.parse_args()
     requests = Requests(given.path, bytes.fromhex(given.key), given.size)

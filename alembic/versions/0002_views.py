@@ -30,7 +30,7 @@ def upgrade() -> None:
                r.fields ->> 'email' as email,
                case when r.entity = 'company' then r.fields ->> 'name'
                     else company.fields ->> 'name' end as company_name,
-               ids.last_synced_at,
+               coalesce(r.synced_at, r.created_at) as last_synced_at,
                r.source as sync_source,
                r.hash as sync_hash
         from records r
@@ -42,8 +42,7 @@ def upgrade() -> None:
                    (array_agg(l.remote_id order by a.position)
                         filter (where a.connector = 'hubspot'))[1] as hubspot_id,
                    (array_agg(l.remote_id order by a.position)
-                        filter (where a.connector = 'salesforce'))[1] as salesforce_id,
-                   max(l.synced_at) as last_synced_at
+                        filter (where a.connector = 'salesforce'))[1] as salesforce_id
             from links l join accounts a on a.name = l.account
             where l.record_id = r.id and l.state = 'live'
         ) ids on true

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from rich.panel import Panel
 from rich.text import Text
@@ -106,7 +107,9 @@ def run(shown: Screen, wish: Wish) -> None:
             shown.step("starting PostgreSQL")
         place = house.sandbox_home(found) if plays else found.home
         url = closing.enter_context(house.database(found, place))
-        environment = {"DATABASE_URL": url, "PUBLIC_URL": found.public_url or local, **kept.values}
+        environment = {"DATABASE_URL": url, **kept.values}
+        if found.public_url or _all_local(found):
+            environment["PUBLIC_URL"] = found.public_url or local
         sandbox = None
         if plays:
             sandbox = _sandbox(found, url, beside=listener.getsockname()[1])
@@ -132,6 +135,12 @@ def run(shown: Screen, wish: Wish) -> None:
 
 
 # -------------------------------------------------------------------------- before the start
+
+
+def _all_local(found: Settings) -> bool:
+    """Whether every CRM is on this machine: then the local address is one they can call."""
+    addresses = [account.base_url for account in house.read_config(found).accounts.values()]
+    return all(url and urlsplit(url).hostname in ("127.0.0.1", "localhost") for url in addresses)
 
 
 def _listen(wish: Wish) -> socket.socket:

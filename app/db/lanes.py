@@ -41,12 +41,18 @@ async def notify(db: AsyncConnection) -> None:
 
 
 async def claim(
-    db: AsyncConnection, owner: str, *, accounts: Collection[str], limit: int, lease: int
+    db: AsyncConnection,
+    owner: str,
+    *,
+    accounts: Collection[str],
+    limit: int,
+    lease: int,
+    writers: Collection[str] | None = None,
 ) -> list[Lane]:
     """Take due lanes of these accounts for ``lease`` seconds; live work before scans.
 
     An expired lease counts as due: its holder is dead or too late, and the grown fence keeps
-    it from settling anything.
+    it from settling anything. The out-lanes are only those of ``writers`` (default: all).
     """
     rows = await db.execute(
         sa.text(
@@ -57,6 +63,7 @@ async def claim(
                 select lanes.account, lanes.direction from lanes
                 join accounts a on a.name = lanes.account and not a.paused
                 where lanes.account = any(:accounts)
+                  and (lanes.direction <> 'out' or lanes.account = any(:writers))
                   and (lanes.paused_until is null or lanes.paused_until <= now())
                   and ((lanes.owner is null and lanes.due_at <= now())
                        or (lanes.owner is not null and lanes.lease_until < now()))
@@ -67,7 +74,13 @@ async def claim(
             returning l.account, l.direction, l.fence
             """
         ),
-        {"owner": owner, "accounts": sorted(accounts), "limit": limit, "lease": lease},
+        {
+            "owner": owner,
+            "accounts": sorted(accounts),
+            "writers": sorted(accounts if writers is None else writers),
+            "limit": limit,
+            "lease": lease,
+        },
     )
     return [Lane(*row) for row in rows]
 
@@ -195,16 +208,19 @@ async def failures(db: AsyncConnection, lane: Lane) -> int:
     return count
 
 
-async def next_due(db: AsyncConnection, accounts: Collection[str]) -> float | None:
+async def next_due(
+    db: AsyncConnection, accounts: Collection[str], writers: Collection[str]
+) -> float | None:
     """Seconds until the next lane is due; None if nothing waits."""
     found = await db.execute(
         sa.text(
             """
             select extract(epoch from min(greatest(due_at, coalesce(paused_until, due_at))) - now())
             from lanes where owner is null and due_at is not null and account = any(:accounts)
+              and (direction <> 'out' or account = any(:writers))
             """
         ),
-        {"accounts": sorted(accounts)},
+        {"accounts": sorted(accounts), "writers": sorted(writers)},
     )
     seconds = found.scalar_one()
     return None if seconds is None else float(seconds)

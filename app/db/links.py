@@ -96,6 +96,10 @@ async def by_record(
     return [_link(row) for row in rows]
 
 
+class LinkTaken(Exception):
+    """Another worker has just linked one of these refs to another record: decide anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """What an account has shown; None leaves what the link has."""
@@ -107,7 +111,10 @@ class Agreement:
 
 
 async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
-    """Link refs to records; a ref that was linked before (and gone) comes back to life."""
+    """Link refs to records; a ref that was linked before (and gone) comes back to life.
+
+    A ref that lives with another record is never taken from it: raises LinkTaken.
+    """
     if not new:
         return
     row = insert(links).values(
@@ -126,7 +133,7 @@ async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
             for link in sorted({link.ref: link for link in new}.values(), key=lambda k: k.ref)
         ]
     )
-    await db.execute(
+    done = await db.execute(
         row.on_conflict_do_update(
             index_elements=[links.c.account, links.c.type, links.c.remote_id],
             set_={
@@ -134,8 +141,11 @@ async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
                 for name in ("record_id", "base", "sent", "seen_at", "state")
             }
             | {"synced_at": sa.func.clock_timestamp()},
-        )
+            where=(links.c.state == "gone") | (links.c.record_id == row.excluded.record_id),
+        ).returning(links.c.id)
     )
+    if len(done.all()) < len({link.ref for link in new}):
+        raise LinkTaken
 
 
 _AGREE = (

@@ -33,6 +33,8 @@ class Changes:
     entries: list[Entry] = field(default_factory=list)
     marks: dict[tuple[str, UUID], RecordState] = field(default_factory=dict)
     traces: dict[UUID, str | None] = field(default_factory=dict)
+    #: (entity, policy) of every conflict, for the metrics.
+    clashed: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, state: State, plan: Plan, cause: Cause, link: Link | None) -> Link | None:
         """Take in one plan; the link as it will be afterwards."""
@@ -53,6 +55,7 @@ class Changes:
         if plan.keys or plan.result is Result.CREATED:
             self.claims[owner.id] = (owner, ref, plan.keys)
         link = self._relate(state, plan, owner, link)
+        self.clashed += [(state.entity, state.sync.policy(c.field)) for c in plan.clashes]
         if plan.takes or plan.clashes:
             self.entries.append(
                 Entry(owner.id, owner.version, ref.account, cause, plan.takes, plan.clashes)

@@ -46,11 +46,6 @@ class Member:
     def entity_of(self, remote_type: str) -> str | None:
         return self.connector.manifest.entity_of(remote_type)
 
-    @property
-    def writes(self) -> bool:
-        """Whether we may write to it: an observed account only reads and plans."""
-        return self.config.mode == "live"
-
 
 @dataclass(frozen=True, slots=True)
 class House:
@@ -80,8 +75,11 @@ class House:
         try:
             directory = await self.members[account].connector.directory()
         except (RejectedError, AccountError) as refusal:
+            # Nothing is learned, so nothing is kept; an empty directory would hold every deal.
             log.warning("directory.refused", account=account, reason=str(refusal))
-            directory = self._directories.get(account, (Directory(), at))[0]
+            if account not in self._directories:
+                raise
+            return
         async with self.database.transaction() as db:
             await accounts.keep_directory(db, account, directory)
         self._directories[account] = (directory, now())

@@ -13,6 +13,7 @@ import uuid_utils.compat as uuid
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app import metrics
 from app.clock import now
 from app.db import conflicts, links, records
 from app.db.records import KeyTaken
@@ -65,7 +66,7 @@ async def _alone(house: House, seen: Seen, *, scan: bool) -> Reconciled:
     for _ in range(_TRIES):
         try:
             (answer,) = await _together(house, [seen], scan=scan)
-        except KeyTaken:
+        except (KeyTaken, links.LinkTaken):
             continue  # the other worker's record is there now; decide with it
         except DBAPIError as error:
             if not _is_collision(error):
@@ -93,6 +94,10 @@ async def _together(house: House, batch: Sequence[Seen], *, scan: bool) -> list[
         changes = Changes()
         answers = [_decide(world, changes, seen) for seen in batch]
         await changes.flush(db, world.account, scan=scan)
+    for record in (*changes.added, *changes.changed.values()):
+        metrics.RECORDS_CHANGED.labels(world.account, record.entity).inc()
+    for entity, policy in changes.clashed:
+        metrics.CONFLICTS.labels(entity, policy).inc()
     return answers
 
 

@@ -66,6 +66,8 @@ class World:
             for ref in refs
             if ref not in own
         }
+        # Asked before the links are read: a create that is settled in between shows as a link.
+        world.creating_since = await outbox.creating_since(db, world.account)
         world.links = await links.by_ref(db, own, lock=lock)
         wanted = {link.record_id for link in world.links.values()}
         wanted |= {seen.same_as for seen in batch if seen.same_as is not None}
@@ -76,8 +78,6 @@ class World:
             if link.state == "live":
                 world.standing.setdefault(link.record_id, set()).add(link.ref)
         world.held = await conflicts.held_fields(db, wanted, world.account)
-        if any(seen.observation.ref not in world.links for seen in batch):
-            world.creating_since = await outbox.creating_since(db, world.account)
         return world
 
     async def _owners(self, db: AsyncConnection, batch: Sequence[Seen]) -> set[UUID]:

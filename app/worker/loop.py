@@ -144,6 +144,10 @@ class Worker:
     def _workable(self) -> list[str]:
         return [n for n, m in self.house.members.items() if m.config.mode != "paused"]
 
+    def _writers(self) -> list[str]:
+        """An observed account reads and plans; what waits to be pushed to it goes on waiting."""
+        return [n for n, m in self.house.members.items() if m.config.mode == "live"]
+
     async def _claim(self) -> float:
         """Start a task for each lane that is due; seconds to wait before the next look."""
         free = LANES - len(self._tasks)
@@ -155,9 +159,14 @@ class Worker:
         self._owed.clear()
         async with self.house.database.transaction() as db:
             claimed = await lanes.claim(
-                db, self.id, accounts=self._workable(), limit=free, lease=LEASE
+                db,
+                self.id,
+                accounts=self._workable(),
+                writers=self._writers(),
+                limit=free,
+                lease=LEASE,
             )
-            due = await lanes.next_due(db, self._workable())
+            due = await lanes.next_due(db, self._workable(), self._writers())
         for lane in claimed:
             self._held[lane.account, lane.direction] = lane
             task = asyncio.create_task(self._run(lane))
@@ -180,8 +189,7 @@ class Worker:
         failed = False
         with structlog.contextvars.bound_contextvars(lane=f"{lane.account}/{lane.direction}"):
             try:
-                if lane.direction != "out" or self.house.members[lane.account].writes:
-                    await _VERBS[lane.direction](self.house, lane)
+                await _VERBS[lane.direction](self.house, lane)
             except LanePaused as pause:
                 failed, reason = True, str(pause)[:500]
                 paused_until = await self._until(lane, pause)

@@ -200,3 +200,42 @@ async def test_our_own_trouble_is_a_503_with_a_time_to_return(tmp_path: Path):
         assert (await web.get("/health/live")).status_code == 200
         for path in ("/health/ready", "/readyz"):
             assert (await web.get(path)).status_code == 503
+
+
+async def test_a_body_that_never_ends_is_given_up(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("app.api.webhooks.READ_PATIENCE", 0.2)
+    port = int(service.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /webhooks/close HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nabc")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 408")
+    writer.close()
+
+
+async def test_without_the_database_nobody_is_called_a_forger(tmp_path: Path):
+    """The key may have been learned a moment ago, by a process that we cannot hear of now."""
+    nowhere = "postgresql://nobody:nothing@127.0.0.1:9/none"
+    async with (
+        Service.running(settings(nowhere, tmp_path), config()) as service,
+        httpx.AsyncClient(base_url=service.url, timeout=20) as web,
+    ):
+        body = event(1)
+        answer = await web.post("/webhooks/close", content=body, headers=signed(b"another"))
+        assert answer.status_code == 503
+
+
+async def test_what_is_stored_has_the_bytes_but_no_credentials(
+    web: httpx.AsyncClient, database: Database
+):
+    body = event(1)
+    headers = {**signed(body), "Authorization": "Bearer x", "Cookie": "a=b", "X-Odd": "1"}
+    answer = await web.post("/webhooks/close?a=%2F", content=body, headers=headers)
+    assert answer.status_code == 200
+    async with database.transaction() as db:
+        row = (await db.execute(sa.text("select target, headers, body from deliveries"))).one()
+    assert row.target == "/webhooks/close?a=%2F"
+    assert bytes(row.body) == body
+    assert row.headers["x-odd"] == "1"
+    assert not {"authorization", "cookie"} & set(row.headers)

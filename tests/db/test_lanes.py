@@ -138,6 +138,14 @@ async def test_a_paused_account_is_not_worked(work: Database):
     assert await claim(work, "w1") == []
 
 
+async def test_what_waits_for_an_observed_account_goes_on_waiting(work: Database):
+    await wake(work, direction="out")
+    async with work.transaction() as db:
+        assert not await lanes.claim(db, "w", accounts=NAMES, writers=[], limit=9, lease=30)
+        assert await lanes.next_due(db, NAMES, []) is None
+        assert await lanes.claim(db, "w", accounts=NAMES, writers=NAMES, limit=9, lease=30)
+
+
 async def test_live_work_goes_before_scans(work: Database):
     await wake(work, direction="scan")
     await wake(work, direction="out")

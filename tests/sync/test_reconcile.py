@@ -173,6 +173,38 @@ async def test_a_stranger_seen_while_a_create_is_on_its_way_waits(company: Compa
     assert results(await company.see(stranger)) == ["created"]
 
 
+async def test_a_create_that_settles_while_its_webhook_is_reconciled_stays_ours(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+):
+    await company.see(contact(email=None))
+    person = await company.record_of(contact().ref)
+    mark = Mark("hubspot", person.id, "person", 1, False, NOON, 0, None, None)
+    made = Ref("hubspot", "contacts", "7")
+    async with company.db.transaction() as db:
+        await outbox.intend(db, [(mark, "trace")])
+    ask = outbox.creating_since
+
+    async def settle_first(db, account):
+        """What push does in its own transaction, committed between two statements of ours."""
+        async with company.db.transaction() as other:
+            await links.add(other, [links.Link.new(person.id, "person", made, {}, {}, None)])
+            await outbox.clear(other, [mark])
+        return await ask(db, account)
+
+    monkeypatch.setattr(outbox, "creating_since", settle_first)
+    await company.see(hub_contact(7, firstname="Ada", lastname="Lovelace"))
+    assert (await company.link_of(made)).record_id == person.id
+    assert await company.scalar("select count(*) from records") == 1
+
+
+async def test_a_link_that_lives_is_never_taken_from_its_record(company: Company):
+    await company.see(contact(1), contact(2, email="b@x.example"))
+    thief = await company.record_of(contact(2).ref)
+    async with company.db.transaction() as db:
+        with pytest.raises(links.LinkTaken):
+            await links.add(db, [links.Link.new(thief.id, "person", contact(1).ref, {}, {}, None)])
+
+
 # --- gone, back, merged ----------------------------------------------------------------------
 
 

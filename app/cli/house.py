@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import secrets
@@ -32,6 +33,20 @@ def prepare(home: Path) -> None:
         home.mkdir(mode=0o711, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"SYNCLINE_HOME: cannot make {home}: {error.strerror}") from None
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Be the only service of this home. Raises ConfigError if another one is."""
+    with (home / "serve.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"another `syncline serve` runs in {home}: stop it, or set SYNCLINE_HOME to "
+                "another directory"
+            ) from None
+        yield
 
 
 def keep(file: Path, make: Callable[[], str]) -> tuple[str, bool]:

@@ -99,8 +99,8 @@ def run(shown: Screen, wish: Wish) -> None:
         listener = closing.enter_context(contextlib.closing(_listen(wish)))
         local = f"http://{_reachable(wish.host)}:{listener.getsockname()[1]}"
         house.prepare(found.home)
-        closing.enter_context(house.alone(found.home))
         os.umask(0o077)  # whatever we keep is for us alone
+        closing.enter_context(house.alone(found.home))
         _share_metrics(found.home)  # before anything of ours imports them
         plays = _is_play(found, wish)
         kept = _keep_secrets(found, wish)

@@ -202,19 +202,19 @@ async def bury(db: AsyncConnection, ids: Collection[int], error: Mapping[str, An
     )
 
 
-async def oldest(db: AsyncConnection, account: str) -> datetime | None:
+async def oldest(db: AsyncConnection, accounts: Collection[str]) -> datetime | None:
     """When the oldest delivery or event that is due was received; None if all are dealt with."""
     found = await db.execute(
         sa.text(
             """
             select least(
                 (select min(received_at) from deliveries
-                 where account = :account and state = 'pending' and due_at <= now()),
+                 where account = any(:accounts) and state = 'pending' and due_at <= now()),
                 (select min(received_at) from events
-                 where account = :account and state = 'pending' and due_at <= now()))
+                 where account = any(:accounts) and state = 'pending' and due_at <= now()))
             """
         ),
-        {"account": account},
+        {"accounts": sorted(accounts)},
     )
     moment: datetime | None = found.scalar_one()
     return moment

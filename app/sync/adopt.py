@@ -24,7 +24,7 @@ from app.errors import (
     SyncError,
     TransientError,
 )
-from app.sync.draft import Job, count
+from app.sync.draft import ORPHAN_WAIT, Job, count
 from app.sync.house import House, Member
 from app.sync.reconcile import Deferred, known, reconcile
 from app.sync.trouble import LanePaused, describe
@@ -54,13 +54,22 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
     found, creating = await _find(house, member, creating, wanted, counts)
     go_on = [job for job in jobs if job.link is not None]
     async with house.database.transaction() as db:
-        unread = await events.oldest(db, member.name)
+        unread = await events.oldest(db, [member.name])
+        anywhere = (
+            await events.oldest(db, house.members) if any(map(_is_orphan, creating)) else None
+        )
     met, _ = await known(house, [o.ref for listed in found.values() for o in listed])
     linking: list[tuple[Job, Observation]] = []
     for job in creating:
         begun = job.mark.scan or job.mark.intent is not None
         if not begun and unread is not None and unread <= job.mark.marked_at + NEWS:
             # What is still in the inbox may be this very record.
+            await _put_off(house, job, now() + SOON)
+            count(counts, "waiting")
+            continue
+        orphan = _is_orphan(job) and not begun
+        if orphan and anywhere is not None and anywhere <= job.mark.marked_at + ORPHAN_WAIT:
+            # … or tell of the parent that it lacks.
             await _put_off(house, job, now() + SOON)
             count(counts, "waiting")
             continue
@@ -89,6 +98,11 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
             go_on.append(job)
     await link_to(house, linking, started)
     return go_on
+
+
+def _is_orphan(job: Job) -> bool:
+    """Whether this create has none of the parents that the account wants."""
+    return job.write is not None and any(name not in job.write.relations for name in job.wants)
 
 
 async def _find(

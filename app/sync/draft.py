@@ -51,8 +51,9 @@ class Job:
     parents: dict[str, list[UUID]] = field(default_factory=dict)
     orphaned: set[str] = field(default_factory=set)
 
-    #: What the account fills by itself.
+    #: What the account fills by itself, and the relations without which it refuses a create.
     filled: frozenset[str] = frozenset()
+    wants: tuple[str, ...] = ()
 
     @property
     def told(self) -> frozenset[str]:
@@ -111,6 +112,7 @@ async def prepare(
     assert sync is not None
     mapping = member.mappings[record.entity]
     job.filled = mapping.filled
+    job.wants = member.connector.manifest.entities[record.entity].parents
     state = State(record.entity, mapping, sync, house.context(record.entity, member.name))
     base: Mapping[str, Value] = link.base if link else NOTHING
     sent: Mapping[str, Value] = link.sent if link else NOTHING

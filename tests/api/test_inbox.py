@@ -18,7 +18,7 @@ from app.db.engine import Database
 from app.db.inbox import Inbox
 from app.domain.values import Delivery
 from app.errors import ReadinessError
-from tests.api.service import Service, config, event, settings, signed
+from tests.api.service import TOKEN, Service, config, event, settings, signed
 
 CLOSE_IN = "account = 'close' and direction = 'in'"
 
@@ -168,6 +168,12 @@ async def test_a_database_that_goes_and_comes_back_takes_the_service_along(tmp_p
             assert unready.json()["checks"]["database"] != "ok"
             assert (await web.get("/health/live")).status_code == 200
             assert (await web.get("/metrics")).status_code == 200
+            token = {"authorization": f"Bearer {TOKEN}"}
+            for path in ("/api/records", "/api/accounts", "/api/resyncs", "/health/lanes"):
+                refused = await web.get(path, headers=token)
+                assert refused.status_code == 503, path
+                assert int(refused.headers["retry-after"]) > 0
+                assert refused.headers["content-type"] == "application/problem+json"
 
             again = await asyncio.to_thread(embedded.start, home)
             assert again.url == server.url

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -12,6 +13,16 @@ from app.db import migrations
 from tests.full import harness
 from tests.full.harness import Company, World
 from tests.postgres import clone, make_template, server
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs all of these: two whole services at once would only time each other out."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("full"))
+
 
 Databases: TypeAlias = Callable[[], AbstractAsyncContextManager[str]]
 

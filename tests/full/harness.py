@@ -110,6 +110,17 @@ class Company:
         return {"name": name, "emails": [{"email": self.email(local), "type": "office"}], **fields}
 
 
+def client(url: str, *, token: str | None = None) -> httpx.AsyncClient:
+    """A client that is never the last to notice that an idle connection was closed."""
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={"authorization": f"Bearer {token}"} if token else {},
+        timeout=60,
+        trust_env=False,
+        limits=httpx.Limits(keepalive_expiry=1),
+    )
+
+
 # ---------------------------------------------------------------------------------- programs
 
 
@@ -294,9 +305,20 @@ class PersonAtHubSpot:
     portal: int | None = PORTAL
     path: str = "/_sandbox/as-person/hubspot"
 
-    async def create(self, type: str, **properties: Any) -> str:
-        """A new record's id."""
-        body = {"properties": properties}
+    async def create(
+        self, type: str, *, company: str = "", contact: str = "", **properties: Any
+    ) -> str:
+        """A new record's id; it is linked at once, as when it is made on a company's page."""
+        ends = ((company, PRIMARY.get(type)), (contact, DEAL_TO_CONTACT))
+        links = [
+            {
+                "to": {"id": id},
+                "types": [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": number}],
+            }
+            for id, number in ends
+            if id
+        ]
+        body = {"properties": properties, "associations": links}
         return str((await self._call("POST", f"/crm/v3/objects/{type}", body))["id"])
 
     async def edit(self, type: str, id: str, **properties: Any) -> None:
@@ -304,21 +326,6 @@ class PersonAtHubSpot:
 
     async def delete(self, type: str, id: str) -> None:
         await self._call("DELETE", f"/crm/v3/objects/{type}/{id}")
-
-    async def associate(self, type: str, id: str, end: str, end_id: str) -> None:
-        """Link them as the product does: a company becomes the primary one."""
-        if end == "companies":
-            spec = {
-                "associationCategory": "HUBSPOT_DEFINED",
-                "associationTypeId": PRIMARY[type],
-            }
-            await self._call(
-                "PUT", f"/crm/v4/objects/{type}/{id}/associations/{end}/{end_id}", [spec]
-            )
-            return
-        await self._call(
-            "PUT", f"/crm/v4/objects/{type}/{id}/associations/default/{end}/{end_id}", []
-        )
 
     async def read(self, type: str, id: str) -> Json:
         """Its properties; unset ones are None."""
@@ -708,7 +715,7 @@ async def crms(folder: Path, port: int, *options: str) -> AsyncIterator[Crms]:
         folder,
         clean_environment(),
     )
-    async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as http:
+    async with client(url) as http:
         await program.start()
         try:
             await program.listens(port)
@@ -745,10 +752,7 @@ async def syncline(
         folder,
         environment,
     )
-    headers = {"authorization": f"Bearer {API_TOKEN}"}
-    async with httpx.AsyncClient(
-        base_url=url, headers=headers, timeout=20, trust_env=False
-    ) as http:
+    async with client(url, token=API_TOKEN) as http:
         service = Syncline(folder, port, database_url, environment, http, api)
         await api.start()
         try:

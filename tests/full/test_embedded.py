@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.full.harness import Crms, Program, clean_environment, free_port, until
+from tests.full.harness import Crms, Program, clean_environment, client, free_port, until
 
 
 def _processes_of(home: Path) -> dict[int, str]:
@@ -111,16 +111,16 @@ async def _first_run(run: Run) -> None:
     for part in ("app.cli serve", "app.cli worker", "sandbox", "postgres"):
         assert any(part in command for command in running.values()), (part, running)
 
-    headers = {"authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(timeout=20, trust_env=False) as http:
-        answer = await http.get(f"{run.url}/api/accounts", headers=headers)
+    async with client(run.url, token=token) as http:
+        answer = await http.get("/api/accounts")
         assert {account["name"] for account in answer.json()["items"]} == {"close", "hubspot"}
-        url, headers, credentials, body = _curl(banner)
+    url, headers, credentials, body = _curl(banner)
+    async with httpx.AsyncClient(timeout=20, trust_env=False) as http:
         answer = await http.post(url, headers=headers, auth=credentials, json=body)
-        assert answer.status_code == 200, answer.text
-        (email,) = [e["email"] for c in body["contacts"] for e in c["emails"]]
+    assert answer.status_code == 200, answer.text
+    (email,) = [e["email"] for c in body["contacts"] for e in c["emails"]]
 
-    async with httpx.AsyncClient(base_url=sandbox, timeout=20, trust_env=False) as http:
+    async with client(sandbox) as http:
         crms = Crms(sandbox, run.program, http)
         crms.hubspot.portal = None
 
@@ -153,11 +153,10 @@ async def _second_run(run: Run) -> None:
     assert "shown once" not in banner
     token = (run.home / "api-token").read_text().strip()
     sandbox = re.findall(r"Sandbox\s+(http://127\.0\.0\.1:\d+)/", banner)[0]
-    headers = {"authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=run.url, headers=headers, trust_env=False) as http:
+    async with client(run.url, token=token) as http:
         found = (await http.get("/api/records", params={"entity": "person"})).json()["items"]
         assert [record["fields"]["title"] for record in found] == ["Countess"]
-    async with httpx.AsyncClient(base_url=sandbox, timeout=20, trust_env=False) as http:
+    async with client(sandbox) as http:
         crms = Crms(sandbox, run.program, http)
         crms.hubspot.portal = None
         (contact,) = await crms.close.all("contact")
@@ -182,8 +181,7 @@ async def _third_run(run: Run) -> None:
     """After a kill -9, with the database of that run still there."""
     await run.start()
     token = (run.home / "api-token").read_text().strip()
-    headers = {"authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=run.url, headers=headers, trust_env=False) as http:
+    async with client(run.url, token=token) as http:
         found = (await http.get("/api/records", params={"entity": "person"})).json()["items"]
         assert [record["fields"]["title"] for record in found] == ["Programmer"]
     assert await run.program.stop(signal.SIGTERM) == 0

@@ -75,8 +75,8 @@ async def _a_company(world: World, company: Company) -> Json:
         email=company.email("grace"),
         phone="+1 (703) 555-0147",
         jobtitle="Rear Admiral",
+        company=found["companies"],
     )
-    await world.hubspot.associate("contacts", found["contacts"], "companies", found["companies"])
     found["deals"] = await world.hubspot.create(
         "deals",
         dealname="Compiler",
@@ -85,9 +85,9 @@ async def _a_company(world: World, company: Company) -> Json:
         pipeline="default",
         closedate="2027-06-30T00:00:00.000Z",
         description="For the fleet.",
+        company=found["companies"],
+        contact=found["contacts"],
     )
-    await world.hubspot.associate("deals", found["deals"], "companies", found["companies"])
-    await world.hubspot.associate("deals", found["deals"], "contacts", found["contacts"])
     await world.quiet()
     for entity, type, own in (
         ("company", "companies", "lead"),

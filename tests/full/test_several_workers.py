@@ -34,10 +34,13 @@ async def test_several_workers_make_one_record_each_and_one_write_for_each_chang
 
     async def firm(company: Company) -> None:
         id = await world.hubspot.create("companies", name=company.name, domain=company.domain)
-        grace = await world.hubspot.create(
-            "contacts", firstname="Grace", lastname="Hopper", email=company.email("grace")
+        await world.hubspot.create(
+            "contacts",
+            firstname="Grace",
+            lastname="Hopper",
+            email=company.email("grace"),
+            company=id,
         )
-        await world.hubspot.associate("contacts", grace, "companies", id)
 
     await world.crms.weather(duplicate=2, shuffle=True)
     async with world.counting() as writes:

@@ -101,12 +101,17 @@ async def test_a_storm_from_hubspot_makes_one_lead_each_with_its_contact_and_dea
     async def create(company: Company) -> None:
         here = world.hubspot
         firm = await here.create("companies", name=company.name, domain=company.domain)
-        grace = await here.create("contacts", firstname="Grace", email=company.email("grace"))
-        await here.associate("contacts", grace, "companies", firm)
-        deal = await here.create(
-            "deals", dealname=company.name, dealstage="closedwon", pipeline="default", amount="12"
+        grace = await here.create(
+            "contacts", firstname="Grace", email=company.email("grace"), company=firm
         )
-        await here.associate("deals", deal, "companies", firm)
+        await here.create(
+            "deals",
+            dealname=company.name,
+            dealstage="closedwon",
+            pipeline="default",
+            amount="12",
+            company=firm,
+        )
         await here.edit("contacts", grace, lastname="Hopper")
 
     await world.crms.weather(**STORM)
@@ -200,14 +205,14 @@ async def test_the_same_people_created_in_both_crms_at_the_same_instant_become_o
 
     async def at_hubspot(company: Company) -> None:
         firm = await world.hubspot.create("companies", name=company.name, domain=company.domain)
-        ada = await world.hubspot.create(
+        await world.hubspot.create(
             "contacts",
             firstname="Ada",
             lastname="Lovelace",
             email=company.email("ADA"),
             phone="+14155550199",
+            company=firm,
         )
-        await world.hubspot.associate("contacts", ada, "companies", firm)
 
     await asyncio.gather(
         *(make(company) for company in companies for make in (at_close, at_hubspot))

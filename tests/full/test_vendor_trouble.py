@@ -54,18 +54,21 @@ async def test_creates_whose_answer_is_lost_are_found_again_and_not_repeated(
     firm = await world.hubspot.create(
         "companies", name=from_hubspot.name, domain=from_hubspot.domain
     )
-    grace = await world.hubspot.create(
-        "contacts", firstname="Grace", lastname="Hopper", email=from_hubspot.email("grace")
+    await world.hubspot.create(
+        "contacts",
+        firstname="Grace",
+        lastname="Hopper",
+        email=from_hubspot.email("grace"),
+        company=firm,
     )
-    await world.hubspot.associate("contacts", grace, "companies", firm)
-    deal = await world.hubspot.create(
+    await world.hubspot.create(
         "deals",
         dealname=from_hubspot.name,
         dealstage="contractsent",
         pipeline="default",
         amount="12",
+        company=firm,
     )
-    await world.hubspot.associate("deals", deal, "companies", firm)
     await until(world.crms.struck, why=world.syncline.explain, within=100)
     await world.quiet(within=150)
 

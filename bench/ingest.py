@@ -64,9 +64,9 @@ class Peer:
 
 def peers() -> list[Peer]:
     return [
-        Peer("ours", "Syncline, whole application", "bench.peers.ours:create", factory=True),
-        Peer(PLAIN, "FastAPI + asyncpg, a commit each", "bench.peers.asyncpg_commit:app"),
-        Peer("noop", "bare ASGI, stores nothing", "bench.peers.noop:app"),
+        Peer("ours", "Syncline, all of it", "bench.peers.ours:create", factory=True),
+        Peer(PLAIN, "FastAPI, commit each", "bench.peers.asyncpg_commit:app"),
+        Peer("noop", "bare ASGI, no-op", "bench.peers.noop:app"),
     ]
 
 

@@ -1,6 +1,7 @@
 """The main job: what a person does in one CRM stands in the other, once, and stays."""
 
-from typing import Any
+from itertools import zip_longest
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -178,7 +179,10 @@ async def test_a_company_with_a_contact_and_a_deal_becomes_a_lead_with_both(
     await world.steady()
 
 
-CLOSE_EDITS: list[tuple[str, Json, str, Json]] = [
+#: Which record, the edit there, which record elsewhere, what then stands there.
+Edit: TypeAlias = tuple[str, Json, str, Json]
+
+CLOSE_EDITS: list[Edit] = [
     ("lead", {"name": "Renamed"}, "companies", {"name": "Renamed"}),
     (
         "lead",
@@ -225,7 +229,7 @@ CLOSE_EDITS: list[tuple[str, Json, str, Json]] = [
     ("opportunity", {"confidence": 75}, "deals", {}),
 ]
 
-HUBSPOT_EDITS: list[tuple[str, Json, str, Json]] = [
+HUBSPOT_EDITS: list[Edit] = [
     ("companies", {"name": "Renamed"}, "lead", {"name": "Renamed"}),
     ("companies", {"description": "Mends them."}, "lead", {"description": "Mends them."}),
     ("contacts", {"firstname": "Amazing"}, "contact", {"name": "Amazing Hopper"}),
@@ -249,6 +253,14 @@ HUBSPOT_EDITS: list[tuple[str, Json, str, Json]] = [
     ("companies", {"industry": "COMPUTER_SOFTWARE"}, "lead", {}),
     ("contacts", {"lifecyclestage": "opportunity"}, "contact", {}),
 ]
+
+
+def _rounds(edits: list[Edit]) -> list[list[Edit]]:
+    """The same edits in the same order for each record, of several records at a time."""
+    lines: dict[str, list[Edit]] = {}
+    for edit in edits:
+        lines.setdefault(edit[0], []).append(edit)
+    return [[edit for edit in together if edit] for together in zip_longest(*lines.values())]
 
 
 def _plain(value: Any) -> Any:
@@ -276,14 +288,18 @@ async def test_every_edit_in_close_is_exactly_one_write_in_hubspot_and_never_ret
         ("contact", {"emails": []}, "contacts", {"email": None}),
     ]
     kinds = {"companies": "company", "contacts": "contact", "deals": "deal"}
-    for type, change, other, wanted in edits:
-        edit = {k: statuses[v] if k == "status_id" else v for k, v in change.items()}
+    for together in _rounds(edits):
         async with world.counting() as writes:
-            await world.close.edit(type, found[type], **edit)
-        there = await world.hubspot.read(other, found[other])
-        assert {name: there[name] for name in wanted} == wanted, change
-        expected = {("hubspot", kinds[other], "updated"): 1} if wanted else {}
-        assert writes == expected, change
+            for type, change, _, _ in together:
+                edit = {k: statuses[v] if k == "status_id" else v for k, v in change.items()}
+                await world.close.edit(type, found[type], **edit)
+        for _, change, other, wanted in together:
+            there = await world.hubspot.read(other, found[other])
+            assert {name: there[name] for name in wanted} == wanted, change
+        expected = {
+            ("hubspot", kinds[other], "updated"): 1 for _, _, other, wanted in together if wanted
+        }
+        assert writes == expected, together
     for vendor, type, id in (
         ("close", "lead", found["lead"]),
         ("close", "contact", found["contact"]),
@@ -313,18 +329,21 @@ async def test_every_edit_in_hubspot_is_exactly_one_write_in_close_and_never_ret
             {"addresses": [("2 Side Street", "Alexandria", "VA", "22201")]},
         ),
     ]
-    for type, change, other, wanted in edits:
+    for together in _rounds(edits):
         async with world.counting() as writes:
-            await world.hubspot.edit(type, found[type], **change)
-        there = await world.close.read(other, found[other])
-        there["addresses"] = [
-            (a["address_1"], a["city"], a["state"], a["zipcode"])
-            for a in there.get("addresses") or []
-        ]
-        for name in ("phones", "emails"):
-            there[name] = _plain(there.get(name))
-        assert {name: there[name] for name in wanted} == wanted, change
-        assert writes == ({("close", other, "updated"): 1} if wanted else {}), change
+            for type, change, _, _ in together:
+                await world.hubspot.edit(type, found[type], **change)
+        for _, change, other, wanted in together:
+            there = await world.close.read(other, found[other])
+            there["addresses"] = [
+                (a["address_1"], a["city"], a["state"], a["zipcode"])
+                for a in there.get("addresses") or []
+            ]
+            for name in ("phones", "emails"):
+                there[name] = _plain(there.get(name))
+            assert {name: there[name] for name in wanted} == wanted, change
+        expected = {("close", other, "updated"): 1 for _, _, other, wanted in together if wanted}
+        assert writes == expected, together
     for vendor, type, id in (
         ("close", "lead", found["lead"]),
         ("close", "contact", found["contact"]),

@@ -50,7 +50,7 @@ async def test_a_hundred_leads_created_and_edited_at_once_make_one_record_each(
     companies = [Company.new("Storm") for _ in range(LEADS)]
 
     async def create_and_edit(company: Company) -> Json:
-        contacts = [company.contact("Ada Lovelace"), company.contact("Charles Babbage")]
+        contacts = [company.contact("Ada Lovelace")]
         lead = await world.close.create(
             "lead", name="Not yet", url=f"https://{company.domain}", contacts=contacts
         )
@@ -69,9 +69,7 @@ async def test_a_hundred_leads_created_and_edited_at_once_make_one_record_each(
     )
     people = _of(await world.hubspot.all("contacts"), "email", companies)
     assert sorted((row["email"], row["jobtitle"]) for row in people) == sorted(
-        pair
-        for company in companies
-        for pair in ((company.email("ada"), "CTO"), (company.email("charles"), None))
+        (company.email("ada"), "CTO") for company in companies
     )
     by_domain = {row["domain"]: row["id"] for row in there}
     for person in random.sample(people, 20):
@@ -79,7 +77,7 @@ async def test_a_hundred_leads_created_and_edited_at_once_make_one_record_each(
         assert list(links) == [by_domain[person["email"].split("@")[1]]]
 
     assert writes["hubspot", "company", "created"] == LEADS
-    assert writes["hubspot", "contact", "created"] == 2 * LEADS
+    assert writes["hubspot", "contact", "created"] == LEADS
     # What was edited after we had carried it is carried once more, not oftener.
     assert writes["hubspot", "company", "updated"] <= LEADS
     assert writes["hubspot", "contact", "updated"] <= LEADS
@@ -87,7 +85,7 @@ async def test_a_hundred_leads_created_and_edited_at_once_make_one_record_each(
     for row in random.sample(there, 10):
         assert flips(await world.crms.history("hubspot", "company", row["id"])) == {}
     for lead in random.sample(leads, 5):
-        assert len((await world.close.read("lead", lead["id"]))["contact_ids"]) == 2
+        assert len((await world.close.read("lead", lead["id"]))["contact_ids"]) == 1
     await world.crms.fair_weather()
     await world.steady()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -277,6 +277,17 @@ async def test_a_wire_speaks_to_its_own_origin_only():
 # ------------------------------------------------------------------------------- secrets
 
 
+@pytest.fixture
+def every_line(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The client logs all it has to say, whatever an earlier test configured."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    monkeypatch.setattr("app.sdk.client.log", structlog.get_logger())
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("every_line")
 @pytest.mark.parametrize("auth", [Basic(SecretStr(SECRET)), Bearer(SecretStr(SECRET))])
 @pytest.mark.parametrize("status", [400, 401, 404, 500])
 async def test_no_credential_is_in_an_error_or_a_log_line(auth, status):

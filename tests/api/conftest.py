@@ -42,7 +42,7 @@ async def service(database_url: str, database: Database, tmp_path: Path) -> Asyn
 @pytest.fixture
 async def web(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a token."""
-    async with httpx.AsyncClient(base_url=service.url) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
         yield client
 
 
@@ -50,7 +50,7 @@ async def web(service: Service) -> AsyncIterator[httpx.AsyncClient]:
 async def api(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     """A client with the token."""
     headers = {"authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(base_url=service.url, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=30) as client:
         yield client
 
 

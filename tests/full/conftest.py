@@ -1,6 +1,5 @@
 """One running service for whatever can share it; each test brings companies of its own."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -88,8 +87,7 @@ async def workless(workless_world: World) -> AsyncIterator[World]:
     """Without a worker again afterwards."""
     yield workless_world
     await workless_world.crms.fair_weather()
-    await asyncio.gather(*(worker.stop() for worker in workless_world.syncline.workers))
-    workless_world.syncline.workers.clear()
+    await workless_world.syncline.dismiss()
 
 
 @pytest_asyncio.fixture

@@ -4,6 +4,7 @@ Everything here goes through the outside contract: HTTP, the command line, the S
 """
 
 import asyncio
+import atexit
 import base64
 import contextlib
 import hashlib
@@ -11,13 +12,16 @@ import hmac
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -213,7 +217,21 @@ def clean_environment(**more: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in ours and not name.startswith(prefixes)
     }
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **more}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    ours_too = {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPYCACHEPREFIX": bytecode(),
+    }
+    return {**kept, **ours_too, **more}
+
+
+@cache
+def bytecode() -> str:
+    """Where the programs of this run keep their bytecode: they start often."""
+    folder = tempfile.mkdtemp(prefix="syncline-bytecode-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 # -------------------------------------------------------------------------------- signatures
@@ -506,6 +524,11 @@ class Syncline:
     async def add_workers(self, count: int) -> None:
         for _ in range(count):
             self.workers.append(await self.worker(len(self.workers) + 1).start())
+
+    async def dismiss(self) -> None:
+        """Stop all workers that were added."""
+        await asyncio.gather(*(worker.stop() for worker in self.workers))
+        self.workers.clear()
 
     async def ready(self) -> None:
         await self.api.listens(self.port)

@@ -146,16 +146,6 @@ async def test_the_work_of_a_worker_killed_in_the_middle_is_taken_over_and_nothi
     assert {people[company.email("ada")] for company in companies} == {1}
 
 
-async def test_a_worker_killed_while_idle_is_not_missed(world: World, company: Company) -> None:
-    await world.syncline.add_workers(2)
-    await world.syncline.works()
-    await world.quiet()
-    await world.syncline.workers.pop().kill()
-    await world.close.create("lead", name=company.name, url=f"https://{company.domain}")
-    await world.quiet(within=15)
-    await _all_there_once(world, [company])
-
-
 async def test_a_worker_told_to_stop_ends_its_work_in_hand_and_the_next_goes_on(
     world: World,
 ) -> None:

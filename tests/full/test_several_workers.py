@@ -2,25 +2,37 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from tests.full.harness import Company, World, flips
+from tests.full.harness import Company, World, flips, until
 
 WORKERS = 3
 
 
-@pytest.fixture
-def world(workless: World) -> World:
-    return workless
+@pytest_asyncio.fixture(scope="module")
+async def world(workless_world: World) -> AsyncIterator[World]:
+    """Three workers for all tests of this file."""
+    service = workless_world.syncline
+    await service.add_workers(WORKERS)
+
+    async def at_work() -> bool:
+        workers = (await service.get("/health/lanes"))["workers"]
+        return sum(worker["alive"] for worker in workers) >= WORKERS
+
+    await until(at_work, why=service.explain)
+    yield workless_world
+    await workless_world.crms.fair_weather()
+    await service.dismiss()
 
 
 @pytest.mark.heavy
 async def test_several_workers_make_one_record_each_and_one_write_for_each_change(
     world: World,
 ) -> None:
-    await world.syncline.add_workers(WORKERS)
     at_close = [Company.new("Shared") for _ in range(25)]
     at_hubspot = [Company.new("Divided") for _ in range(10)]
 
@@ -77,7 +89,13 @@ async def test_several_workers_make_one_record_each_and_one_write_for_each_chang
     for company in at_close[:10]:
         past = await world.crms.history("hubspot", "company", there[company.domain])
         assert flips(past) == {}
-    alive = [w for w in (await world.syncline.get("/health/lanes"))["workers"] if w["alive"]]
-    assert len(alive) >= WORKERS
     await world.crms.fair_weather()
     await world.steady()
+
+
+async def test_a_worker_killed_while_idle_is_not_missed(world: World, company: Company) -> None:
+    await world.quiet()
+    await world.syncline.workers.pop().kill()
+    await world.close.create("lead", name=company.name, url=f"https://{company.domain}")
+    await world.quiet(within=15)
+    assert len(await world.hubspot.find("companies", domain=company.domain)) == 1

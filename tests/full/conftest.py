@@ -92,11 +92,10 @@ async def workless(workless_world: World) -> AsyncIterator[World]:
 
 @pytest_asyncio.fixture
 async def world(shared_world: World) -> AsyncIterator[World]:
-    """The shared one, at rest before and after."""
-    await shared_world.quiet()
+    """The shared one, at rest again afterwards."""
     yield shared_world
     await shared_world.crms.fair_weather()
-    await shared_world.quiet()
+    await shared_world.quiet(calm=0)
 
 
 @pytest.fixture

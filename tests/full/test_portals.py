@@ -46,7 +46,7 @@ async def apart(
 
 @pytest_asyncio.fixture
 async def world(apart: World) -> AsyncIterator[World]:
-    await apart.quiet()
+    await apart.quiet(calm=0)
     yield apart
     await apart.crms.fair_weather()
 

@@ -21,7 +21,7 @@ async def world(workless_world: World) -> AsyncIterator[World]:
 
     async def at_work() -> bool:
         workers = (await service.get("/health/lanes"))["workers"]
-        return sum(worker["alive"] for worker in workers) >= WORKERS
+        return len([worker for worker in workers if worker["alive"]]) >= WORKERS
 
     await until(at_work, why=service.explain)
     yield workless_world

@@ -85,14 +85,15 @@ class Near:
 
 def travels(house: House, member: Member, record: RecordState, link: Link | None) -> bool:
     """Whether this record belongs in this account at all."""
-    if house.sync_of(record.entity, member.name) is None:
+    sync = house.sync_of(record.entity, member.name)
+    if sync is None:
         return False
     promise = member.connector.manifest.entities.get(record.entity)
     if promise is None:
         return False
     if link is not None:
         return "update" in promise.write
-    return "create" in promise.write and not record.container
+    return "create" in promise.write and not record.container and sync.receives(member.name)
 
 
 async def prepare(
@@ -115,7 +116,8 @@ async def prepare(
     state = State(record.entity, mapping, sync, house.context(record.entity, member.name))
     base: Mapping[str, Value] = link.base if link else NOTHING
     sent: Mapping[str, Value] = link.sent if link else NOTHING
-    job.names = behind(base, sent, record.fields, writable(state, member.name) - held)
+    open_names = writable(state, member.name, base if link else None) - held
+    job.names = behind(base, sent, record.fields, open_names)
     edits, wait = _relation_edits(member, job, base, near)
     if wait is not None:
         return wait

@@ -100,6 +100,19 @@ def test_directions(direction, read, written):
     assert sync.may_read("a", "email")
 
 
+def test_a_field_follows_its_entity_unless_it_has_a_direction_of_its_own():
+    sync = EntitySync(
+        accounts=("a", "b"),
+        conflict="a",
+        direction="from a",
+        fields={"phone": FieldSync(direction="from b"), "email": FieldSync(conflict="b")},
+    )
+    assert [sync.may_read(x, "email") for x in "ab"] == [True, False]
+    assert [sync.may_read(x, "phone") for x in "ab"] == [False, True]
+    assert [sync.introduces(x) for x in "ab"] == [True, False]
+    assert [sync.receives(x) for x in "ab"] == [False, True]
+
+
 def test_words_stay_words():
     """YAML would turn these into false, 83 and a date; a stage may be called so."""
     found = parse(TWO + "sync: {deal: {stages: {No: {close: 0123, hubspot: 2026-01-31}}}}")

@@ -202,18 +202,22 @@ class _Sync:
                 if declared is not None and entity not in declared:
                     self.source.blame(path, f"the system of {name!r} has no {entity}")
         self._check_policy((*here, "conflict"), found.conflict, members)
+        self._check_direction((*here, "direction"), found.direction, members)
         for field, special in found.fields.items():
             path = (*here, "fields", field)
             _check_field(self.source, path, entity, field)
             self._check_policy((*path, "conflict"), special.conflict, members)
-            _, _, account = special.direction.partition(" ")
-            if account:
-                self._is_account((*path, "direction"), account, members, within=special.direction)
+            self._check_direction((*path, "direction"), special.direction or "both", members)
         if found.stages and entity != "deal":
             self.source.blame((*here, "stages"), "only deals have stages")
         for stage, names in found.stages.items():
             for name in names:
                 self._is_account((*here, "stages", stage, name), name, members)
+
+    def _check_direction(self, path: Key, direction: str, members: Sequence[str]) -> None:
+        _, _, account = direction.partition(" ")
+        if account:
+            self._is_account(path, account, members, within=direction)
 
     def _check_policy(self, path: Key, policy: str | None, members: Sequence[str]) -> None:
         if policy and policy not in (*members, LATEST, REVIEW):

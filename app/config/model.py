@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -224,31 +225,42 @@ def field_names(key: str) -> list[str]:
 
 
 _POLICY = "An account that wins; `latest` (or `lww`): the newest edit; `review`: a person."
+_DIRECTION_WORDS = (
+    "`both`, `from ACCOUNT` (only its value counts), `to ACCOUNT` (only it is written) or `off`."
+)
+
+
+def _direction(text: str) -> str:
+    plain = " ".join(text.split())
+    if not _DIRECTION.fullmatch(plain):
+        raise ValueError("is not both, off, from ACCOUNT or to ACCOUNT")
+    return plain
+
+
+_Direction = Annotated[
+    str,
+    AfterValidator(_direction),
+    WithJsonSchema({"type": "string", "pattern": rf"^({_DIRECTION.pattern})$"}),
+]
 
 
 class FieldSync(_Frozen):
     """What differs for one field."""
 
     conflict: str | None = Field(None, min_length=1, description=_POLICY)
-    direction: str = Field(
-        "both",
-        description="`both`, `from ACCOUNT` (only its value counts), `to ACCOUNT` (only it is "
-        "written) or `off`.",
-        json_schema_extra={"pattern": rf"^({_DIRECTION.pattern})$"},
+    direction: _Direction | None = Field(
+        None, description=f"{_DIRECTION_WORDS} Default: that of the entity."
+    )
+    write: Literal["always", "if_blank", "once"] = Field(
+        "always",
+        description="When it is carried to an account: `if_blank`, only where it has no value; "
+        "`once`, only with the record's creation there.",
     )
 
     @field_validator("conflict")
     @classmethod
     def _one_word(cls, policy: str | None) -> str | None:
         return LATEST if policy == "lww" else policy
-
-    @field_validator("direction")
-    @classmethod
-    def _is_direction(cls, direction: str) -> str:
-        plain = " ".join(direction.split())
-        if not _DIRECTION.fullmatch(plain):
-            raise ValueError("is not both, off, from ACCOUNT or to ACCOUNT")
-        return plain
 
 
 class EntitySync(_Frozen):
@@ -258,6 +270,7 @@ class EntitySync(_Frozen):
         (), description="Who takes part; default: every account whose system has this entity."
     )
     conflict: str = Field("", description=f"{_POLICY} Default: the first account of the file.")
+    direction: _Direction = Field("both", description=_DIRECTION_WORDS)
     fields: dict[str, FieldSync] = Field(
         default_factory=dict, description="Canonical fields that differ from the rest."
     )
@@ -281,7 +294,31 @@ class EntitySync(_Frozen):
 
     def may_read(self, account: str, field: str) -> bool:
         """Whether this account's value of the field counts."""
-        match self._direction(field):
+        return self._reads(account, self._direction(field))
+
+    def may_write(self, account: str, field: str) -> bool:
+        """Whether the field is carried to this account at all; `write_mode` says when."""
+        return self._writes(account, self._direction(field))
+
+    def introduces(self, account: str) -> bool:
+        """Whether a record that appears in this account is made elsewhere too."""
+        return self._reads(account, self.direction)
+
+    def receives(self, account: str) -> bool:
+        """Whether records are made in this account."""
+        return self._writes(account, self.direction)
+
+    def write_mode(self, field: str) -> str:
+        """When the field is carried: `always`, `if_blank` or `once`."""
+        special = self.fields.get(field)
+        return special.write if special else "always"
+
+    def _direction(self, field: str) -> str:
+        special = self.fields.get(field)
+        return (special and special.direction) or self.direction
+
+    def _reads(self, account: str, direction: str) -> bool:
+        match direction.split():
             case ["both"]:
                 return account in self.accounts
             case ["from", source]:
@@ -290,9 +327,8 @@ class EntitySync(_Frozen):
                 return account in self.accounts and account != target
         return False
 
-    def may_write(self, account: str, field: str) -> bool:
-        """Whether the field is carried to this account."""
-        match self._direction(field):
+    def _writes(self, account: str, direction: str) -> bool:
+        match direction.split():
             case ["both"]:
                 return account in self.accounts
             case ["from", source]:
@@ -300,10 +336,6 @@ class EntitySync(_Frozen):
             case ["to", target]:
                 return account == target
         return False
-
-    def _direction(self, field: str) -> list[str]:
-        special = self.fields.get(field)
-        return special.direction.split() if special else ["both"]
 
 
 class Config(_Frozen):

@@ -138,10 +138,27 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         match = identity.verdict(state.candidates, taken=state.taken)
         if match.unsure:
             return Plan(Result.HELD, ref, candidates=match.unsure, reason=match.reason)
+        if match.is_new and not state.sync.introduces(ref.account):
+            return Plan(Result.UNCHANGED, ref, reason="this account only receives such records")
         if match.is_new:
             return _introduce(state, observation, theirs, new_id, now)
     assert record is not None, "a link or a match always comes with its record"
     return _update(state, observation, theirs, record, now)
+
+
+def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
+    """Whether a snapshot proves too little, so that the record must be read.
+
+    It is used if it is newer than all we have seen, or if it tells nothing new.
+    """
+    link = state.link
+    if link is None or snapshot.raw is None:
+        return False
+    if link.state == "gone":
+        return True  # only a reading can prove that it came back
+    version = snapshot.version
+    newer = version is not None and (link.seen_at is None or version > link.seen_at)
+    return not newer and (plan.result is not Result.UNCHANGED or plan.base is not None)
 
 
 def _introduce(
@@ -165,7 +182,7 @@ def _introduce(
         takes=takes,
         base=theirs,
         sent={},
-        marks=tuple(a for a in state.sync.accounts if a != account),
+        marks=tuple(a for a in state.sync.accounts if a != account and state.sync.receives(a)),
         keys=identity.keys(state.entity, fields),
         seen_at=observation.version,
     )
@@ -262,17 +279,29 @@ def _marks(
 ) -> tuple[str, ...]:
     """Who is behind now: the others if we changed, this account if it lost or lacks something."""
     fields = merged.onto(record.fields)
-    names = {n for n in writable(state, account) if n not in link.held}
+    names = {n for n in writable(state, account, merged.base) if n not in link.held}
     this = bool(behind(merged.base, merged.sent, fields, names))
     others = bool(merged.takes) and not (record.container and not link.base)
     return tuple(a for a in state.sync.accounts if (this if a == account else others))
 
 
-def writable(state: State, account: str) -> frozenset[str]:
-    """The canonical names that may be written to this account."""
+def writable(state: State, account: str, base: Fields | None) -> frozenset[str]:
+    """The canonical names that may be written to this account, which shows ``base``.
+
+    ``base`` is None where the record is not there yet.
+    """
     rows = (row for row in state.mapping.rows if row.direction in ("both", "to"))
     names = {name for row in rows for name in row.fields} | set(relations_of(state.entity))
-    return frozenset(name for name in names if state.sync.may_write(account, name))
+
+    def due(name: str) -> bool:
+        match state.sync.write_mode(name):
+            case "once":
+                return base is None
+            case "if_blank":
+                return base is None or is_blank(base.get(name))
+        return True
+
+    return frozenset(n for n in names if state.sync.may_write(account, n) and due(n))
 
 
 def changed_at(

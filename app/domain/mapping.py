@@ -8,8 +8,13 @@ from typing import Any, Literal, cast
 
 from app.config import FIELDS
 from app.domain.codecs import ABSENT, CODECS, Codec, Context, Held
+from app.domain.owners import OWNER
+from app.domain.stages import STAGE
 from app.domain.values import Fields, Raw, Value
 from app.errors import ConfigError
+
+#: Every transform by its name in a mapping.
+TRANSFORMS: Mapping[str, Codec] = {**CODECS, "owner": OWNER, "stage": STAGE}
 
 Direction = Literal["both", "from", "to", "off"]
 
@@ -73,15 +78,16 @@ def compile_mapping(entity: str, source: Mapping[str, Any], *, where: str) -> En
                 raise ConfigError(f"{place}: {name!r} is not a field of {entity}")
         paths = (spec["path"],) if spec.get("path") else tuple(spec.get("paths") or ())
         codec = spec.get("as") or "text"
-        if codec not in CODECS:
-            raise ConfigError(f"{place}: unknown transform {codec!r}; known: {', '.join(CODECS)}")
+        if codec not in TRANSFORMS:
+            known = ", ".join(TRANSFORMS)
+            raise ConfigError(f"{place}: unknown transform {codec!r}; known: {known}")
         if not paths:
             raise ConfigError(f"{place}: name a path or paths")
         rows.append(
             Row(
                 names,
                 paths,
-                CODECS[codec],
+                TRANSFORMS[codec],
                 cast(Direction, spec.get("direction") or "both"),
                 bool(spec.get("only_if_blank")),
                 bool(spec.get("fills")),

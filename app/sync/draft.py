@@ -14,10 +14,9 @@ from app.clock import now
 from app.db import links, outbox, records
 from app.db.links import Link
 from app.db.outbox import Mark
-from app.domain.codecs import ABSENT
 from app.domain.decide import RecordState, State, writable
+from app.domain.draft import outgoing
 from app.domain.entities import is_blank, relations_of
-from app.domain.mapping import to_remote
 from app.domain.merge import behind
 from app.domain.values import (
     NOTHING,
@@ -86,14 +85,15 @@ class Near:
 
 def travels(house: House, member: Member, record: RecordState, link: Link | None) -> bool:
     """Whether this record belongs in this account at all."""
-    if house.sync_of(record.entity, member.name) is None:
+    sync = house.sync_of(record.entity, member.name)
+    if sync is None:
         return False
     promise = member.connector.manifest.entities.get(record.entity)
     if promise is None:
         return False
     if link is not None:
         return "update" in promise.write
-    return "create" in promise.write and not record.container
+    return "create" in promise.write and not record.container and sync.receives(member.name)
 
 
 async def prepare(
@@ -116,7 +116,8 @@ async def prepare(
     state = State(record.entity, mapping, sync, house.context(record.entity, member.name))
     base: Mapping[str, Value] = link.base if link else NOTHING
     sent: Mapping[str, Value] = link.sent if link else NOTHING
-    job.names = behind(base, sent, record.fields, writable(state, member.name) - held)
+    open_names = writable(state, member.name, base if link else None) - held
+    job.names = behind(base, sent, record.fields, open_names)
     edits, wait = _relation_edits(member, job, base, near)
     if wait is not None:
         return wait
@@ -126,24 +127,9 @@ async def prepare(
     if link is None and record.entity == "deal" and is_blank(ours.get("name")):
         ours = {**ours, "name": await _stand_in(db, record)}
         plain |= {"name"}
-    fields, job.held = to_remote(mapping, plain, ours, context)
-    if link is not None:
-        there, _ = to_remote(mapping, plain, {**record.fields, **base}, context)
-        known_there = {
-            path
-            for row in mapping.rows
-            if all(name in base for name in row.fields)
-            for path in row.paths
-        }
-        fields = {
-            path: value
-            for path, value in fields.items()
-            if path not in known_there or there.get(path, ABSENT) != value
-        }
-        if not fields and not edits:
-            return None
-    else:
-        fields = {path: value for path, value in fields.items() if value not in (None, "", [])}
+    fields, job.held = outgoing(mapping, plain, ours, base if link else None, context)
+    if link is not None and not fields and not edits:
+        return None
     job.write = Write(
         op=Op.UPDATE if link else Op.CREATE,
         entity=record.entity,

@@ -17,8 +17,9 @@ from app.config import AccountConfig, Config, EntitySync
 from app.db import accounts
 from app.db.accounts import Box
 from app.db.engine import Database
-from app.domain.codecs import Context, kinds_of
+from app.domain.codecs import Context
 from app.domain.mapping import EntityMapping, compile_mapping, overlay
+from app.domain.stages import kinds_of
 from app.domain.values import Directory
 from app.errors import AccountError, RejectedError
 from app.sdk.connector import Account, Connector

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.codecs import Context, join_name, kinds_of, split_name
+from app.domain.codecs import Context, join_name, split_name
 from app.domain.mapping import (
     EntityMapping,
     compile_mapping,
@@ -18,6 +18,7 @@ from app.domain.mapping import (
     to_canonical,
     to_remote,
 )
+from app.domain.stages import kinds_of
 from app.domain.values import Directory, Pipeline, Stage
 from app.errors import ConfigError
 

@@ -353,3 +353,18 @@ async def _now(company: Company):
 
 async def test_nothing_to_reconcile_is_no_trouble(company: Company):
     assert await reconcile(company.house, []) == []
+
+
+@pytest.mark.parametrize("policy", ["close, direction: from close"])
+async def test_a_one_way_entity_is_introduced_by_its_source_alone(company: Company):
+    assert results(await company.see(hub_contact(email="ada@x.example"))) == ["unchanged"]
+    assert await company.scalar("select count(*) from records") == 0
+    await company.see(contact(title="Founder"))
+    assert await company.marks() == {("hubspot", "person"): 1}
+    await company.clear()
+
+    found = await company.see(hub_contact(email="ada@x.example", jobtitle="CEO"))
+
+    assert results(found) == ["linked"]
+    assert (await company.record_of(contact().ref)).fields["title"] == "Founder"
+    assert await company.marks() == {("hubspot", "person"): 1}  # it still shows CEO

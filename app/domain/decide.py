@@ -146,6 +146,21 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
     return _update(state, observation, theirs, record, now)
 
 
+def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
+    """Whether a snapshot proves too little, so that the record must be read.
+
+    It is used if it is newer than all we have seen, or if it tells nothing new.
+    """
+    link = state.link
+    if link is None or snapshot.raw is None:
+        return False
+    if link.state == "gone":
+        return True  # only a reading can prove that it came back
+    version = snapshot.version
+    newer = version is not None and (link.seen_at is None or version > link.seen_at)
+    return not newer and (plan.result is not Result.UNCHANGED or plan.base is not None)
+
+
 def _introduce(
     state: State, observation: Observation, theirs: dict[str, Value], new_id: UUID, now: datetime
 ) -> Plan:

@@ -14,10 +14,9 @@ from app.clock import now
 from app.db import links, outbox, records
 from app.db.links import Link
 from app.db.outbox import Mark
-from app.domain.codecs import ABSENT
 from app.domain.decide import RecordState, State, writable
+from app.domain.draft import outgoing
 from app.domain.entities import is_blank, relations_of
-from app.domain.mapping import to_remote
 from app.domain.merge import behind
 from app.domain.values import (
     NOTHING,
@@ -128,24 +127,9 @@ async def prepare(
     if link is None and record.entity == "deal" and is_blank(ours.get("name")):
         ours = {**ours, "name": await _stand_in(db, record)}
         plain |= {"name"}
-    fields, job.held = to_remote(mapping, plain, ours, context)
-    if link is not None:
-        there, _ = to_remote(mapping, plain, {**record.fields, **base}, context)
-        known_there = {
-            path
-            for row in mapping.rows
-            if all(name in base for name in row.fields)
-            for path in row.paths
-        }
-        fields = {
-            path: value
-            for path, value in fields.items()
-            if path not in known_there or there.get(path, ABSENT) != value
-        }
-        if not fields and not edits:
-            return None
-    else:
-        fields = {path: value for path, value in fields.items() if value not in (None, "", [])}
+    fields, job.held = outgoing(mapping, plain, ours, base if link else None, context)
+    if link is not None and not fields and not edits:
+        return None
     job.write = Write(
         op=Op.UPDATE if link else Op.CREATE,
         entity=record.entity,

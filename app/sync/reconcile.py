@@ -17,7 +17,7 @@ from app import metrics
 from app.clock import now
 from app.db import conflicts, links, records
 from app.db.records import KeyTaken
-from app.domain.decide import Plan, Result, State, decide
+from app.domain.decide import Plan, State, decide, needs_reading
 from app.domain.values import Ref
 from app.sync.apply import Changes
 from app.sync.house import House
@@ -109,7 +109,7 @@ def _decide(world: World, changes: Changes, seen: Seen) -> Plan | Deferred:
     if (reason := _distrust(world, seen, state, link)) is not None:
         return Deferred(observation.ref, reason)
     plan = decide(state, observation, new_id=uuid.uuid7(), now=now())
-    if link is not None and _needs_reading(seen, link, plan):
+    if seen.read_at is None and needs_reading(state, observation, plan):
         return Deferred(observation.ref, "the snapshot is not newer than what we know")
     after = changes.add(state, plan, seen.cause, link)
     owner = plan.record or state.record
@@ -131,17 +131,6 @@ def _distrust(world: World, seen: Seen, state: State, link: links.Link | None) -
     if seen.read_at is not None and link.synced_at >= seen.read_at:
         return "what we know of it moved while it was read"
     return None
-
-
-def _needs_reading(seen: Seen, link: links.Link, plan: Plan) -> bool:
-    """A snapshot is used if it is newer than all we have seen, or if it tells nothing new."""
-    if seen.read_at is not None or seen.observation.raw is None:
-        return False
-    if link.state == "gone":
-        return True  # only a reading can prove that it came back
-    version = seen.observation.version
-    newer = version is not None and (link.seen_at is None or version > link.seen_at)
-    return not newer and (plan.result is not Result.UNCHANGED or plan.base is not None)
 
 
 async def relink(db: AsyncConnection, house: House, ref: Ref, to: Ref) -> None:

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import conflicts, lanes, links, outbox, records
 from app.db.links import Link
-from app.domain.codecs import ABSENT
 from app.domain.decide import RecordState, State, reading
-from app.domain.entities import equal, is_blank, relations_of
+from app.domain.draft import agreed_after_create, agreed_after_update
+from app.domain.entities import relations_of
 from app.domain.values import (
     Outcome,
     Ref,
@@ -64,23 +64,23 @@ async def done(
 def _agreed(job: Job, stored: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
     """(base, sent) of a link after a write, given what the answer shows."""
     assert job.write is not None
-    link, ours, told = job.link, job.record.fields, set(job.told)
+    link, ours = job.link, job.record.fields
     if link is None:
         # A parent that has no counterpart there was not told: it still has to travel.
-        base = {**{name: ours[name] for name in told}, **_without(job), **stored}
-        settled = (ours.keys() & base.keys()) - job.held.keys() - job.orphaned
-    else:
-        # What the vendor filled by itself because of this write is known, and is no edit.
-        filled = {n for n in job.filled & stored.keys() - told if is_blank(link.base.get(n))}
-        news = {name: stored.get(name, ours.get(name)) for name in told | filled}
-        base = {**link.base, **(_without(job) if job.write.relations else {}), **news}
-        settled = (told | filled) & ours.keys()
-    sent = dict(link.sent) if link else {}
-    for name in settled:
-        sent.pop(name, None)
-        if not equal(base.get(name, ABSENT), ours[name]):
-            sent[name] = ours[name]
-    return base, sent
+        untold = job.held.keys() | job.orphaned
+        return agreed_after_create(
+            ours, told=job.told, stored=stored, untold=untold, without=_without(job)
+        )
+    without = _without(job) if job.write.relations else {}
+    return agreed_after_update(
+        link.base,
+        link.sent,
+        ours,
+        told=job.told,
+        stored=stored,
+        fills=job.filled,
+        without=without,
+    )
 
 
 def _without(job: Job) -> dict[str, Value]:

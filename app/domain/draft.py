@@ -1,0 +1,90 @@
+"""What a write says, and what is known after it; the answer of a vendor may differ from both."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from app.domain.codecs import ABSENT, Context
+from app.domain.entities import equal, is_blank
+from app.domain.mapping import EntityMapping, to_remote
+from app.domain.values import Fields, Value
+
+
+def outgoing(
+    mapping: EntityMapping,
+    names: Iterable[str],
+    ours: Fields,
+    base: Fields | None,
+    context: Context,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The remote paths to write for these names, and the names held with a reason.
+
+    ``base`` is what the account last showed, None before a create: only what differs from it
+    is written, and blanks are not written at all into a record that is new.
+    """
+    names = list(names)
+    fields, held = to_remote(mapping, names, ours, context)
+    if base is None:
+        return {path: v for path, v in fields.items() if v not in (None, "", [])}, held
+    there, _ = to_remote(mapping, names, {**ours, **base}, context)
+    known = {
+        path
+        for row in mapping.rows
+        if all(name in base for name in row.fields)
+        for path in row.paths
+    }
+    differing = {
+        path: value
+        for path, value in fields.items()
+        if path not in known or there.get(path, ABSENT) != value
+    }
+    return differing, held
+
+
+def agreed_after_update(
+    base: Fields,
+    sent: Fields,
+    ours: Fields,
+    *,
+    told: Collection[str],
+    stored: Fields,
+    fills: Collection[str] = (),
+    without: Mapping[str, Value] | None = None,
+) -> tuple[dict[str, Value], dict[str, Value]]:
+    """(base, sent) of a link after an update: the base becomes what the vendor says it stored.
+
+    ``told`` are the names it was told, ``stored`` what its answer shows. ``fills`` are names
+    that it fills by itself because of such a write, which is no edit. ``without`` is what it
+    knows of relations that could not be told in full.
+    """
+    filled = {name for name in fills if name in stored and name not in told}
+    filled = {name for name in filled if is_blank(base.get(name))}
+    news = {name: stored.get(name, ours.get(name)) for name in {*told, *filled}}
+    after = {**base, **(without or {}), **news}
+    return after, _sent(sent, after, ours, {*told, *filled})
+
+
+def agreed_after_create(
+    ours: Fields,
+    *,
+    told: Collection[str],
+    stored: Fields,
+    untold: Collection[str] = (),
+    without: Mapping[str, Value] | None = None,
+) -> tuple[dict[str, Value], dict[str, Value]]:
+    """(base, sent) of the link to what was just created; what is ``untold`` still has to travel."""
+    after = {**{name: ours[name] for name in told}, **(without or {}), **stored}
+    return after, _sent({}, after, ours, after.keys() - set(untold))
+
+
+def _sent(sent: Fields, base: Fields, ours: Fields, settled: Collection[str]) -> dict[str, Value]:
+    """Our value of each settled name, where the account holds it in another spelling."""
+    after = dict(sent)
+    for name in settled:
+        if name not in ours:
+            continue
+        after.pop(name, None)
+        if not equal(base.get(name, ABSENT), ours[name]):
+            after[name] = ours[name]
+    return after

@@ -20,7 +20,7 @@ from app.config import EntitySync
 from app.domain import identity, policy
 from app.domain.codecs import ABSENT, Context
 from app.domain.entities import is_blank, relations_of
-from app.domain.mapping import EntityMapping, says_the_same, to_canonical
+from app.domain.mapping import EntityMapping, says_the_same, tailored, to_canonical
 from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
 from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
 
@@ -295,7 +295,7 @@ def _marks(
     """Who is behind now: the others if we changed, this account if it lost or lacks something."""
     fields = merged.onto(record.fields)
     names = {n for n in writable(state, account, merged.base) if n not in link.held}
-    this = bool(behind(merged.base, merged.sent, fields, names))
+    this = bool(behind(merged.base, merged.sent, tailored(state.mapping, fields), names))
     others = bool(merged.takes) and not (record.container and not link.base)
     return tuple(a for a in state.sync.accounts if (this if a == account else others))
 

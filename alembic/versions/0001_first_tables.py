@@ -373,6 +373,12 @@ def upgrade() -> None:
             server_default="{}",
             nullable=False,
         ),
+        sa.Column(
+            "written",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default="{}",
+            nullable=False,
+        ),
         sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("writing", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("state", sa.Text(), server_default="live", nullable=False),

@@ -48,6 +48,7 @@ async def hold_field(
         field=clash.field,
         ours={"value": clash.ours},
         theirs={"value": clash.theirs},
+        detail={"reason": clash.rule},
     )
 
 

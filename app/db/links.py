@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import links
+from app.domain.fights import Written
 from app.domain.values import Fields, Ref
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -30,6 +31,7 @@ class Link:
     writing: bool
     synced_at: datetime
     state: str
+    written: Written
 
     @classmethod
     def new(
@@ -42,7 +44,7 @@ class Link:
         seen_at: datetime | None,
     ) -> Link:
         """A link that is about to be made."""
-        return cls(0, record_id, entity, ref, base, sent, seen_at, False, _NEVER, "live")
+        return cls(0, record_id, entity, ref, base, sent, seen_at, False, _NEVER, "live", {})
 
     def now(self, **what: Any) -> Link:
         """The same link with something changed."""
@@ -61,6 +63,7 @@ def _link(row: Any) -> Link:
         row.writing,
         row.synced_at,
         row.state,
+        row.written,
     )
 
 
@@ -108,6 +111,7 @@ class Agreement:
     base: Fields | None
     sent: Fields | None
     seen_at: datetime | None
+    written: Written | None = None
 
 
 async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
@@ -158,6 +162,9 @@ _AGREE = (
     .values(
         base=sa.func.coalesce(sa.bindparam("b_base", type_=links.c.base.type), links.c.base),
         sent=sa.func.coalesce(sa.bindparam("b_sent", type_=links.c.sent.type), links.c.sent),
+        written=sa.func.coalesce(
+            sa.bindparam("b_written", type_=links.c.written.type), links.c.written
+        ),
         # What was seen never becomes older.
         seen_at=sa.func.greatest(
             links.c.seen_at, sa.bindparam("b_seen", type_=links.c.seen_at.type)
@@ -179,6 +186,7 @@ async def agree(db: AsyncConnection, agreements: Sequence[Agreement]) -> None:
                     "b_id": item.ref.id,
                     "b_base": item.base,
                     "b_sent": item.sent,
+                    "b_written": item.written,
                     "b_seen": item.seen_at,
                 }
                 for item in agreements

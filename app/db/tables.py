@@ -153,7 +153,8 @@ relations = sa.Table(
 )
 
 #: Record <-> ref. ``base`` holds what the account last showed, ``sent`` our value at that
-#: moment where it differs (a vendor reformats). ``writing`` says a write of ours is on its way;
+#: moment where it differs (a vendor reformats), ``written`` our last write to each field
+#: (domain/fights.py). ``writing`` says a write of ours is on its way;
 #: ``synced_at`` is when anything here last moved: what was read before that is not trusted.
 links = sa.Table(
     "links",
@@ -166,6 +167,7 @@ links = sa.Table(
     sa.Column("remote_id", sa.Text, nullable=False),
     _json("base"),
     _json("sent"),
+    _json("written"),
     _at("seen_at", null=True),
     sa.Column("writing", sa.Boolean, nullable=False, server_default=sa.false()),
     *_state("live", "parked", "gone"),

@@ -17,9 +17,10 @@ from uuid import UUID
 import orjson
 
 from app.config import EntitySync
-from app.domain import identity, policy
+from app.domain import fights, identity, policy
 from app.domain.codecs import ABSENT, Context
 from app.domain.entities import is_blank, relations_of
+from app.domain.fights import Written
 from app.domain.mapping import EntityMapping, says_the_same, to_canonical
 from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
 from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
@@ -29,7 +30,9 @@ Stamps = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """What a link remembers; ``held`` are its fields waiting for a person."""
+    """What a link remembers; ``held`` are its fields waiting for a person, ``written`` is our
+    last write to each.
+    """
 
     record_id: UUID
     base: Fields = field(default_factory=lambda: NOTHING)
@@ -37,6 +40,7 @@ class LinkState:
     state: str = "live"
     seen_at: datetime | None = None
     held: frozenset[str] = frozenset()
+    written: Written = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +289,7 @@ def _merge(
         policy=choose,
         same=says_the_same(state.mapping, differing, record.fields, observation.raw, context),
         readable=readable,
+        fight=lambda name, value: fights.verdict(link.written, name, value, now),
     )
     return merged, tuple(untimed)
 

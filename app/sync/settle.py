@@ -8,11 +8,13 @@ from uuid import UUID
 import uuid_utils.compat as uuid
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.clock import now
 from app.db import conflicts, lanes, links, outbox, records
 from app.db.links import Link
 from app.domain.decide import RecordState, State, reading
 from app.domain.draft import agreed_after_create, agreed_after_update
 from app.domain.entities import relations_of
+from app.domain.fights import after_write
 from app.domain.values import (
     Outcome,
     Ref,
@@ -41,7 +43,8 @@ async def done(
         assert outcome.ref is not None
         base, sent = _agreed(job, _stored(house, member, job, outcome, parents))
         if job.link is not None:
-            agreed.append(links.Agreement(job.link.ref, base, sent, None))
+            written = after_write(job.link.written, job.link.base, base, job.told, now())
+            agreed.append(links.Agreement(job.link.ref, base, sent, None, written))
             continue
         full = outcome.stored is not None and not outcome.stored.partial
         seen_at = outcome.stored.version if full and outcome.stored else None

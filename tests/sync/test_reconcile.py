@@ -400,3 +400,23 @@ async def test_a_one_way_entity_is_introduced_by_its_source_alone(company: Compa
     assert results(found) == ["linked"]
     assert (await company.record_of(contact().ref)).fields["title"] == "Founder"
     assert await company.marks() == {("hubspot", "person"): 1}  # it still shows CEO
+
+
+async def test_a_fight_is_held_with_a_card_that_says_who_and_nobody_is_behind(company: Company):
+    await company.see(contact(title="ours"))
+    ada = {"email": "ada@x.example", "firstname": "Ada", "lastname": "Lovelace"}
+    await company.see(hub_contact(**ada, jobtitle="ours"))
+    at = (await company.record_of(contact().ref)).stamps["title"]["at"]
+    insisting = {"was": "theirs", "now": "ours", "at": at, "rounds": 3, "answers": 0}
+    async with company.db.transaction() as db:
+        agreed = links.Agreement(hub_contact().ref, None, None, None, {"title": insisting})
+        await links.agree(db, [agreed])
+    await company.clear()
+
+    found = await company.see(hub_contact(**ada, jobtitle="theirs"))
+
+    assert results(found) == ["held"]
+    assert (await company.record_of(contact().ref)).fields["title"] == "ours"
+    assert await company.marks() == {}
+    card = "select detail->>'reason' from conflicts where kind = 'field' and account = 'hubspot'"
+    assert "set back 4 times" in await company.scalar(card)

@@ -7,11 +7,12 @@ it never becomes an edit.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from app.domain.policy import stamp_of
 
 
-def told_by(stamps: Mapping[str, Mapping[str, str]], account: str) -> str | None:
+def told_by(stamps: Mapping[str, Mapping[str, Any]], account: str) -> str | None:
     """The account that told us of a record's author; None if it is this one."""
-    source, _ = stamp_of(stamps, "author")
+    source = stamp_of(stamps, "author").account
     return source if source != account else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -404,7 +405,7 @@ async def test_a_one_way_entity_is_introduced_by_its_source_alone(company: Compa
 
 async def test_a_fight_is_held_with_a_card_that_says_who_and_nobody_is_behind(company: Company):
     await company.see(contact(title="ours"))
-    ada = {"email": "ada@x.example", "firstname": "Ada", "lastname": "Lovelace"}
+    ada: Any = {"email": "ada@x.example", "firstname": "Ada", "lastname": "Lovelace"}
     await company.see(hub_contact(**ada, jobtitle="ours"))
     at = (await company.record_of(contact().ref)).stamps["title"]["at"]
     insisting = {"was": "theirs", "now": "ours", "at": at, "rounds": 3, "answers": 0}

@@ -32,6 +32,8 @@ class Link:
     synced_at: datetime
     state: str
     written: Written
+    #: Why it is gone: deleted, merged, propagated, purged or waived.
+    ended: str | None = None
 
     @classmethod
     def new(
@@ -64,6 +66,7 @@ def _link(row: Any) -> Link:
         row.synced_at,
         row.state,
         row.written,
+        row.ended,
     )
 
 
@@ -133,6 +136,8 @@ async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
                 "sent": link.sent,
                 "seen_at": link.seen_at,
                 "state": link.state,
+                "ended": link.ended,
+                "ended_at": sa.func.now() if link.ended else None,
             }
             for link in sorted({link.ref: link for link in new}.values(), key=lambda k: k.ref)
         ]
@@ -142,7 +147,10 @@ async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
             index_elements=[links.c.account, links.c.type, links.c.remote_id],
             set_={
                 name: getattr(row.excluded, name)
-                for name in ("record_id", "base", "sent", "seen_at", "state")
+                for name in (
+                    *("record_id", "base", "sent", "seen_at"),
+                    *("state", "ended", "ended_at"),
+                )
             }
             | {"synced_at": sa.func.clock_timestamp()},
             where=(links.c.state == "gone") | (links.c.record_id == row.excluded.record_id),
@@ -215,11 +223,35 @@ async def end_writes(db: AsyncConnection, refs: Collection[Ref]) -> None:
 
 async def set_state(db: AsyncConnection, refs: Collection[Ref], state: str) -> None:
     if refs:
-        await db.execute(sa.update(links).where(_named(refs)).values(state=state))
+        await db.execute(
+            sa.update(links).where(_named(refs)).values(state=state, ended=None, ended_at=None)
+        )
 
 
-async def move(db: AsyncConnection, ref: Ref, record_id: UUID, *, state: str) -> None:
-    """Give a link to another record (after a remote merge)."""
-    await db.execute(
-        sa.update(links).where(_named([ref])).values(record_id=record_id, state=state, sent={})
-    )
+async def end(db: AsyncConnection, refs: Collection[Ref], why: str) -> None:
+    """These refs are gone: deleted, merged, propagated or purged.
+
+    What was read of them before is not trusted any more: it would bring them back.
+    """
+    if refs:
+        await db.execute(
+            sa.update(links)
+            .where(_named(refs))
+            .values(
+                state="gone",
+                ended=why,
+                ended_at=sa.func.now(),
+                writing=False,
+                synced_at=sa.func.clock_timestamp(),
+            )
+        )
+
+
+async def move(
+    db: AsyncConnection, ref: Ref, record_id: UUID, *, state: str, base: Fields | None = None
+) -> None:
+    """Give a link to another record (after a remote merge); ``base`` None keeps what it has."""
+    values: dict[str, Any] = {"record_id": record_id, "state": state, "sent": {}}
+    if base is not None:
+        values["base"] = base
+    await db.execute(sa.update(links).where(_named([ref])).values(**values))

@@ -52,6 +52,8 @@ class RecordState:
     stamps: Stamps = field(default_factory=lambda: NOTHING)
     version: int = 0
     container: bool = False
+    #: live; merged; gone: to be deleted wherever it still is; purged.
+    state: str = "live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,8 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         )
     if link is not None and link.state == "parked":
         return Plan(Result.UNCHANGED, ref, reason="parked until its merge is decided")
+    if record is not None and record.state == "purged":
+        return Plan(Result.UNCHANGED, ref, reason="it was purged, and nothing of it is kept")
     theirs = reading(state, observation)
     if link is None:
         match = identity.verdict(state.candidates, taken=state.taken)
@@ -213,14 +217,16 @@ def _update(
         name for name in link.held if name in theirs and theirs[name] == fields.get(name)
     )
     marks = _marks(state, record, link, merged, account)
+    revived = record.state == "gone" and (link.state == "gone" or bool(merged.takes))
     changed = None
-    if merged.takes:
+    if merged.takes or revived:
         changed = replace(
             record,
             fields=fields,
             stamps=_stamp(state, record.stamps, merged.takes, observation, now),
             version=record.version + 1,
             container=record.container and not link.base,
+            state="live",
         )
     moved = merged.base != link.base or merged.sent != link.sent
     held = any(clash.winner is Winner.NOBODY for clash in merged.clashes)
@@ -238,8 +244,8 @@ def _update(
         clashes=merged.clashes,
         base=merged.base if moved or state.link is None else None,
         sent=merged.sent if moved or state.link is None else None,
-        marks=marks,
-        keys=identity.keys(state.entity, fields) if merged.takes or state.link is None else (),
+        marks=state.sync.accounts if revived else marks,
+        keys=identity.keys(state.entity, fields) if changed or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
         untimed=untimed,

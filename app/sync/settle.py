@@ -36,7 +36,9 @@ async def done(
     created = [(job, outcome) for job, outcome in finished if job.link is None]
     await _containers(db, member, [outcome for _, outcome in created])
     parents = await _parents(db, [outcome for _, outcome in finished])
-    rivals = await _rivals(db, member, created)
+    # Merged away while the write was on its way: what was made is the survivor's.
+    living = await records.survivors(db, [job.record.id for job, _ in created])
+    rivals = await _rivals(db, member, list(living.values()))
     made: list[Link] = []
     agreed: list[links.Agreement] = []
     for job, outcome in finished:
@@ -48,10 +50,11 @@ async def done(
             continue
         full = outcome.stored is not None and not outcome.stored.partial
         seen_at = outcome.stored.version if full and outcome.stored else None
-        link = Link.new(job.record.id, job.record.entity, outcome.ref, base, sent, seen_at)
-        rival = rivals.get(job.record.id)
+        owner = living[job.record.id]
+        link = Link.new(owner, job.record.entity, outcome.ref, base, sent, seen_at)
+        rival = rivals.get(owner)
         if rival is not None and rival != outcome.ref:
-            await conflicts.suspect(db, job.record.entity, job.record.id, outcome.ref, rival)
+            await conflicts.suspect(db, job.record.entity, owner, outcome.ref, rival)
             link = link.now(state="parked")
         made.append(link)
     await links.add(db, made)
@@ -92,11 +95,8 @@ def _without(job: Job) -> dict[str, Value]:
     return {name: ids if is_set(name) else next(iter(ids), None) for name, ids in known.items()}
 
 
-async def _rivals(
-    db: AsyncConnection, member: Member, created: Sequence[tuple[Job, Outcome]]
-) -> dict[UUID, Ref]:
+async def _rivals(db: AsyncConnection, member: Member, ids: Sequence[UUID]) -> dict[UUID, Ref]:
     """Remote records that were linked to ours while our creates were on their way."""
-    ids = [job.record.id for job, _ in created]
     there = await links.by_record(db, ids, account=member.name, lock=True) if ids else []
     return {link.record_id: link.ref for link in there if link.state == "live"}
 

@@ -13,7 +13,8 @@ from app.db import conflicts, links, outbox, records
 from app.db.outbox import Mark
 from app.domain.decide import Plan, RecordState, Result
 from app.domain.values import Edit, Observation, Ref
-from app.sync.reconcile import Deferred, Reconciled, reconcile, relink
+from app.sync.reconcile import Deferred, Reconciled, reconcile
+from app.sync.relink import relink
 from tests.sync.conftest import NOON, Company, contact, hub_contact, lead
 
 
@@ -242,7 +243,7 @@ async def test_a_remote_merge_makes_one_record_and_parks_the_second_counterpart(
     await company.see(hub_contact(1, email="ada@x.example"), hub_contact(2, email="b@x.example"))
     survivor = await company.record_of(contact(1).ref)
     async with company.db.transaction() as db:
-        await relink(db, company.house, contact(2).ref, contact(1).ref)
+        await relink(db, contact(2).ref, contact(1).ref)
     parked = await company.link_of(hub_contact(2).ref)
     assert (parked.record_id, parked.state) == (survivor.id, "parked")
     assert (await company.link_of(contact(2).ref)).state == "gone"
@@ -256,7 +257,7 @@ async def test_a_remote_merge_makes_one_record_and_parks_the_second_counterpart(
 async def test_the_children_of_a_merged_company_follow_the_survivor(company: Company):
     await company.see(lead(1), lead(2, name="Acme Ltd"), contact(lead="lead_2"))
     async with company.db.transaction() as db:
-        await relink(db, company.house, lead(2).ref, lead(1).ref)
+        await relink(db, lead(2).ref, lead(1).ref)
     survivor = await company.record_of(lead(1).ref)
     assert (await company.record_of(contact().ref)).fields["company"] == str(survivor.id)
 

@@ -64,12 +64,67 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "company",
         "people",
     ),
+    "note": ("subject", "body", "at", "author", "company", "people", "deals"),
+    "call": (
+        "subject",
+        "body",
+        "at",
+        "direction",
+        "duration",
+        "outcome",
+        "phone",
+        "author",
+        "company",
+        "people",
+        "deals",
+    ),
+    "email": (
+        "subject",
+        "body",
+        "at",
+        "direction",
+        "from",
+        "to",
+        "cc",
+        "author",
+        "company",
+        "people",
+        "deals",
+    ),
+    "meeting": (
+        "subject",
+        "body",
+        "start",
+        "end",
+        "location",
+        "outcome",
+        "author",
+        "company",
+        "people",
+        "deals",
+    ),
+    "task": (
+        "subject",
+        "body",
+        "due",
+        "status",
+        "priority",
+        "owner",
+        "company",
+        "people",
+        "deals",
+    ),
 }
+#: One word under `sync` for several entities; each may still be configured by itself.
+FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {"activity": ("note", "call", "email", "meeting")}
+#: What travels only where the configuration names it: there is much of it.
+QUIET: Final = frozenset({"note", "call", "email", "meeting", "task"})
 #: The fields that name other records; their mapping is the connector's own.
 RELATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "company": (),
     "person": ("company",),
     "deal": ("company", "people"),
+    **dict.fromkeys(("note", "call", "email", "meeting", "task"), ("company", "people", "deals")),
 }
 
 LATEST: Final = "latest"
@@ -80,6 +135,8 @@ Mode: TypeAlias = Literal["live", "observe", "paused"]
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _CUSTOM: Final = re.compile(r"custom\.\w[\w.-]*")
 _DIRECTION: Final = re.compile(r"both|off|(?:from|to) \S+")
+#: Text around a single name: what such a template makes can be read back.
+_AROUND: Final = re.compile(r"[^{}]*\{\{[^{}|]+\}\}[^{}]*")
 _FROM_ENVIRONMENT: Final = {"type": "string", "pattern": r"^\$\{\w+\}$"}
 
 _Whole = Annotated[
@@ -88,6 +145,7 @@ _Whole = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, _FROM_ENVIRONMENT]}),
 ]
 _Flag = Annotated[bool, WithJsonSchema({"anyOf": [{"type": "boolean"}, _FROM_ENVIRONMENT]})]
+_Word = Annotated[str, WithJsonSchema({"type": ["string", "integer", "number", "boolean"]})]
 _Secret = Annotated[
     SecretStr, Field(min_length=1), WithJsonSchema({"type": "string", "minLength": 1})
 ]
@@ -129,17 +187,48 @@ class MappingRow(_Frozen):
     only_if_blank: _Flag = Field(
         False, description="A stand-in: read only while our record has no value of its own."
     )
+    template: str | None = Field(
+        None,
+        min_length=1,
+        description="A text with `{{name|filter:argument}}` in it: our fields in a row that is "
+        "written, remote paths in one that is only read.",
+    )
+    constant: _Word | None = Field(None, description="A fixed text, written or read.")
+    values: dict[str, _Word] | None = Field(
+        None, description="Our word for a value, then the account's own."
+    )
+    unmapped: Literal["hold", "default", "pass", "create"] | None = Field(
+        None,
+        description="What becomes of a value that `values` does not name: `hold` it for a person, "
+        "write the `default`, `pass` it as it is, or `create` the option in the CRM.",
+    )
+    default: _Word | None = Field(None, description="What `unmapped: default` writes.")
+    when: str | None = Field(
+        None,
+        min_length=1,
+        description="The row applies while this holds: `field = value`, `!=`, `<`, `>`, `in (…)`, "
+        "`is blank`, joined by `and`, `or`, `not`.",
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _text_is_a_path(cls, row: Any) -> Any:
-        return {"path": row} if isinstance(row, str) else row
+    def _written_shortly(cls, row: Any) -> Any:
+        """A bare text is a path; what is made goes one way unless it can be undone."""
+        if isinstance(row, str):
+            return {"path": row}
+        made = isinstance(row, dict) and (row.get("template") or row.get("constant"))
+        if not made or row.get("direction") is not None:
+            return row
+        undone = row.get("template") and _AROUND.fullmatch(str(row["template"]))
+        direction = "from" if not row.get("path") else "both" if undone else "to"
+        return {**row, "direction": direction}
 
     @model_validator(mode="after")
     def _has_one_place(self) -> MappingRow:
         if self.path and self.paths:
             raise ValueError("names both path and paths; write one of them")
-        if not (self.path or self.paths or self.direction == "off"):
+        placeless = self.direction == "from" and (self.template or self.constant)
+        if not (self.path or self.paths or placeless or self.direction == "off"):
             raise ValueError("names no path")
         return self
 
@@ -378,8 +467,9 @@ class Config(_Frozen):
     )
     sync: dict[str, EntitySync] = Field(
         default_factory=dict,
-        description="Entity, then how it travels; what is not named syncs two-way everywhere.",
-        json_schema_extra={"propertyNames": {"enum": list(FIELDS)}},
+        description="Entity, then how it travels. Company, person and deal sync two-way everywhere "
+        "unless named; activities and tasks only where named.",
+        json_schema_extra={"propertyNames": {"enum": [*FIELDS, *FAMILIES]}},
     )
     handlers: tuple[str, ...] = Field(
         (), description="Your own handlers: modules, or .py files beside this file."

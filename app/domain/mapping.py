@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.domain.codecs import ABSENT, Context, Held
+from app.domain.entities import relations_of
 from app.domain.rows import TRANSFORMS, Direction, Row, compile_row, look_up
 from app.domain.values import Fields, Raw, Value
 from app.errors import ConfigError
@@ -16,13 +17,19 @@ __all__ = ["TRANSFORMS", "Direction", "EntityMapping", "Row", "compile_mapping",
 
 @dataclass(frozen=True, slots=True)
 class EntityMapping:
-    """The rows of one entity in one account."""
+    """The rows of one entity in one account.
+
+    ``relations`` are those that the account can hold, None if all; ``fixed`` are those of them
+    that stay as they were created.
+    """
 
     entity: str
     #: Those with a condition on our fields last: when they are read, the fields are known.
     rows: tuple[Row, ...]
     #: What `tailored` has to look at.
     special: tuple[Row, ...] = ()
+    relations: frozenset[str] | None = None
+    fixed: frozenset[str] = frozenset()
 
     @property
     def fields(self) -> frozenset[str]:
@@ -32,6 +39,16 @@ class EntityMapping:
     def paths(self) -> tuple[str, ...]:
         """Every remote path that is read or written, once."""
         return tuple(dict.fromkeys(path for row in self.rows for path in row.read_paths))
+
+    def writable(self, *, creating: bool) -> set[str]:
+        """The canonical names, relations among them, that can be written at all."""
+        rows = (row for row in self.rows if row.is_written and (creating or not row.create_only))
+        held = set(relations_of(self.entity))
+        if self.relations is not None:
+            held &= self.relations
+        if not creating:
+            held -= self.fixed
+        return held.union(name for row in rows for name in row.fields)
 
     def row_of(self, name: str) -> Row | None:
         return next((row for row in self.rows if name in row.fields), None)

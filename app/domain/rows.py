@@ -43,6 +43,7 @@ class Row:
 
     ``direction`` is seen from us: ``from`` reads only, ``to`` writes only. ``fills`` marks a
     blank that the vendor fills by itself when we write something else: that is no edit.
+    ``create_only`` marks what the vendor lets nobody change afterwards.
     ``made`` are the ways to make the value, the first that applies: of our fields in a row
     that is written, of remote paths in one that is read. ``key`` and ``transform`` are words
     of the configuration.
@@ -54,6 +55,7 @@ class Row:
     direction: Direction = "both"
     only_if_blank: bool = False
     fills: bool = False
+    create_only: bool = False
     key: str = ""
     transform: str = "text"
     values: ValueMap | None = None
@@ -178,6 +180,7 @@ def compile_row(entity: str, key: str, given: Any, place: str) -> Row:
         direction,
         bool(spec.get("only_if_blank")),
         bool(spec.get("fills")),
+        bool(spec.get("create_only")),
         key,
         transform,
         values,
@@ -238,7 +241,9 @@ def _around(template: Template) -> Codec:
     (name,) = template.names
     return Codec(
         get=lambda raw, _: [template.invert(raw[0])],
-        put=lambda values, _: [template.render({name: values[0]})],
+        put=lambda values, _: [
+            values[0] if values[0] == "" else template.render({name: values[0]})
+        ],
         shape=(1, 1),
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.resources import files
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,9 @@ from app.db import accounts
 from app.db.accounts import Box
 from app.db.engine import Database
 from app.domain.codecs import Context
+from app.domain.manifest import Manifest
 from app.domain.mapping import EntityMapping, compile_mapping, overlay
+from app.domain.proof import prove
 from app.domain.stages import kinds_of
 from app.domain.values import Directory
 from app.errors import AccountError, RejectedError
@@ -104,6 +107,8 @@ class House:
             directory=known.get(account, Directory()),
             stages=stages,
             kinds=kinds,
+            names={mail: name for d in known.values() for mail, name in d.names.items()},
+            accounts=frozenset(self.members),
         )
 
 
@@ -116,27 +121,37 @@ def _kind_of(directory: Directory, stage: str) -> str | None:
     return None
 
 
-def mappings_of(connector: str, account: AccountConfig, *, where: str) -> dict[str, EntityMapping]:
-    """The built-in mapping of a connector with the account's own rows laid over it."""
-    text = (files("app.connectors") / connector / "mapping.yaml").read_text(encoding="utf-8")
+def mappings_of(
+    manifest: Manifest, account: AccountConfig, *, where: Callable[[str, str], str]
+) -> dict[str, EntityMapping]:
+    """The built-in mapping of a connector with the account's own rows laid over it.
+
+    ``where`` is the place of a row, by entity and key. Raises ConfigError, also for a row that
+    does not bring back what it writes.
+    """
+    text = (files("app.connectors") / manifest.name / "mapping.yaml").read_text(encoding="utf-8")
     builtin = yaml.load(text, Loader=yaml.CSafeLoader)
     rows = {
         entity: {left: row.model_dump(by_alias=True) for left, row in own.items()}
         for entity, own in account.mapping.items()
     }
-    return {
-        entity: compile_mapping(entity, overlay(source, rows.get(entity, {})), where=where)
-        for entity, source in builtin.items()
-    }
+    found: dict[str, EntityMapping] = {}
+    for entity, source in builtin.items():
+        place = partial(where, entity)
+        mapping = compile_mapping(entity, overlay(source, rows.get(entity, {})), where=place)
+        prove(mapping, as_text=manifest.values == "text", where=place)
+        promise = manifest.entities[entity]
+        found[entity] = replace(mapping, relations=promise.relations, fixed=promise.fixed)
+    return found
 
 
 def build(database: Database, config: Config, registry: Registry, box: Box) -> House:
     """A house with one member per configured account. Raises ConfigError."""
     members = {}
     for name, settings in config.accounts.items():
-        where = config.where("accounts", name)
         manifest = registry.connector(settings.connector).manifest
-        mappings = mappings_of(settings.connector, settings, where=where)
+        place = partial(config.where, "accounts", name, "mapping")
+        mappings = mappings_of(manifest, settings, where=place)
         account = Account(
             name=name,
             connector=settings.connector,

@@ -81,7 +81,8 @@ class Plan:
     """What to apply. ``record`` is None where nothing of ours changes.
 
     ``marks`` are the accounts that are now behind. ``base`` and ``sent`` are None where the link
-    keeps what it has. ``reason`` says why something is held.
+    keeps what it has. ``settled`` are held fields that agree again, ``waiting`` the others as they
+    stand now. ``reason`` says why something is held.
     """
 
     result: Result
@@ -95,6 +96,7 @@ class Plan:
     keys: tuple[Key, ...] = ()
     seen_at: datetime | None = None
     settled: tuple[str, ...] = ()
+    waiting: tuple[Clash, ...] = ()
     candidates: tuple[UUID, ...] = ()
     reason: str = ""
 
@@ -144,6 +146,21 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
             return _introduce(state, observation, theirs, new_id, now)
     assert record is not None, "a link or a match always comes with its record"
     return _update(state, observation, theirs, record, now)
+
+
+def newest(snapshot: Observation, other: Observation | None) -> Observation:
+    """The one to use of two snapshots of a record."""
+    if other is None or other.version is None:
+        return snapshot
+    newer = snapshot.version is not None and snapshot.version > other.version
+    return snapshot if newer else other
+
+
+def contradicts(snapshot: Observation, other: Observation | None) -> bool:
+    """Whether two snapshots of a record differ and nothing says which is the newer one."""
+    if other is None or snapshot.raw == other.raw:
+        return False
+    return None in (snapshot.version, other.version) or snapshot.version == other.version
 
 
 def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
@@ -199,9 +216,7 @@ def _update(
     link = state.link or LinkState(record.id)
     merged = _merge(state, observation, theirs, record, link, now)
     fields = merged.onto(record.fields)
-    settled = tuple(
-        name for name in link.held if name in theirs and theirs[name] == fields.get(name)
-    )
+    settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)
     changed = None
     if merged.takes:
@@ -232,7 +247,22 @@ def _update(
         keys=identity.keys(state.entity, fields) if merged.takes or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
+        waiting=waiting,
     )
+
+
+def _held(
+    link: LinkState, theirs: Fields, fields: Fields
+) -> tuple[tuple[str, ...], tuple[Clash, ...]]:
+    """The held fields on which both sides agree meanwhile, and how the others stand now."""
+    shown = [name for name in sorted(link.held) if name in theirs]
+    settled = tuple(name for name in shown if theirs[name] == fields.get(name))
+    waiting = tuple(
+        Clash(name, fields.get(name), theirs[name], Winner.NOBODY, "still held")
+        for name in shown
+        if name not in settled
+    )
+    return settled, waiting
 
 
 def _merge(

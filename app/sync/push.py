@@ -36,6 +36,7 @@ from app.errors import (
     TransientError,
     UnknownOutcomeError,
 )
+from app.sync import guard
 from app.sync.adopt import adopt, link_to
 from app.sync.draft import Job, Near, bury_held, count, prepare, travels
 from app.sync.house import House, Member
@@ -121,6 +122,9 @@ async def _plan(
             count(counts, "cleared")
         else:
             here.append(Job(mark, record, met))
+    # We hold the lane: a write that is still said to be on its way died with its worker.
+    left = [job.link.ref for job in here if job.link is not None and job.link.writing]
+    await links.end_writes(db, left)
     near = await Near.load(db, member, here)
     jobs: list[Job] = []
     silent: list[Job] = []
@@ -165,20 +169,26 @@ async def _write(
     step = size if size > 1 else 16
     for op in (Op.CREATE, Op.UPDATE):
         ready = [job for job in jobs if job.write is not None and job.write.op is op]
+        async with house.database.transaction() as db:
+            ready = await guard.stop_early(db, member, op, ready, counts)
         for start in range(0, len(ready), step):
             batch = ready[start : start + step]
             if op is Op.UPDATE:
                 batch = await _unmoved(house, member, batch, counts)
             if not batch:
                 continue
-            writes = [job.write for job in batch if job.write is not None]
             async with house.database.transaction() as db:
                 if not await lanes.holds(db, lane):
                     return
+                batch = await _as_planned(db, member, batch, counts)
+                batch = await guard.admit(db, member, op, batch, counts)
                 await outbox.intend(
                     db, [(j.mark, j.write.trace) for j in batch if j.link is None and j.write]
                 )
                 await links.begin_writes(db, [job.link.ref for job in batch if job.link])
+            if not batch:
+                continue
+            writes = [job.write for job in batch if job.write is not None]
             traces = sorted({job.mark.trace for job in batch if job.mark.trace})[:TRACES]
             try:
                 with structlog.contextvars.bound_contextvars(traces=traces):
@@ -187,6 +197,7 @@ async def _write(
                 # Raised only before anything was sent: nothing is in doubt.
                 async with house.database.transaction() as db:
                     await links.end_writes(db, [job.link.ref for job in batch if job.link])
+                    await guard.give_back(db, member, op, batch)
                     for job in batch:
                         await outbox.postpone(db, job.mark, until=now())
                 raise LanePaused(error) from error
@@ -224,6 +235,35 @@ async def _unmoved(
             for job in moved:
                 await outbox.postpone(db, job.mark, until=now())
     return [job for job in batch if job.link is not None and job.link.ref in still]
+
+
+async def _as_planned(
+    db: AsyncConnection, member: Member, batch: Sequence[Job], counts: dict[str, int]
+) -> list[Job]:
+    """The jobs that still say what is to be written; the in-lane works beside us.
+
+    What it took in since the plan was made would be overwritten by a write that is older.
+    """
+    ids = [job.record.id for job in batch]
+    there = await links.by_record(db, ids, account=member.name, lock=True)
+    living = {link.record_id: link for link in there if link.state == "live"}
+    fresh = await records.get(db, ids)
+    held = await conflicts.held_fields(db, ids, member.name)
+    still: list[Job] = []
+    for job in batch:
+        link, record = living.get(job.record.id), fresh.get(job.record.id)
+        same = record is not None and record.version == job.record.version
+        if job.link is None or link is None:
+            same = same and job.link is link
+        else:
+            same = same and (link.base, link.sent) == (job.link.base, job.link.sent)
+            same = same and held.get(job.record.id, frozenset()) == job.kept
+        if same:
+            still.append(job)
+        else:
+            count(counts, "moved")
+            await outbox.postpone(db, job.mark, until=now(), keep_intent=True)
+    return still
 
 
 async def _settle(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 from functools import lru_cache
 from typing import Any
 
-from app.domain.codecs import CODECS, Codec
+from app.domain.codecs import CODECS, Codec, Context
 from app.domain.mapping import EntityMapping, Row
 from app.domain.values import NOTHING, Observation, Ref
 from tests.prove.oracle import Witness
@@ -24,8 +24,8 @@ def moment(tick: int) -> datetime:
     return _NOON + timedelta(seconds=tick)
 
 
-def _texts(raw: Any, _: Any) -> list[Any]:
-    return [sorted(raw[0] or [])]
+def _texts(values: Sequence[Any], _: Context) -> Sequence[Any]:
+    return [sorted(values[0] or [])]
 
 
 #: Text that a CRM may spell otherwise, a number that it may round, a flag, a set; and the key.
@@ -36,7 +36,7 @@ MAPPING = EntityMapping(
         Row(("title",), ("title",), CODECS["text"]),
         Row(("custom.score",), ("score",), CODECS["decimal"]),
         Row(("custom.flag",), ("flag",), CODECS["boolean"]),
-        Row(("phones",), ("phones",), Codec(_texts, lambda values, _: [list(values[0] or [])])),
+        Row(("phones",), ("phones",), Codec(_texts, _texts)),
     ),
 )
 FIELDS = {row.paths[0]: row.fields[0] for row in MAPPING.rows}
@@ -123,7 +123,12 @@ class Crm:
         if contact.values.get(path) == stored and type(contact.values.get(path)) is type(stored):
             return False
         self.witness.edited(
-            self.name, id, contact.thing, path, contact.values.get(path), stored,
+            self.name,
+            id,
+            contact.thing,
+            path,
+            contact.values.get(path),
+            stored,
             now + self.quirks.skew,
         )
         contact.values[path] = stored
@@ -146,7 +151,10 @@ class Crm:
         if contact is None:
             return Observation(asked, None)
         return Observation(
-            ref, self._shown(contact), moment(contact.version), asked=asked if asked != ref else None
+            ref,
+            self._shown(contact),
+            moment(contact.version),
+            asked=asked if asked != ref else None,
         )
 
     def find(self, address: str, now: int) -> list[Observation]:
@@ -177,9 +185,7 @@ class Crm:
         self.writes += 1
         for path, value in fields.items():
             stored = self._stored(path, value)
-            self.witness.wrote(
-                self.name, id, contact.thing, path, contact.values.get(path), stored
-            )
+            self.witness.wrote(self.name, id, contact.thing, path, contact.values.get(path), stored)
             contact.values[path] = stored
         self._tell(contact, tuple(fields), now)
         return self._answer(contact, fields)
@@ -196,7 +202,13 @@ class Crm:
     def _add(self, thing: int, values: Mapping[str, Any], now: int) -> Contact:
         self.made += 1
         id = f"{self.name}{self.made}"
-        blank = {"email": None, "title": None, "score": None, "flag": None, "phones": []}
+        blank: dict[str, Any] = {
+            "email": None,
+            "title": None,
+            "score": None,
+            "flag": None,
+            "phones": [],
+        }
         given = {path: self._stored(path, value) for path, value in values.items()}
         contact = Contact(id, thing, {**blank, **given}, 0, now)
         self.contacts[id] = contact

@@ -21,14 +21,15 @@ from app.domain.decide import (
     RecordState,
     Result,
     State,
-    decide,
     contradicts,
+    decide,
     needs_reading,
     newest,
     reading,
     writable,
 )
 from app.domain.draft import agreed_after_create, agreed_after_update, outgoing
+from app.domain.fights import after_write
 from app.domain.merge import Winner, behind
 from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
 from tests.prove.crm import MAPPING, TYPE, Crm, ExistsError, News, moment, timed
@@ -51,6 +52,7 @@ class Link:
     synced_at: int
     state: str = "live"
     writing: bool = False
+    written: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -238,7 +240,9 @@ class Engine:
         ref = observation.ref
         if link is not None:
             held = frozenset(name for at, name in self.cards if at == ref)
-            known = LinkState(link.record_id, link.base, link.sent, link.state, link.seen_at, held)
+            known = LinkState(
+                link.record_id, link.base, link.sent, link.state, link.seen_at, held, link.written
+            )
             record = self.records.get(link.record_id)
             return State(ENTITY, MAPPING, self.sync, CONTEXT, known, record)
         candidates: dict[Key, UUID] = {}
@@ -510,9 +514,12 @@ class Engine:
         state = State(ENTITY, MAPPING, self.sync, CONTEXT, record=record)
         shown = reading(state, stored)
         if link is not None:
-            link.base, link.sent = agreed_after_update(
+            base, sent = agreed_after_update(
                 job.base, job.sent, record.fields, told=job.names, stored=shown
             )
+            at = moment(self.now)
+            link.written = after_write(link.written, job.base, base, job.names, at)
+            link.base, link.sent = base, sent
             link.writing, link.synced_at = False, self.tick()
         else:
             base, sent = agreed_after_create(record.fields, told=job.names, stored=shown)

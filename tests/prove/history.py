@@ -33,7 +33,7 @@ class History:
     def __str__(self) -> str:
         lines = [f"policy {self.policy}, score {self.score}"]
         for name, quirks in zip(NAMES, self.quirks, strict=False):
-            odd = {k: v for k, v in _odd(quirks)}
+            odd = dict(_odd(quirks))
             lines.append(f"{name}: {odd or 'no quirks'}")
         return "\n".join([*lines, *("  " + " ".join(map(str, step)) for step in self.steps)])
 
@@ -326,9 +326,7 @@ class Life:
                 for card in self.engine.cards.values()
                 if self.engine.things[card.record_id] == thing
             }
-            self.witness.judge(
-                thing, shown, held=held, journal=journal, policy=policy, skip=skip
-            )
+            self.witness.judge(thing, shown, held=held, journal=journal, policy=policy, skip=skip)
             self._everywhere(thing, shown)
         if self.engine.unsure:
             raise BrokenError("a person was asked who is who, without need")
@@ -342,11 +340,15 @@ class Life:
         return {"score": set(self.crms)}
 
     def _has_spoken(self, source: str) -> bool:
-        """Whether the one account that counts ever had a value in every thing."""
+        """Whether the one account that counts had a value in every thing, and still shows it."""
         spoken = {
             thing
             for (thing, path), edits in self.witness.edits.items()
-            if path == "score" and any(edit.account == source for edit in edits)
+            if path == "score"
+            and any(
+                edit.account == source and (source, edit.id) not in self.witness.left
+                for edit in edits
+            )
         }
         return len(spoken) == self.things
 
@@ -355,7 +357,7 @@ class Life:
         missing = [
             name
             for name in self.crms
-            if name not in there and (name, thing) not in self.witness.departed
+            if name not in there and (name, thing) not in self.witness.missed
         ]
         if there and missing:
             raise BrokenError(f"thing {thing} never came to {missing}")
@@ -368,7 +370,9 @@ class Life:
                 return
             card = next(iter(self.engine.cards.values()))
             thing = self.engine.things[card.record_id]
-            chosen = card.theirs if turn % 2 else self.engine.records[card.record_id].fields[card.field]
+            chosen = (
+                card.theirs if turn % 2 else self.engine.records[card.record_id].fields[card.field]
+            )
             self.witness.decided(thing, paths[card.field], chosen, self.engine.now)
             self.engine.resolve(card, theirs=bool(turn % 2))
             self.rest()
@@ -404,10 +408,20 @@ class Life:
         """Tell what was done, if it changed anything that can be told."""
         if self.tell is None:
             return
-        now = {f"{c.name}/{i}": str(k.values) for c in self.crms.values() for i, k in c.contacts.items()}
+        now = {
+            f"{c.name}/{i}": str(k.values)
+            for c in self.crms.values()
+            for i, k in c.contacts.items()
+        }
         now |= {f"record {r.id.int}": str(dict(r.fields)) for r in self.engine.records.values()}
-        now |= {f"link {l.ref.account}": f"{l.state} base {dict(l.base)} sent {dict(l.sent)}" for l in self.engine.links.values()}
-        now |= {f"card {c.ref.account} {c.field}": f"{c.theirs!r} against {c.ours!r}" for c in self.engine.cards.values()}
+        now |= {
+            f"link {k.ref.account}": f"{k.state} base {dict(k.base)} sent {dict(k.sent)}"
+            for k in self.engine.links.values()
+        }
+        now |= {
+            f"card {c.ref.account} {c.field}": f"{c.theirs!r} against {c.ours!r}"
+            for c in self.engine.cards.values()
+        }
         changed = {k: v for k, v in now.items() if self._told.get(k) != v}
         self._told = now
         self.tell(f"{self.engine.now:4} {what}")
@@ -455,7 +469,11 @@ def _smaller(history: History) -> Iterator[History]:
     for at, quirks in enumerate(history.quirks):
         for name, _ in _odd(quirks):
             usual = getattr(Quirks(), name)
-            plain = (*history.quirks[:at], replace(quirks, **{name: usual}), *history.quirks[at + 1 :])
+            plain = (
+                *history.quirks[:at],
+                replace(quirks, **{name: usual}),
+                *history.quirks[at + 1 :],
+            )
             yield replace(history, quirks=plain)
     if history.score != "both":
         yield replace(history, score="both")

@@ -68,6 +68,7 @@ class Witness:
     edits: dict[tuple[int, str], list[Edit]] = field(default_factory=dict)
     cells: Cells = field(default_factory=dict)
     departed: set[tuple[str, int]] = field(default_factory=set)
+    missed: set[tuple[str, int]] = field(default_factory=set)
     left: set[tuple[str, str]] = field(default_factory=set)
     living: dict[tuple[str, int], set[str]] = field(default_factory=dict)
     doubled: set[int] = field(default_factory=set)  # things that people made more than once
@@ -129,6 +130,7 @@ class Witness:
 
     def deleted(self, account: str, id: str, thing: int) -> None:
         self.living[account, thing].discard(id)
+        self.missed.add((account, thing))
         if thing not in self.doubled or (account, id) in self.known:
             self.departed.add((account, thing))
         self.left.add((account, id))
@@ -177,9 +179,7 @@ class Witness:
             elif value is not None:
                 self._carry(account, id, thing, path, value, f"{account} {id} {path}: {value!r}")
 
-    def _carry(
-        self, account: str, id: str, thing: int, path: str, value: Any, where: str
-    ) -> None:
+    def _carry(self, account: str, id: str, thing: int, path: str, value: Any, where: str) -> None:
         """Trace a written value to the edit that it carries."""
         cell = self.cells.setdefault((account, id, path), Cell())
         said = essence(path, value)
@@ -262,9 +262,7 @@ class Witness:
         if named and all(e.essence != final for e in named):
             raise BrokenError(f"{where}: {policy} wins conflicts, but {final!r} stands: {heads}")
 
-    def _judge_set(
-        self, thing: int, shown: Mapping[tuple[str, str], Mapping[str, Any]]
-    ) -> None:
+    def _judge_set(self, thing: int, shown: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
         added, removed = self.added.get(thing, {}), self.removed.get(thing, {})
         gone = {id for _, id in self.left}
         must = {x for x, id in added.items() if id not in gone and x not in removed}

@@ -116,7 +116,8 @@ def test_a_field_follows_its_entity_unless_it_has_a_direction_of_its_own():
 def test_words_stay_words():
     """YAML would turn these into false, 83 and a date; a stage may be called so."""
     found = parse(TWO + "sync: {deal: {stages: {No: {close: 0123, hubspot: 2026-01-31}}}}")
-    assert found.sync["deal"].stages == {"No": {"close": "0123", "hubspot": "2026-01-31"}}
+    close, hubspot = found.sync["deal"].stages["No"].values()
+    assert (str(close[0]), str(hubspot[0])) == ("0123", "2026-01-31")
 
     found = parse(TWO + "sync: {person: {fields: {owner: {direction: off}}}}")
     assert not found.sync["person"].may_read("close", "owner")
@@ -163,7 +164,11 @@ def test_one_secret_or_several():
 def test_options_are_what_only_some_systems_read():
     found = parse("accounts: {hubspot: {connector: hubspot, portal_id: 62515}}")
 
-    assert found.accounts["hubspot"].options == {"portal_id": 62515, "legacy_signatures": False}
+    assert found.accounts["hubspot"].options == {
+        "portal_id": 62515,
+        "legacy_signatures": False,
+        "lifecycle": "hold",
+    }
 
 
 def test_handlers_are_found_beside_the_file(tmp_path, monkeypatch):
@@ -521,3 +526,58 @@ def test_the_page_names_every_variable_key_and_field():
 
     assert [word for word in sorted(keys | names) if f"`{word}`" not in page] == []
     assert [word for word in sorted(fields) if word not in page] == []
+
+
+def test_a_stage_can_name_its_pipeline_and_there_may_be_several():
+    found = parse(
+        TWO
+        + dedent("""\
+            sync:
+              deal:
+                pipelines: {Sales: {close: Sales, hubspot: [default, Partners]}}
+                stages:
+                  Won: {close: {pipeline: Sales, stage: Won}, hubspot: [closedwon, paid]}
+            """)
+    ).sync["deal"]
+    assert [str(place) for place in found.stages["Won"]["close"]] == ["Sales / Won"]
+    assert [str(place) for place in found.stages["Won"]["hubspot"]] == ["closedwon", "paid"]
+    assert found.pipelines["Sales"] == {"close": ("Sales",), "hubspot": ("default", "Partners")}
+
+
+def test_a_map_that_can_be_read_in_two_ways_is_refused():
+    assert complaints(
+        TWO
+        + dedent("""\
+            sync:
+              deal:
+                pipelines:
+                  Sales: {close: Sales}
+                  Other: {close: sales}
+                stages:
+                  New: {close: [Lead In, First], hubspot: []}
+                  new: {close: {pipeline: Sales, stage: lead in}}
+                  Won: {close: [{pipeline: Sales, stage: Won}, {pipline: Sales, stage: X}]}
+                  Paid: {close: {pipeline: Partners, stage: Won}}
+            """)
+    ) == [
+        "syncline.yaml:10: sync.deal.pipelines.Other.close: 'sales' is 'Sales' already",
+        "syncline.yaml:12: sync.deal.stages.New.hubspot: must not be empty",
+        "syncline.yaml:13: sync.deal.stages.new: is the same word as 'New'",
+        "syncline.yaml:13: sync.deal.stages.new.close: 'Sales / lead in' is 'New' already",
+        "syncline.yaml:14: sync.deal.stages.Won.close[1].pipline: unknown key "
+        "(did you mean 'pipeline'?)",
+    ]
+
+
+def test_owners_are_compared_whatever_their_case_and_an_alias_is_one_person():
+    owners = "{default: Ana@X.example, aliases: {Bo@x.example: BO@crm.example}}"
+    found = parse(f"accounts: {{close: {{connector: close, owners: {owners}}}}}")
+    assert found.accounts["close"].owners.default == "ana@x.example"
+    assert found.accounts["close"].owners.aliases == {"bo@x.example": "bo@crm.example"}
+    (said,) = complaints(
+        "accounts: {close: {connector: close, owners: {aliases: {a@x: c@x, b@x: C@x}}}}"
+    )
+    assert said == (
+        "syncline.yaml:1: accounts.close.owners.aliases: gives 'c@x' to several people: "
+        "an alias is one person; use stand_ins"
+    )

@@ -31,6 +31,7 @@ def upgrade() -> None:
             "directory", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
         sa.Column("directory_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("mapped", sa.Text(), nullable=True),
         sa.Column(
             "created_at",
             sa.TIMESTAMP(timezone=True),

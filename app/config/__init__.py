@@ -10,6 +10,8 @@ from app.config.model import (
     FieldSync,
     MappingRow,
     Mode,
+    OwnersConfig,
+    StagePlace,
     is_field,
     schema,
 )
@@ -24,6 +26,8 @@ __all__ = [
     "FieldSync",
     "MappingRow",
     "Mode",
+    "OwnersConfig",
+    "StagePlace",
     "is_field",
     "load",
     "parse",

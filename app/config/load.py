@@ -19,12 +19,15 @@ from app.config.model import (
     EntitySync,
     FieldSync,
     MappingRow,
+    OwnersConfig,
+    StagePlace,
     field_names,
     is_account_name,
     is_field,
 )
 from app.config.source import Path as Key
 from app.config.source import Source, did_you_mean
+from app.config.stages import ambiguities
 from app.errors import ConfigError
 
 #: The entities that a connector declares; LookupError or ConfigError for no connector of ours.
@@ -208,11 +211,14 @@ class _Sync:
             _check_field(self.source, path, entity, field)
             self._check_policy((*path, "conflict"), special.conflict, members)
             self._check_direction((*path, "direction"), special.direction or "both", members)
-        if found.stages and entity != "deal":
-            self.source.blame((*here, "stages"), "only deals have stages")
-        for stage, names in found.stages.items():
-            for name in names:
-                self._is_account((*here, "stages", stage, name), name, members)
+        for key, lines in (("stages", found.stages), ("pipelines", found.pipelines)):
+            if lines and entity != "deal":
+                self.source.blame((*here, key), f"only deals have {key}")
+            for ours, owns in lines.items():
+                for name in owns:
+                    self._is_account((*here, key, ours, name), name, members)
+        for place, complaint in ambiguities(found):
+            self.source.blame((*here, *place), complaint)
 
     def _check_direction(self, path: Key, direction: str, members: Sequence[str]) -> None:
         _, _, account = direction.partition(" ")
@@ -276,6 +282,8 @@ _KEYS: Final[tuple[tuple[tuple[str | None, ...], type[BaseModel]], ...]] = (
     (("accounts", None, "mapping", None, None), MappingRow),
     (("sync", None), EntitySync),
     (("sync", None, "fields", None), FieldSync),
+    (("sync", None, "stages", None, None, None), StagePlace),
+    (("accounts", None, "owners"), OwnersConfig),
 )
 _WORDS: Final[Mapping[str, str]] = {
     "int_parsing": "is not a whole number",

@@ -55,6 +55,7 @@ accounts = sa.Table(
     sa.Column("secrets", BYTEA),
     _json("directory", null=True),
     _at("directory_at", null=True),
+    sa.Column("mapped", sa.Text),  # digest of configuration and directories at the last release
     _at("created_at", default=True),
 )
 

@@ -22,6 +22,7 @@ from app.domain.codecs import ABSENT, Context
 from app.domain.entities import is_blank, relations_of
 from app.domain.mapping import EntityMapping, says_the_same, to_canonical
 from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
+from app.domain.stages import todays
 from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
 
 Stamps = Mapping[str, Mapping[str, str]]
@@ -143,7 +144,19 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         if match.is_new:
             return _introduce(state, observation, theirs, new_id, now)
     assert record is not None, "a link or a match always comes with its record"
-    return _update(state, observation, theirs, record, now)
+    state = _in_todays_words(state)
+    return _update(state, observation, theirs, state.record or record, now)
+
+
+def _in_todays_words(state: State) -> State:
+    """A stage that was mapped since we saw it is called anew, so that this is no edit."""
+    words, own = state.context.words, state.context.own_words
+    link, record = state.link, state.record
+    if link is not None:
+        link = replace(link, base=todays(link.base, own), sent=todays(link.sent, words))
+    if record is not None:
+        record = replace(record, fields=todays(record.fields, words))
+    return replace(state, link=link, record=record) if words or own else state
 
 
 def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:

@@ -410,17 +410,20 @@ class HubSpot(Connector):
         pipelines = await self.client.call("GET", "/crm/v3/pipelines/deals", accept=(403, 404))
         details = await self.client.call("GET", "/account-info/v3/details", accept=(403, 404))
         rows = pipelines.data["results"] if pipelines.status == 200 else ()
+        retired, active = await self._owners(archived=True), await self._owners(archived=False)
         return Directory(
             pipelines=tuple(as_pipeline(row) for row in ordered(rows)),
-            owners=await self._owners(),
+            owners=retired | active,
             currency=details.data.get("companyCurrency") if details.status == 200 else None,
+            retired=frozenset(retired.keys() - active.keys()),
         )
 
-    async def _owners(self) -> dict[str, str]:
+    async def _owners(self, *, archived: bool) -> dict[str, str]:
+        """https://developers.hubspot.com/docs/api-reference/legacy/crm/owners/guide"""
         owners: dict[str, str] = {}
         after: str | None = None
         while True:
-            params = {"limit": 100, "after": after}
+            params = {"limit": 100, "after": after, "archived": str(archived).lower()}
             answer = await self.client.call(
                 "GET", "/crm/v3/owners", params=params, accept=(403, 404)
             )

@@ -65,12 +65,67 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "company",
         "people",
     ),
+    "note": ("subject", "body", "at", "author", "company", "people", "deals"),
+    "call": (
+        "subject",
+        "body",
+        "at",
+        "direction",
+        "duration",
+        "outcome",
+        "phone",
+        "author",
+        "company",
+        "people",
+        "deals",
+    ),
+    "email": (
+        "subject",
+        "body",
+        "at",
+        "direction",
+        "from",
+        "to",
+        "cc",
+        "author",
+        "company",
+        "people",
+        "deals",
+    ),
+    "meeting": (
+        "subject",
+        "body",
+        "start",
+        "end",
+        "location",
+        "outcome",
+        "author",
+        "company",
+        "people",
+        "deals",
+    ),
+    "task": (
+        "subject",
+        "body",
+        "due",
+        "status",
+        "priority",
+        "owner",
+        "company",
+        "people",
+        "deals",
+    ),
 }
+#: One word under `sync` for several entities; each may still be configured by itself.
+FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {"activity": ("note", "call", "email", "meeting")}
+#: What travels only where the configuration names it: there is much of it.
+QUIET: Final = frozenset({"note", "call", "email", "meeting", "task"})
 #: The fields that name other records; their mapping is the connector's own.
 RELATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "company": (),
     "person": ("company",),
     "deal": ("company", "people"),
+    **dict.fromkeys(("note", "call", "email", "meeting", "task"), ("company", "people", "deals")),
 }
 
 LATEST: Final = "latest"
@@ -187,6 +242,32 @@ class OwnersConfig(_Frozen):
         return aliases
 
 
+def _off(given: Any) -> Any:
+    return None if given == "off" else given
+
+
+_Limit = Annotated[
+    int | None,
+    BeforeValidator(_off),
+    Field(ge=0),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "off"}, _FROM_ENVIRONMENT]}
+    ),
+]
+
+
+class Guard(_Frozen):
+    """How much an account takes in any hour before a person is asked; `off` asks nobody."""
+
+    creates: _Limit = Field(10_000, description="Records made there in any hour.")
+    updates: _Limit = Field(50_000, description="Records changed there in any hour.")
+    deletes: _Limit = Field(50, description="Records deleted there in any hour.")
+
+    def of(self, op: str) -> int | None:
+        """The limit of one kind of write: create, update or delete."""
+        return {"create": self.creates, "update": self.updates, "delete": self.deletes}[op]
+
+
 class AccountConfig(_Frozen):
     """One signed-in tenancy of a connector."""
 
@@ -209,6 +290,10 @@ class AccountConfig(_Frozen):
     base_url: str | None = Field(None, description="Another address of the vendor's API.")
     mode: Mode = Field(
         "live", description="live; observe: reads and plans, never writes; paused: only listens."
+    )
+    guard: Guard = Field(
+        default_factory=Guard,
+        description="How many writes an hour it takes before a person is asked.",
     )
     portal_id: _Whole | None = Field(
         None, description="HubSpot: which portal, where several share one target URL."
@@ -449,8 +534,9 @@ class Config(_Frozen):
     )
     sync: dict[str, EntitySync] = Field(
         default_factory=dict,
-        description="Entity, then how it travels; what is not named syncs two-way everywhere.",
-        json_schema_extra={"propertyNames": {"enum": list(FIELDS)}},
+        description="Entity, then how it travels. Company, person and deal sync two-way everywhere "
+        "unless named; activities and tasks only where named.",
+        json_schema_extra={"propertyNames": {"enum": [*FIELDS, *FAMILIES]}},
     )
     handlers: tuple[str, ...] = Field(
         (), description="Your own handlers: modules, or .py files beside this file."

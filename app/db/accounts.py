@@ -218,6 +218,7 @@ async def keep_directory(db: AsyncConnection, name: str, directory: Directory) -
             for p in directory.pipelines
         ],
         "owners": dict(directory.owners),
+        "names": dict(directory.names),
         "currency": directory.currency,
         "retired": sorted(directory.retired),
     }
@@ -257,6 +258,7 @@ def _directory(content: Mapping[str, Any]) -> Directory:
             for p in content["pipelines"]
         ),
         owners=content["owners"],
+        names=content.get("names") or {},
         currency=content["currency"],
         retired=frozenset(content["retired"]),
     )

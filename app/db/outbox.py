@@ -34,6 +34,8 @@ class Mark:
     intent: str | None
     intent_at: datetime | None
     trace: str | None = None
+    #: The kind of write that a person let through the account's guard.
+    guard: str | None = None
 
 
 async def mark(
@@ -76,6 +78,8 @@ async def mark(
                 "attempts": sa.case((newer, 0), else_=outbox.c.attempts),
                 "due_at": sa.func.least(outbox.c.due_at, sa.func.now()),
                 "trace": sa.func.coalesce(row.excluded.trace, outbox.c.trace),
+                # What a guard holds is weighed anew: it may be another kind of write by now.
+                "guard": sa.case((outbox.c.state != "held", outbox.c.guard)),
             },
         )
     )
@@ -96,6 +100,7 @@ async def take(db: AsyncConnection, account: str, *, limit: int) -> list[Mark]:
             outbox.c.intent,
             outbox.c.intent_at,
             outbox.c.trace,
+            outbox.c.guard,
         )
         .where(
             outbox.c.account == account,
@@ -116,7 +121,7 @@ async def queued(
         sa.select(outbox.c.record_id).where(
             outbox.c.account == account,
             outbox.c.record_id.in_(set(record_ids)),
-            outbox.c.state == "pending",
+            outbox.c.state.in_(("pending", "held")),
         )
     )
     return frozenset(rows.scalars())
@@ -173,7 +178,15 @@ async def clear(db: AsyncConnection, marks: Sequence[Mark]) -> int:
     left = await db.execute(
         sa.update(outbox)
         .where(outbox.c.account == account, outbox.c.record_id.in_(ids))
-        .values(intent=None, intent_at=None, attempts=0, error=None, due_at=sa.func.now())
+        .values(
+            intent=None,
+            intent_at=None,
+            attempts=0,
+            error=None,
+            due_at=sa.func.now(),
+            guard=None,
+            held_at=None,
+        )
         .returning(outbox.c.record_id)
     )
     return len(left.all())
@@ -229,6 +242,22 @@ async def with_held(db: AsyncConnection, names: Collection[str], age: timedelta)
         accounts.c.name.in_(names), seen <= sa.func.now() - age, held
     )
     return list((await db.execute(query)).scalars())
+
+
+_HAND_OVER = sa.text(
+    """
+    update outbox o set record_id = :survivor, wanted = :wanted, state = 'pending', due_at = now()
+    where record_id = :lost and not exists (
+        select from outbox n where n.account = o.account and n.record_id = :survivor)
+    """
+)
+
+
+async def hand_over(db: AsyncConnection, lost: UUID, survivor: RecordState) -> None:
+    """The marks of a record that was merged away are the survivor's, begun creates as well."""
+    values = {"lost": lost, "survivor": survivor.id, "wanted": survivor.version}
+    await db.execute(_HAND_OVER, values)
+    await db.execute(sa.delete(outbox).where(outbox.c.record_id == lost))
 
 
 async def hurry(db: AsyncConnection, account: str, record_ids: Collection[UUID]) -> None:

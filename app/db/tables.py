@@ -124,12 +124,15 @@ records = sa.Table(
     sa.Column("hash", sa.Text, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("container", sa.Boolean, nullable=False, server_default=sa.false()),
-    *_state("live", "merged", "gone"),
+    *_state("live", "merged", "gone", "purged"),
     sa.Column("merged_into", UUID(as_uuid=True)),
     _at("created_at", default=True),
     _at("changed_at", default=True),
     _at("synced_at", null=True),
     sa.Index("ix_records_page", "entity", "id"),
+    sa.Index(
+        "ix_records_merged", "merged_into", postgresql_where=sa.text("merged_into is not null")
+    ),
 )
 
 #: Identity keys: unique per entity, so that two workers cannot create one person twice.
@@ -154,8 +157,11 @@ relations = sa.Table(
 )
 
 #: Record <-> ref. ``base`` holds what the account last showed, ``sent`` our value at that
-#: moment where it differs (a vendor reformats). ``writing`` says a write of ours is on its way;
+#: moment where it differs (a vendor reformats), ``written`` our last write to each field
+#: (domain/fights.py). ``writing`` says a write of ours is on its way;
 #: ``synced_at`` is when anything here last moved: what was read before that is not trusted.
+#: ``ended`` says why a link that is gone is gone: deleted there, merged away there, propagated
+#: (deleted there by us), purged, or waived (deleted there, and a person wants it there anew).
 links = sa.Table(
     "links",
     metadata,
@@ -167,9 +173,12 @@ links = sa.Table(
     sa.Column("remote_id", sa.Text, nullable=False),
     _json("base"),
     _json("sent"),
+    _json("written"),
     _at("seen_at", null=True),
     sa.Column("writing", sa.Boolean, nullable=False, server_default=sa.false()),
     *_state("live", "parked", "gone"),
+    sa.Column("ended", sa.Text),
+    _at("ended_at", null=True),
     _at("created_at", default=True),
     _at("synced_at", default=True),
     sa.UniqueConstraint("account", "type", "remote_id"),
@@ -181,9 +190,12 @@ links = sa.Table(
         postgresql_where=sa.text("state = 'live'"),
     ),
     sa.Index("ix_links_record", "record_id"),
+    sa.Index("ix_links_gone", "id", postgresql_where=sa.text("state = 'gone'")),
 )
 
 #: Records waiting to be pushed. ``intent`` is a create that was begun and not yet settled.
+#: ``guard`` is the kind of write that the account's guard stopped (``held``) or that a person let
+#: through (``pending``).
 outbox = sa.Table(
     "outbox",
     metadata,
@@ -192,7 +204,7 @@ outbox = sa.Table(
     sa.Column("entity", sa.Text, nullable=False),
     sa.Column("wanted", sa.BigInteger, nullable=False),
     sa.Column("scan", sa.Boolean, nullable=False, server_default=sa.false()),
-    *_state("pending", "waiting", "dead"),
+    *_state("pending", "waiting", "held", "dead"),
     _at("due_at", default=True),
     _at("marked_at", default=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
@@ -200,14 +212,36 @@ outbox = sa.Table(
     sa.Column("intent", sa.Text),
     _at("intent_at", null=True),
     sa.Column("trace", sa.Text),  # the delivery (or resync) that marked it last, for the log
+    sa.Column("guard", sa.Text),
+    _at("held_at", null=True),
     sa.Index(
         "ix_outbox_pending", "account", "due_at", postgresql_where=sa.text("state = 'pending'")
     ),
     sa.Index("ix_outbox_dead", "account", postgresql_where=sa.text("state = 'dead'")),
+    sa.Index("ix_outbox_held", "account", "guard", postgresql_where=sa.text("state = 'held'")),
     sa.Index(
         "ix_outbox_intent", "account", "intent_at", postgresql_where=sa.text("intent is not null")
     ),
     sa.Index("ix_outbox_record", "record_id"),
+)
+
+#: How many writes of each kind an account was sent, by the minute: what its guard counts.
+tallies = sa.Table(
+    "tallies",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("op", sa.Text, primary_key=True),
+    sa.Column("minute", sa.TIMESTAMP(timezone=True), primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+)
+
+#: Guards that a person opened: until then nothing of this kind is counted or stopped.
+guards = sa.Table(
+    "guards",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("op", sa.Text, primary_key=True),
+    _at("open_until"),
 )
 
 #: The right to work on one account in one direction. ``fence`` grows with each claim.
@@ -242,7 +276,7 @@ conflicts = sa.Table(
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("kind", sa.Text, nullable=False),
-    sa.CheckConstraint("kind in ('field', 'identity', 'merge', 'suspect')", name="kind"),
+    sa.CheckConstraint("kind in ('field', 'identity', 'merge', 'suspect', 'delete')", name="kind"),
     sa.Column("entity", sa.Text, nullable=False),
     sa.Column("record_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id)),
     sa.Column("account", sa.Text, nullable=False),
@@ -341,4 +375,23 @@ plan_items = sa.Table(
     sa.Column("resync_id", UUID(as_uuid=True), sa.ForeignKey(resyncs.c.id), primary_key=True),
     sa.Column("n", sa.BigInteger, primary_key=True),
     _json("item"),
+    sa.Index("ix_plan_items_record", sa.text("(item ->> 'record_id')")),
+)
+
+#: Who was purged: HMACs of their identity keys, so that they are known without being kept.
+purged_keys = sa.Table(
+    "purged_keys",
+    metadata,
+    sa.Column("digest", BYTEA, primary_key=True),
+    sa.Column("record_id", UUID(as_uuid=True), nullable=False),
+    _at("purged_at", default=True),
+    sa.Index("ix_purged_keys_record", "record_id"),
+)
+
+#: Secrets of the house itself, encrypted: what the purged are hashed with.
+seals = sa.Table(
+    "seals",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("sealed", BYTEA, nullable=False),
 )

@@ -17,20 +17,24 @@ from uuid import UUID
 import orjson
 
 from app.config import EntitySync
-from app.domain import identity, policy
+from app.domain import fights, identity, policy
+from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT, Context
-from app.domain.entities import is_blank, relations_of
+from app.domain.entities import is_blank, is_set, relations_of
+from app.domain.fights import Written
 from app.domain.mapping import EntityMapping, says_the_same, to_canonical
 from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
 from app.domain.stages import todays
 from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
 
-Stamps = Mapping[str, Mapping[str, str]]
+Stamps = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """What a link remembers; ``held`` are its fields waiting for a person."""
+    """What a link remembers; ``held`` are its fields waiting for a person, ``written`` is our
+    last write to each.
+    """
 
     record_id: UUID
     base: Fields = field(default_factory=lambda: NOTHING)
@@ -38,6 +42,7 @@ class LinkState:
     state: str = "live"
     seen_at: datetime | None = None
     held: frozenset[str] = frozenset()
+    written: Written = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +53,15 @@ class RecordState:
     stamps: Stamps = field(default_factory=lambda: NOTHING)
     version: int = 0
     container: bool = False
+    #: live; merged; gone: to be deleted wherever it still is; purged.
+    state: str = "live"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that decide may know. ``parents`` are the records behind the refs in relations."""
+    """All that decide may know. ``parents`` are the records behind the refs in relations;
+    ``ours_at`` tells when values of ours were edited, where that was asked for.
+    """
 
     entity: str
     mapping: EntityMapping
@@ -63,6 +72,7 @@ class State:
     parents: Mapping[Ref, UUID] = field(default_factory=dict)
     candidates: Mapping[Key, UUID] = field(default_factory=dict)
     taken: tuple[UUID, ...] = ()
+    ours_at: Mapping[str, datetime] = field(default_factory=dict)
 
 
 class Result(StrEnum):
@@ -82,7 +92,8 @@ class Plan:
     """What to apply. ``record`` is None where nothing of ours changes.
 
     ``marks`` are the accounts that are now behind. ``base`` and ``sent`` are None where the link
-    keeps what it has. ``reason`` says why something is held.
+    keeps what it has. ``reason`` says why something is held. ``untimed`` are the fields that
+    the later edit won though the vendors were not asked yet when their edits were made.
     """
 
     result: Result
@@ -98,6 +109,7 @@ class Plan:
     settled: tuple[str, ...] = ()
     candidates: tuple[UUID, ...] = ()
     reason: str = ""
+    untimed: tuple[str, ...] = ()
 
 
 def fingerprint(fields: Fields) -> str:
@@ -116,7 +128,7 @@ def reading(state: State, observation: Observation) -> dict[str, Value]:
         if refs is None:
             continue
         found = [str(state.parents[ref]) for ref in refs if ref in state.parents]
-        if name == "people":
+        if is_set(name):
             fields[name] = sorted(found)
         elif found or not refs:
             fields[name] = found[0] if found else None
@@ -134,6 +146,8 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         )
     if link is not None and link.state == "parked":
         return Plan(Result.UNCHANGED, ref, reason="parked until its merge is decided")
+    if record is not None and record.state == "purged":
+        return Plan(Result.UNCHANGED, ref, reason="it was purged, and nothing of it is kept")
     theirs = reading(state, observation)
     if link is None:
         match = identity.verdict(state.candidates, taken=state.taken)
@@ -210,20 +224,22 @@ def _update(
 ) -> Plan:
     account = observation.ref.account
     link = state.link or LinkState(record.id)
-    merged = _merge(state, observation, theirs, record, link, now)
+    merged, untimed = _merge(state, observation, theirs, record, link, now)
     fields = merged.onto(record.fields)
     settled = tuple(
         name for name in link.held if name in theirs and theirs[name] == fields.get(name)
     )
     marks = _marks(state, record, link, merged, account)
+    revived = record.state == "gone" and (link.state == "gone" or bool(merged.takes))
     changed = None
-    if merged.takes:
+    if merged.takes or revived:
         changed = replace(
             record,
             fields=fields,
             stamps=_stamp(state, record.stamps, merged.takes, observation, now),
             version=record.version + 1,
             container=record.container and not link.base,
+            state="live",
         )
     moved = merged.base != link.base or merged.sent != link.sent
     held = any(clash.winner is Winner.NOBODY for clash in merged.clashes)
@@ -241,10 +257,11 @@ def _update(
         clashes=merged.clashes,
         base=merged.base if moved or state.link is None else None,
         sent=merged.sent if moved or state.link is None else None,
-        marks=marks,
-        keys=identity.keys(state.entity, fields) if merged.takes or state.link is None else (),
+        marks=state.sync.accounts if revived else marks,
+        keys=identity.keys(state.entity, fields) if changed or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
+        untimed=untimed,
     )
 
 
@@ -255,28 +272,36 @@ def _merge(
     record: RecordState,
     link: LinkState,
     now: datetime,
-) -> Merged:
+) -> tuple[Merged, tuple[str, ...]]:
+    """What comes of it, and the fields whose winner the vendors' own times should decide."""
     account = observation.ref.account
     assert observation.raw is not None
     open_names = {n: v for n, v in theirs.items() if n not in link.held}
     differing = [n for n, v in open_names.items() if n in record.fields and v != record.fields[n]]
+    untimed: list[str] = []
 
     def choose(name: str, _ours: Value, _theirs: Value) -> tuple[Winner, str]:
-        by, at = policy.stamp_of(record.stamps, name)
+        stamp, rule = policy.stamp_of(record.stamps, name), state.sync.policy(name)
+        theirs_at = changed_at(state.mapping, observation, name)
+        ours_at = state.ours_at.get(name)
+        unsure = theirs_at is None or (stamp.seen and ours_at is None)
+        by_time = policy.by_time(rule, account=account, ours_by=stamp.account)
+        if unsure and by_time and edited(state.mapping, name):
+            untimed.append(name)
         return policy.settle(
-            state.sync.policy(name),
+            rule,
             account=account,
-            theirs_at=changed_at(state.mapping, observation, name, now),
-            ours_by=by,
-            ours_at=at,
+            theirs_at=theirs_at or now,
+            ours_by=stamp.account,
+            ours_at=ours_at or stamp.at,
         )
 
     def readable(name: str) -> bool:
         blank_only = state.mapping.only_if_blank(name) and not is_blank(record.fields.get(name))
         return state.sync.may_read(account, name) and not blank_only
 
-    context = replace(state.context, current=link.base or None)
-    return merge(
+    context = replace(state.context, current=link.base or None, via=told_by(record.stamps, account))
+    merged = merge(
         link.base,
         link.sent,
         record.fields,
@@ -284,7 +309,9 @@ def _merge(
         policy=choose,
         same=says_the_same(state.mapping, differing, record.fields, observation.raw, context),
         readable=readable,
+        fight=lambda name, value: fights.verdict(link.written, name, value, now),
     )
+    return merged, tuple(untimed)
 
 
 def _marks(
@@ -303,8 +330,7 @@ def writable(state: State, account: str, base: Fields | None) -> frozenset[str]:
 
     ``base`` is None where the record is not there yet.
     """
-    rows = (row for row in state.mapping.rows if row.direction in ("both", "to"))
-    names = {name for row in rows for name in row.fields} | set(relations_of(state.entity))
+    names = state.mapping.writable(creating=base is None)
 
     def due(name: str) -> bool:
         match state.sync.write_mode(name):
@@ -317,24 +343,24 @@ def writable(state: State, account: str, base: Fields | None) -> frozenset[str]:
     return frozenset(n for n in names if state.sync.may_write(account, n) and due(n))
 
 
-def changed_at(
-    mapping: EntityMapping, observation: Observation, name: str, now: datetime
-) -> datetime:
-    """When this field was edited: the vendor's own time for it, else when we first saw it."""
+def changed_at(mapping: EntityMapping, observation: Observation, name: str) -> datetime | None:
+    """When this field was edited, by the vendor's own time; None if it is not known."""
+    known = [at for p in edited(mapping, name) if (at := observation.field_times.get(p))]
+    return max(known, default=None)
+
+
+def edited(mapping: EntityMapping, name: str) -> tuple[str, ...]:
+    """The remote fields whose edits are edits of this one."""
     row = mapping.row_of(name)
-    paths = {path.partition("[]")[0] for path in row.paths} if row else set()
-    known = [observation.field_times[p] for p in paths if p in observation.field_times]
-    return max(known, default=now)
+    return tuple(dict.fromkeys(path.partition("[]")[0] for path in row.paths)) if row else ()
 
 
 def _stamp(
     state: State, stamps: Stamps, takes: Sequence[Take], observation: Observation, now: datetime
 ) -> dict[str, Any]:
-    fresh = {
-        take.field: {
-            "at": changed_at(state.mapping, observation, take.field, now).isoformat(),
-            "account": observation.ref.account,
-        }
-        for take in takes
-    }
+    fresh: dict[str, Any] = {}
+    for take in takes:
+        at = changed_at(state.mapping, observation, take.field)
+        stamp = {"at": (at or now).isoformat(), "account": observation.ref.account}
+        fresh[take.field] = stamp if at else {**stamp, "seen": True}
     return {**stamps, **fresh}

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from app.domain.values import Value
 
 #: Merged element by element; the value is a list of texts.
-SETS = frozenset({"emails", "phones", "people"})
+SETS = frozenset({"emails", "phones", "people", "deals", "to", "cc"})
 
-#: Relations of an entity: canonical field -> entity of the parent. ``people`` is a set.
+#: What happened, or is to be done, between people: activities and tasks.
+ACTIVITIES = ("note", "call", "email", "meeting", "task")
+
+#: Relations of an entity: canonical field -> entity of the parent. The plural ones are sets.
 RELATIONS: dict[str, dict[str, str]] = {
     "person": {"company": "company"},
     "deal": {"company": "company", "people": "person"},
+    **{name: {"company": "company", "people": "person", "deals": "deal"} for name in ACTIVITIES},
 }
 
 #: Parents before children: the order in which entities are scanned and pushed.
-ORDER = ("company", "person", "deal", "ticket", "activity", "task")
+ORDER = ("company", "person", "deal", "ticket", *ACTIVITIES)
 
 
 def relations_of(entity: str) -> dict[str, str]:
@@ -37,3 +43,10 @@ def equal(one: Value, other: Value) -> bool:
 def is_blank(value: Value) -> bool:
     """Nothing a person would miss: cleared, empty text or an empty set."""
     return value is None or value == "" or value == []
+
+
+def title_of(fields: Mapping[str, Value]) -> str | None:
+    """What a person calls a record: its name, else how it is reached."""
+    named = " ".join(str(fields[n]) for n in ("first_name", "last_name") if fields.get(n))
+    rest = (fields.get(n) for n in ("name", "subject", "email", "domain", "title"))
+    return named or next((str(value) for value in rest if value), None)

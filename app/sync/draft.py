@@ -14,6 +14,7 @@ from app.clock import now
 from app.db import links, outbox, records
 from app.db.links import Link
 from app.db.outbox import Mark
+from app.domain.bylines import told_by
 from app.domain.decide import RecordState, State, writable
 from app.domain.draft import outgoing
 from app.domain.entities import is_blank, relations_of
@@ -32,6 +33,7 @@ from app.sync.trouble import describe
 
 #: A child whose parent is still on its way looks again after this, or when the parent arrives.
 PARENT_WAIT = timedelta(seconds=5)
+LONGEST_WAIT = timedelta(minutes=5)
 #: Where a system wants a parent, a record that has none yet is given this long to get one.
 ORPHAN_WAIT = timedelta(seconds=2)
 
@@ -121,7 +123,9 @@ async def prepare(
     edits, wait = _relation_edits(member, job, base, near)
     if wait is not None:
         return wait
-    context = replace(state.context, current=base if link else None)
+    context = replace(
+        state.context, current=base if link else None, via=told_by(record.stamps, member.name)
+    )
     plain = job.names - relations_of(record.entity).keys()
     ours = record.fields
     if link is None and record.entity == "deal" and is_blank(ours.get("name")):
@@ -165,14 +169,17 @@ def _relation_edits(
     edits: dict[str, RelationEdit] = {}
     promise = member.connector.manifest.entities[job.record.entity]
     wanted_by = records.parents_of(job.record)
+    able = member.mappings[job.record.entity].writable(creating=job.link is None)
     for name, wanted in wanted_by.items():
-        if job.link is not None and name not in job.names:
+        if name not in able or (job.link is not None and name not in job.names):
             continue
         before = _ids(base.get(name))
         refs = near.refs
         missing = [parent for parent in wanted if parent not in refs]
         if near.queued.intersection(missing):
-            return {}, PARENT_WAIT
+            # Whose parent waits for a person looks ever more rarely; its arrival tells it.
+            waited = (now() - job.mark.marked_at) / 10
+            return {}, min(max(PARENT_WAIT, waited), LONGEST_WAIT)
         job.parents[name] = [parent for parent in wanted if parent in refs]
         job.orphaned |= {name} if missing else set()
         there = [refs[parent] for parent in wanted if parent in refs]
@@ -212,5 +219,5 @@ async def bury_held(db: AsyncConnection, job: Job) -> None:
     await outbox.bury(db, job.mark, error)
 
 
-def count(counts: dict[str, int], name: str) -> None:
-    counts[name] = counts.get(name, 0) + 1
+def count(counts: dict[str, int], name: str, number: int = 1) -> None:
+    counts[name] = counts.get(name, 0) + number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
@@ -20,6 +20,7 @@ from app.db.accounts import Box
 from app.db.engine import Database
 from app.domain import stages
 from app.domain.codecs import Context
+from app.domain.manifest import Manifest
 from app.domain.mapping import EntityMapping, compile_mapping, overlay
 from app.domain.values import Directory
 from app.errors import AccountError, RejectedError
@@ -125,8 +126,11 @@ class House:
         directory = known.get(account, Directory())
         owners = self.members[account].config.owners
         deal = self.config.entity(entity)
+        names = {mail: name for d in known.values() for mail, name in d.names.items()}
         if entity != "deal" or deal is None:
-            return Context(directory=directory, owners=owners)
+            return Context(
+                directory=directory, owners=owners, names=names, accounts=frozenset(self.members)
+            )
         return Context(
             directory=directory,
             stages=stages.stages_in(deal, account),
@@ -135,19 +139,27 @@ class House:
             words=stages.words_of(deal, known),
             own_words=stages.words_of(deal, {account: directory}),
             owners=owners,
+            names=names,
+            accounts=frozenset(self.members),
         )
 
 
-def mappings_of(connector: str, account: AccountConfig, *, where: str) -> dict[str, EntityMapping]:
+def mappings_of(
+    manifest: Manifest, account: AccountConfig, *, where: str
+) -> dict[str, EntityMapping]:
     """The built-in mapping of a connector with the account's own rows laid over it."""
-    text = (files("app.connectors") / connector / "mapping.yaml").read_text(encoding="utf-8")
+    text = (files("app.connectors") / manifest.name / "mapping.yaml").read_text(encoding="utf-8")
     builtin = yaml.load(text, Loader=yaml.CSafeLoader)
     rows = {
         entity: {left: row.model_dump(by_alias=True) for left, row in own.items()}
         for entity, own in account.mapping.items()
     }
     return {
-        entity: compile_mapping(entity, overlay(source, rows.get(entity, {})), where=where)
+        entity: replace(
+            compile_mapping(entity, overlay(source, rows.get(entity, {})), where=where),
+            relations=manifest.entities[entity].relations,
+            fixed=manifest.entities[entity].fixed,
+        )
         for entity, source in builtin.items()
     }
 
@@ -158,7 +170,7 @@ def build(database: Database, config: Config, registry: Registry, box: Box) -> H
     for name, settings in config.accounts.items():
         where = config.where("accounts", name)
         manifest = registry.connector(settings.connector).manifest
-        mappings = mappings_of(settings.connector, settings, where=where)
+        mappings = mappings_of(manifest, settings, where=where)
         account = Account(
             name=name,
             connector=settings.connector,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -25,6 +25,7 @@ class Seen:
     ``known_at`` is a moment at which the ref existed for certain. ``read_at`` is when its
     reading began, by the database's clock; None for a snapshot that a webhook or an answer
     brought. ``same_as`` names the record it must belong to (a create of ours, found again).
+    ``ours_at`` is set once the vendors were asked when edits were made that decide something.
     """
 
     observation: Observation
@@ -32,6 +33,7 @@ class Seen:
     known_at: datetime
     read_at: datetime | None = None
     same_as: UUID | None = None
+    ours_at: Mapping[str, datetime] | None = None
 
 
 @dataclass(slots=True)
@@ -131,9 +133,11 @@ class World:
                     link.state,
                     link.seen_at,
                     self.held.get(link.record_id, frozenset()),
+                    link.written,
                 ),
                 record=self.records.get(link.record_id),
                 parents=state.parents,
+                ours_at=seen.ours_at or {},
             )
         candidates: dict[Key, UUID] = {}
         if seen.same_as is not None:
@@ -155,6 +159,7 @@ class World:
             parents=state.parents,
             candidates=candidates,
             taken=tuple(owner for owner in found if self.standing.get(owner, set()) - {ref}),
+            ours_at=seen.ours_at or {},
         )
 
     def met(self, link: Link, record: RecordState, keys: Collection[Key]) -> None:

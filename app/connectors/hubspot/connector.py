@@ -5,7 +5,7 @@ https://developers.hubspot.com/docs/api-reference/latest/overview
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from app.connectors.hubspot import events
 from app.connectors.hubspot.dialect import HubSpotDialect, as_exists, row_error
 from app.connectors.hubspot.search import (
     BATCH,
+    HISTORY_BATCH,
     LAG,
     SEARCH_BODY,
     Cursor,
@@ -38,7 +39,9 @@ from app.connectors.hubspot.shapes import (
     as_pipeline,
     as_properties,
     chosen,
+    edits_of,
     fates_of,
+    full_name,
     links_listed,
     millis,
     modified_property,
@@ -59,6 +62,7 @@ from app.sdk import (
     Delivery,
     Dialect,
     Directory,
+    Edit,
     Event,
     Finding,
     Key,
@@ -235,6 +239,9 @@ class HubSpot(Connector):
             version=time_of(raw.get(modified_property(type)) or row.get("updatedAt")),
             relations=relations,
             mentions=tuple(dict.fromkeys(ref for refs in relations.values() for ref in refs)),
+            absorbed=tuple(
+                Ref(self.account.name, type, id) for id in several(raw, "hs_merged_object_ids")
+            ),
             partial=partial,
         )
 
@@ -264,6 +271,24 @@ class HubSpot(Connector):
                 after = ((row.get("paging") or {}).get("next") or {}).get("after")
                 if after:
                     inputs.append({"id": id, "after": after})
+        return found
+
+    async def edits(
+        self, refs: Sequence[Ref], paths: Collection[str]
+    ) -> dict[Ref, dict[str, tuple[Edit, ...]]]:
+        found: dict[Ref, dict[str, tuple[Edit, ...]]] = {}
+        for some in _chunks(list(refs), HISTORY_BATCH):
+            body = {
+                "propertiesWithHistory": sorted(paths),
+                "properties": [],
+                "inputs": [{"id": ref.id} for ref in some],
+            }
+            answer = await self.client.call(
+                "POST", f"/crm/v3/objects/{some[0].type}/batch/read", json=body, reads=True
+            )
+            for row in answer.data.get("results") or ():
+                ref = Ref(self.account.name, some[0].type, str(row["id"]))
+                found[ref] = edits_of(row)
         return found
 
     async def find(self, entity: str, keys: Sequence[Key]) -> dict[Key, list[Observation]]:
@@ -411,16 +436,21 @@ class HubSpot(Connector):
         details = await self.client.call("GET", "/account-info/v3/details", accept=(403, 404))
         rows = pipelines.data["results"] if pipelines.status == 200 else ()
         retired, active = await self._owners(archived=True), await self._owners(archived=False)
+        owners = [*retired, *active]
         return Directory(
             pipelines=tuple(as_pipeline(row) for row in ordered(rows)),
-            owners=retired | active,
+            owners={str(row["id"]): str(row["email"]).lower() for row in owners},
+            names={str(row["email"]).lower(): name for row in owners if (name := full_name(row))},
             currency=details.data.get("companyCurrency") if details.status == 200 else None,
-            retired=frozenset(retired.keys() - active.keys()),
+            retired=frozenset(str(row["id"]) for row in retired),
         )
 
-    async def _owners(self, *, archived: bool) -> dict[str, str]:
-        """https://developers.hubspot.com/docs/api-reference/legacy/crm/owners/guide"""
-        owners: dict[str, str] = {}
+    async def _owners(self, *, archived: bool) -> list[Raw]:
+        """The owners that have an address.
+
+        https://developers.hubspot.com/docs/api-reference/legacy/crm/owners/guide
+        """
+        owners: list[Raw] = []
         after: str | None = None
         while True:
             params = {"limit": 100, "after": after, "archived": str(archived).lower()}
@@ -429,9 +459,7 @@ class HubSpot(Connector):
             )
             if answer.status != 200:
                 return owners
-            for row in answer.data["results"]:
-                if row.get("email"):
-                    owners[str(row["id"])] = str(row["email"]).lower()
+            owners += [row for row in answer.data["results"] if row.get("email")]
             after = ((answer.data.get("paging") or {}).get("next") or {}).get("after")
             if not after:
                 return owners

@@ -2,6 +2,7 @@
 
 from app.config.load import Environment, load, parse
 from app.config.model import (
+    DEFAULT_KEYS,
     FIELDS,
     RELATIONS,
     AccountConfig,
@@ -11,10 +12,12 @@ from app.config.model import (
     MappingRow,
     Mode,
     is_field,
+    key_parts,
     schema,
 )
 
 __all__ = [
+    "DEFAULT_KEYS",
     "FIELDS",
     "RELATIONS",
     "AccountConfig",
@@ -25,6 +28,7 @@ __all__ = [
     "MappingRow",
     "Mode",
     "is_field",
+    "key_parts",
     "load",
     "parse",
     "schema",

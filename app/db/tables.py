@@ -142,6 +142,27 @@ keys = sa.Table(
     sa.Index("ix_keys_record", "record_id"),
 )
 
+#: By which rules the records of an entity hold their keys, and how far a change of the rules
+#: has come: ``wanted`` are the new ones, ``cursor`` the last record that has its new keys.
+keyed = sa.Table(
+    "keyed",
+    metadata,
+    sa.Column("entity", sa.Text, primary_key=True),
+    sa.Column("rules", sa.ARRAY(sa.Text)),
+    sa.Column("wanted", sa.ARRAY(sa.Text)),
+    sa.Column("cursor", UUID(as_uuid=True)),
+)
+
+#: Pairs of records that a person said are two, the smaller id first: nobody asks again.
+separations = sa.Table(
+    "separations",
+    metadata,
+    sa.Column("one", UUID(as_uuid=True), sa.ForeignKey(records.c.id), primary_key=True),
+    sa.Column("other", UUID(as_uuid=True), sa.ForeignKey(records.c.id), primary_key=True),
+    _at("at", default=True),
+    sa.Index("ix_separations_other", "other"),
+)
+
 #: The relations inside the fields of live records, turned round: who are my children?
 relations = sa.Table(
     "relations",
@@ -153,8 +174,10 @@ relations = sa.Table(
 )
 
 #: Record <-> ref. ``base`` holds what the account last showed, ``sent`` our value at that
-#: moment where it differs (a vendor reformats). ``writing`` says a write of ours is on its way;
-#: ``synced_at`` is when anything here last moved: what was read before that is not trusted.
+#: moment where it differs (a vendor reformats). A parked ref waits for a person, a merging one for
+#: its merge there; an unlinked one belongs to nobody until a person says so.
+#: ``writing`` says a write of ours is on its way; ``synced_at`` is when anything here last moved:
+#: what was read before that is not trusted.
 links = sa.Table(
     "links",
     metadata,
@@ -168,7 +191,7 @@ links = sa.Table(
     _json("sent"),
     _at("seen_at", null=True),
     sa.Column("writing", sa.Boolean, nullable=False, server_default=sa.false()),
-    *_state("live", "parked", "gone"),
+    *_state("live", "parked", "merging", "unlinked", "gone"),
     _at("created_at", default=True),
     _at("synced_at", default=True),
     sa.UniqueConstraint("account", "type", "remote_id"),

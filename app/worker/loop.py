@@ -28,6 +28,7 @@ from app.settings import Settings
 from app.sync.house import House, build
 from app.sync.ingest import ingest
 from app.sync.push import push
+from app.sync.rekey import rekey
 from app.sync.resync import resync
 from app.sync.trouble import LanePaused, describe
 
@@ -122,13 +123,14 @@ class Worker:
         log.info("worker.stopped", worker=self.id)
 
     async def _join(self, stop: asyncio.Event) -> None:
-        """Register our accounts, as soon as the database is there."""
+        """Register our accounts and mend the keys, as soon as the database is there."""
         known = {name: m.config.connector for name, m in self.house.members.items()}
         while not stop.is_set():
             try:
                 async with self.house.database.transaction() as db:
                     await accounts.register(db, known)
                     await lanes.beat(db, self.id)
+                await rekey(self.house, stopped=stop.is_set)
             except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
                 await asyncio.sleep(POLL)

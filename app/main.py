@@ -19,6 +19,7 @@ from app.api import (
     conflicts,
     dead_letters,
     events,
+    guards,
     health,
     problems,
     records,
@@ -163,7 +164,7 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
             problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.UNAVAILABLE
         ),
     )
-    for part in (accounts, records, resyncs, events, conflicts, dead_letters):
+    for part in (accounts, guards, records, resyncs, events, conflicts, dead_letters):
         api.include_router(part.router)
     inner.add_route("/", _to_the_docs, include_in_schema=False)
     inner.include_router(webhooks.router)

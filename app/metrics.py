@@ -128,6 +128,13 @@ LANE_LAG_SECONDS = Gauge(
     multiprocess_mode="mostrecent",
     registry=REGISTRY,
 )
+GUARD_HELD = Gauge(
+    "syncline_guard_held",
+    "Writes that an account's guard holds until a person decides.",
+    ("account", "op"),
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Gauge(
     "syncline_dead_letters",
     "Rows that need a person.",

@@ -65,7 +65,8 @@ def test_key_rules_have_one_spelling_and_a_default():
 def test_a_key_that_tells_nobody_apart_is_refused():
     keys = "[emial, owner, email, emails, title + title, custom.number, external_id]"
     assert complaints(TWO + f"sync: {{person: {{keys: {keys}}}}}") == [
-        "syncline.yaml:6: sync.person.keys[0]: 'emial' is no field of person; did you mean 'email'?",
+        "syncline.yaml:6: sync.person.keys[0]: 'emial' is no field of person "
+        "(did you mean 'email'?)",
         "syncline.yaml:6: sync.person.keys[1]: 'owner' tells nobody from anybody else",
         "syncline.yaml:6: sync.person.keys[2]: 'email' is written twice",
         "syncline.yaml:6: sync.person.keys[3]: 'email' is written twice",

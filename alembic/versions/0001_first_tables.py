@@ -430,7 +430,11 @@ def upgrade() -> None:
         sa.Column("intent", sa.Text(), nullable=True),
         sa.Column("intent_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("trace", sa.Text(), nullable=True),
-        sa.CheckConstraint("state in ('pending', 'waiting', 'dead')", name=op.f("ck_outbox_state")),
+        sa.Column("guard", sa.Text(), nullable=True),
+        sa.Column("held_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state in ('pending', 'waiting', 'held', 'dead')", name=op.f("ck_outbox_state")
+        ),
         sa.ForeignKeyConstraint(["record_id"], ["records.id"], name=op.f("fk_outbox_record_id")),
         sa.PrimaryKeyConstraint("account", "record_id", name=op.f("pk_outbox")),
     )
@@ -440,6 +444,13 @@ def upgrade() -> None:
         ["account"],
         unique=False,
         postgresql_where=sa.text("state = 'dead'"),
+    )
+    op.create_index(
+        "ix_outbox_held",
+        "outbox",
+        ["account", "guard"],
+        unique=False,
+        postgresql_where=sa.text("state = 'held'"),
     )
     op.create_index(
         "ix_outbox_intent",
@@ -501,6 +512,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("one", "other", name=op.f("pk_separations")),
     )
     op.create_index("ix_separations_other", "separations", ["other"], unique=False)
+    op.create_table(
+        "tallies",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("op", sa.Text(), nullable=False),
+        sa.Column("minute", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("account", "op", "minute", name=op.f("pk_tallies")),
+    )
+    op.create_table(
+        "guards",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("op", sa.Text(), nullable=False),
+        sa.Column("open_until", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("account", "op", name=op.f("pk_guards")),
+    )
     # ### end Alembic commands ###
 
 
@@ -509,6 +535,8 @@ def downgrade() -> None:
     op.drop_index("ix_separations_other", table_name="separations")
     op.drop_table("separations")
     op.drop_table("keyed")
+    op.drop_table("guards")
+    op.drop_table("tallies")
     op.drop_index("ix_relations_parent", table_name="relations")
     op.drop_table("relations")
     op.drop_table("plan_items")
@@ -519,6 +547,7 @@ def downgrade() -> None:
     op.drop_index(
         "ix_outbox_intent", table_name="outbox", postgresql_where=sa.text("intent is not null")
     )
+    op.drop_index("ix_outbox_held", table_name="outbox", postgresql_where=sa.text("state = 'held'"))
     op.drop_index("ix_outbox_dead", table_name="outbox", postgresql_where=sa.text("state = 'dead'"))
     op.drop_table("outbox")
     op.drop_index("uq_links_live", table_name="links", postgresql_where=sa.text("state = 'live'"))

@@ -10,8 +10,9 @@ from fastapi import APIRouter, status
 from pydantic import BaseModel, ConfigDict, Field
 
 from app import logs
-from app.api import problems
+from app.api import guards, problems
 from app.api.deps import ConnectorDep, Desk, DeskDep, known
+from app.api.guards import GuardShape
 from app.api.health import LaneShape
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME, Listed
@@ -53,6 +54,7 @@ class AccountShape(BaseModel):
                     "webhook_learned": 0,
                 },
                 "lanes": [],
+                "guards": [],
             }
         }
     )
@@ -69,6 +71,7 @@ class AccountShape(BaseModel):
     last_delivery_at: datetime | None = Field(description="Null if nothing came lately")
     secrets: SecretsShape
     lanes: list[LaneShape]
+    guards: list[GuardShape] = Field(description="What it takes in an hour, and what waits above")
 
 
 class FindingShape(BaseModel):
@@ -141,7 +144,8 @@ async def _show(desk: Desk, names: Sequence[str]) -> list[AccountShape]:
         paused = await accounts.paused(db)
         rows = await overview.list_lanes(db)
         last = await deliveries.last_received(db)
-    return [_shape(desk, name, paused, rows, last.get(name)) for name in names]
+        guarded = await guards.shapes(db, desk, names)
+    return [_shape(desk, name, paused, rows, last.get(name), guarded[name]) for name in names]
 
 
 def _shape(
@@ -150,6 +154,7 @@ def _shape(
     paused: Mapping[str, str | None],
     rows: Sequence[Mapping[str, Any]],
     last: datetime | None,
+    guarded: list[GuardShape],
 ) -> AccountShape:
     account = desk.config.accounts[name]
     counts = desk.secrets.counts(name)
@@ -171,6 +176,7 @@ def _shape(
             webhook_learned=counts["learned"],
         ),
         lanes=[LaneShape.model_validate(dict(row)) for row in rows if row["account"] == name],
+        guards=guarded,
     )
 
 

@@ -15,7 +15,7 @@ from app.api import problems
 from app.api.deps import Desk, DeskDep
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME
-from app.db import overview
+from app.db import guards, overview
 from app.db.engine import is_away
 
 log = logs.get()
@@ -108,6 +108,7 @@ class LaneShape(BaseModel):
                 "account": "hubspot",
                 "direction": "out",
                 "pending": 3,
+                "held": 0,
                 "lag_seconds": 0.4,
                 "owner": "worker-1",
                 "worked_at": EXAMPLE_TIME,
@@ -122,6 +123,7 @@ class LaneShape(BaseModel):
     account: str
     direction: str = Field(description="in: reading what came; out: writing; scan: resyncs")
     pending: int = Field(description="Rows that wait")
+    held: int = Field(description="Rows that the account's guard holds until a person decides")
     lag_seconds: float = Field(description="How long the oldest of them has waited")
     owner: str | None = Field(description="The worker that holds it now")
     worked_at: datetime | None
@@ -189,5 +191,7 @@ async def _gauge(desk: Desk, db: AsyncConnection) -> None:
         lag.set(lane["lag_seconds"])
         if lane["direction"] == "out":
             metrics.OUTBOX_DEPTH.labels(lane["account"]).set(lane["pending"])
+    for (account, op), guard in (await guards.states(db)).items():
+        metrics.GUARD_HELD.labels(account, op).set(guard["held"])
     for worker in await overview.list_workers(db):
         metrics.WORKER_HEARTBEAT.labels(worker["id"]).set(worker["seen_at"].timestamp())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -20,6 +20,7 @@ _ACCOUNTS: Sequence[Column] = (
     ("paused", lambda row: row["pause_reason"] or "by a person" if row["paused"] else None),
     ("entities", lambda row: ", ".join(row["entities"])),
     ("waiting", lambda row: sum(lane["pending"] for lane in row["lanes"])),
+    ("held", lambda row: ", ".join(f"{g['held']} {g['op']}s" for g in _holding(row)) or None),
     ("last webhook", "last_delivery_at"),
     ("webhook URL", lambda row: row["webhook_url"] or row["webhook_path"]),
 )
@@ -35,6 +36,11 @@ accounts = typer.Typer(help="The connected CRMs.", no_args_is_help=True)
 webhooks = typer.Typer(help="Our webhook subscriptions in a CRM.", no_args_is_help=True)
 
 
+def _holding(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The guards that wait for a person."""
+    return [guard for guard in row.get("guards", []) if guard["held"]]
+
+
 def add(app: typer.Typer) -> None:
     app.add_typer(accounts, name="accounts")
     app.add_typer(webhooks, name="webhooks")
@@ -44,7 +50,10 @@ def add(app: typer.Typer) -> None:
 def show(ctx: typer.Context) -> None:
     """Every account and how it is."""
     found = screen(ctx)
-    found.table(found.rest.get("/api/accounts"), _ACCOUNTS, empty="No account is configured.")
+    answer = found.rest.get("/api/accounts")
+    found.table(answer, _ACCOUNTS, empty="No account is configured.")
+    for name in [row["name"] for row in answer["items"] if _holding(row)]:
+        found.say(f"{name} waits for you: `syncline guard show {name}`")
 
 
 @accounts.command()

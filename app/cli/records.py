@@ -12,12 +12,13 @@ from rich.text import Text
 from app.cli.rest import NotFoundError, RefusedError, Rest, part
 from app.cli.screen import Column, Screen, cell, screen
 from app.cli.work import LimitOption
+from app.domain.entities import title_of
 from app.errors import ConfigError
 
 _RECORDS: Sequence[Column] = (
     ("id", "id"),
     ("entity", "entity"),
-    ("name", lambda row: _title(row["fields"])),
+    ("name", lambda row: title_of(row["fields"])),
     ("linked to", lambda row: ", ".join(_link(link) for link in row["links"]) or None),
     ("version", "version"),
     ("changed", "changed_at"),
@@ -183,12 +184,6 @@ _PARTS: Mapping[str, Sequence[Column]] = {
     "conflicts": _CONFLICTS,
     "journal": _JOURNAL,
 }
-
-
-def _title(fields: Mapping[str, Any]) -> str | None:
-    """What a person would call it."""
-    person = " ".join(str(fields[k]) for k in ("first_name", "last_name") if fields.get(k))
-    return next((str(t) for t in (fields.get("name"), person, fields.get("email")) if t), None)
 
 
 def _link(link: Mapping[str, Any]) -> str:

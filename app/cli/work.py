@@ -42,6 +42,7 @@ _LANES: Sequence[Column] = (
     ("account", "account"),
     ("direction", "direction"),
     ("waiting", "pending"),
+    ("held", lambda row: row.get("held") or None),
     ("lag", lambda row: f"{row['lag_seconds']:.1f} s"),
     ("failures", lambda row: row["failures"] or None),
     ("paused until", "paused_until"),

@@ -20,6 +20,7 @@ from app.config.model import (
     Config,
     EntitySync,
     FieldSync,
+    Guard,
     MappingRow,
     field_names,
     is_account_name,
@@ -293,6 +294,7 @@ def _check_field(source: Source, path: Key, entity: str, field: str) -> None:
 _KEYS: Final[tuple[tuple[tuple[str | None, ...], type[BaseModel]], ...]] = (
     ((), Config),
     (("accounts", None), AccountConfig),
+    (("accounts", None, "guard"), Guard),
     (("accounts", None, "mapping", None, None), MappingRow),
     (("sync", None), EntitySync),
     (("sync", None, "fields", None), FieldSync),
@@ -301,6 +303,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "int_parsing": "is not a whole number",
     "int_type": "is not a whole number",
     "greater_than": "must be more than zero",
+    "greater_than_equal": "must not be less than zero",
     "bool_parsing": "is neither true nor false",
     "bool_type": "is neither true nor false",
     "string_type": "must be text",

@@ -153,6 +153,32 @@ def _one_or_many(given: Any) -> Any:
     return (given,) if isinstance(given, str | SecretStr) else given
 
 
+def _off(given: Any) -> Any:
+    return None if given == "off" else given
+
+
+_Limit = Annotated[
+    int | None,
+    BeforeValidator(_off),
+    Field(ge=0),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "off"}, _FROM_ENVIRONMENT]}
+    ),
+]
+
+
+class Guard(_Frozen):
+    """How much an account takes in any hour before a person is asked; `off` asks nobody."""
+
+    creates: _Limit = Field(10_000, description="Records made there in any hour.")
+    updates: _Limit = Field(50_000, description="Records changed there in any hour.")
+    deletes: _Limit = Field(50, description="Records deleted there in any hour.")
+
+    def of(self, op: str) -> int | None:
+        """The limit of one kind of write: create, update or delete."""
+        return {"create": self.creates, "update": self.updates, "delete": self.deletes}[op]
+
+
 class AccountConfig(_Frozen):
     """One signed-in tenancy of a connector."""
 
@@ -175,6 +201,10 @@ class AccountConfig(_Frozen):
     base_url: str | None = Field(None, description="Another address of the vendor's API.")
     mode: Mode = Field(
         "live", description="live; observe: reads and plans, never writes; paused: only listens."
+    )
+    guard: Guard = Field(
+        default_factory=Guard,
+        description="How many writes an hour it takes before a person is asked.",
     )
     portal_id: _Whole | None = Field(
         None, description="HubSpot: which portal, where several share one target URL."

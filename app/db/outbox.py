@@ -33,6 +33,8 @@ class Mark:
     intent: str | None
     intent_at: datetime | None
     trace: str | None = None
+    #: The kind of write that a person let through the account's guard.
+    guard: str | None = None
 
 
 async def mark(
@@ -75,6 +77,8 @@ async def mark(
                 "attempts": sa.case((newer, 0), else_=outbox.c.attempts),
                 "due_at": sa.func.least(outbox.c.due_at, sa.func.now()),
                 "trace": sa.func.coalesce(row.excluded.trace, outbox.c.trace),
+                # What a guard holds is weighed anew: it may be another kind of write by now.
+                "guard": sa.case((outbox.c.state != "held", outbox.c.guard)),
             },
         )
     )
@@ -95,6 +99,7 @@ async def take(db: AsyncConnection, account: str, *, limit: int) -> list[Mark]:
             outbox.c.intent,
             outbox.c.intent_at,
             outbox.c.trace,
+            outbox.c.guard,
         )
         .where(
             outbox.c.account == account,
@@ -115,7 +120,7 @@ async def queued(
         sa.select(outbox.c.record_id).where(
             outbox.c.account == account,
             outbox.c.record_id.in_(set(record_ids)),
-            outbox.c.state == "pending",
+            outbox.c.state.in_(("pending", "held")),
         )
     )
     return frozenset(rows.scalars())
@@ -169,7 +174,15 @@ async def clear(db: AsyncConnection, marks: Sequence[Mark]) -> int:
     left = await db.execute(
         sa.update(outbox)
         .where(outbox.c.account == account, outbox.c.record_id.in_(ids))
-        .values(intent=None, intent_at=None, attempts=0, error=None, due_at=sa.func.now())
+        .values(
+            intent=None,
+            intent_at=None,
+            attempts=0,
+            error=None,
+            due_at=sa.func.now(),
+            guard=None,
+            held_at=None,
+        )
         .returning(outbox.c.record_id)
     )
     return len(left.all())

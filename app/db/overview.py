@@ -27,6 +27,9 @@ with waiting as (
 )
 select l.account, l.direction, l.owner, l.lease_until, l.worked_at, l.failures,
        coalesce(w.pending, 0) as pending,
+       case when l.direction = 'out' then (
+           select count(*) from outbox o where o.account = l.account and o.state = 'held'
+       ) else 0 end as held,
        greatest(coalesce(extract(epoch from now() - w.oldest), 0), 0)::float as lag_seconds,
        (coalesce(a.paused, false) or coalesce(l.paused_until > now(), false)) as paused,
        case when l.paused_until > now() then l.paused_until end as paused_until,

@@ -206,6 +206,8 @@ links = sa.Table(
 )
 
 #: Records waiting to be pushed. ``intent`` is a create that was begun and not yet settled.
+#: ``guard`` is the kind of write that the account's guard stopped (``held``) or that a person let
+#: through (``pending``).
 outbox = sa.Table(
     "outbox",
     metadata,
@@ -214,7 +216,7 @@ outbox = sa.Table(
     sa.Column("entity", sa.Text, nullable=False),
     sa.Column("wanted", sa.BigInteger, nullable=False),
     sa.Column("scan", sa.Boolean, nullable=False, server_default=sa.false()),
-    *_state("pending", "waiting", "dead"),
+    *_state("pending", "waiting", "held", "dead"),
     _at("due_at", default=True),
     _at("marked_at", default=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
@@ -222,14 +224,36 @@ outbox = sa.Table(
     sa.Column("intent", sa.Text),
     _at("intent_at", null=True),
     sa.Column("trace", sa.Text),  # the delivery (or resync) that marked it last, for the log
+    sa.Column("guard", sa.Text),
+    _at("held_at", null=True),
     sa.Index(
         "ix_outbox_pending", "account", "due_at", postgresql_where=sa.text("state = 'pending'")
     ),
     sa.Index("ix_outbox_dead", "account", postgresql_where=sa.text("state = 'dead'")),
+    sa.Index("ix_outbox_held", "account", "guard", postgresql_where=sa.text("state = 'held'")),
     sa.Index(
         "ix_outbox_intent", "account", "intent_at", postgresql_where=sa.text("intent is not null")
     ),
     sa.Index("ix_outbox_record", "record_id"),
+)
+
+#: How many writes of each kind an account was sent, by the minute: what its guard counts.
+tallies = sa.Table(
+    "tallies",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("op", sa.Text, primary_key=True),
+    sa.Column("minute", sa.TIMESTAMP(timezone=True), primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+)
+
+#: Guards that a person opened: until then nothing of this kind is counted or stopped.
+guards = sa.Table(
+    "guards",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("op", sa.Text, primary_key=True),
+    _at("open_until"),
 )
 
 #: The right to work on one account in one direction. ``fence`` grows with each claim.

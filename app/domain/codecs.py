@@ -6,13 +6,14 @@ is kept as its text), `put` raises Held when a value has no place in the target.
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from app.domain import identity
+from app.domain import identity, richtext
 from app.domain.values import NOTHING, Directory, Fields, Value
 
 #: ISO 4217 currencies without, or with three, decimals: https://www.iso.org/iso-4217-currency-codes.html
@@ -68,10 +69,18 @@ Put = Callable[[Sequence[Value], Context], Sequence[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """``get``: remote values (one per path) -> canonical (one per field); ``put`` the other way."""
+    """``get``: remote values (one per path) -> canonical (one per field); ``put`` the other way.
+
+    ``shown`` are the positions that are read but never written (a currency the account has for
+    all deals). ``shape`` is how many fields and paths it takes, None for any. ``many`` says that
+    its one remote value is a list.
+    """
 
     get: Get
     put: Put
+    shown: frozenset[int] = frozenset()
+    shape: tuple[int, int] | None = None
+    many: bool = False
 
 
 def _each(get: Callable[[Any], Value], put: Callable[[Any], Any] = lambda v: v) -> Codec:
@@ -79,6 +88,7 @@ def _each(get: Callable[[Any], Value], put: Callable[[Any], Any] = lambda v: v) 
     return Codec(
         get=lambda raw, _: [None if v is None else get(v) for v in raw],
         put=lambda values, _: [None if v is None else put(v) for v in values],
+        shape=(1, 1),
     )
 
 
@@ -86,27 +96,51 @@ def _text(value: Any) -> Value:
     return value if isinstance(value, str | int | float | bool) else str(value)
 
 
-def _integer(value: Any) -> Value:
+#: Digits beyond this are nobody's number, and an exponent could ask for gigabytes of zeros.
+_DIGITS = 60
+_EXACT = decimal.Context(prec=2 * _DIGITS)
+
+
+def number_of(value: Any) -> Decimal | None:
+    """The finite number that a text or a JSON number says; None for anything else."""
+    if isinstance(value, bool):
+        return None
     try:
         number = Decimal(str(value))
     except InvalidOperation:
+        return None
+    sane = number.is_finite() and abs(number.adjusted()) < _DIGITS and len(str(value)) < _DIGITS
+    return number if sane else None
+
+
+def _integer(value: Any) -> Value:
+    number = number_of(value)
+    if number is None:
         return str(value)
-    return int(number) if number == number.to_integral_value() else plain(number)
+    whole = number == number.to_integral_value()
+    # What does not fit into 64 bits is kept as text: JSON has no room for it everywhere.
+    return int(number) if whole and abs(number) < 2**63 else plain(number)
 
 
 def plain(number: Decimal) -> str:
     """A decimal as text without exponent or idle zeros: 1500.50 -> `1500.5`."""
-    text = format(number, "f")
-    return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
+    text = format(number, "f") if number else "0"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _decimal(value: Any) -> Value:
-    if value == "":
-        return None
-    try:
-        return plain(Decimal(str(value)))
-    except InvalidOperation:
-        return str(value)
+    number = number_of(value)
+    return str(value) if number is None else plain(number)
+
+
+def _json_number(value: Any) -> Any:
+    """A number as JSON has it; text where a float would not come back as the same number."""
+    number = number_of(value)
+    if number is None or isinstance(value, int | float):
+        return value
+    if number == number.to_integral_value():
+        return int(number) if abs(number) < 2**53 else value
+    return float(number) if Decimal(repr(float(number))) == number else value
 
 
 def _boolean(value: Any) -> Value:
@@ -115,15 +149,45 @@ def _boolean(value: Any) -> Value:
     return {"true": True, "false": False}.get(str(value).casefold(), str(value))
 
 
-def _date(value: Any) -> Value:
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment_of(value: Any) -> datetime | None:
+    """The moment that an ISO text (UTC where it names no zone) or epoch milliseconds say."""
     text = str(value)
-    if text.isdigit() and len(text) > 8:  # epoch milliseconds
-        return datetime.fromtimestamp(int(text) / 1000, UTC).date().isoformat()
     try:
+        if text.removeprefix("-").isdecimal() and len(text) > 8:
+            return _EPOCH + timedelta(milliseconds=int(text))
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    return (moment.astimezone(UTC) if moment.tzinfo else moment).date().isoformat()
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _date(value: Any) -> Value:
+    """The day as it is written: a zone never moves it to the day before."""
+    text = str(value)
+    if text[4:5] == "-" and text[10:11] in ("", "T", " "):
+        try:
+            return date.fromisoformat(text[:10]).isoformat()
+        except ValueError:
+            return text
+    moment = moment_of(value)
+    return moment.date().isoformat() if moment else text
+
+
+def _moment(value: Any) -> Value:
+    """A moment in UTC, without idle zeros: `2026-01-31T12:00:00Z`."""
+    moment = moment_of(value)
+    if moment is None:
+        return str(value)
+    text = moment.replace(tzinfo=None).isoformat()
+    return f"{text.rstrip('0') if '.' in text else text}Z"
+
+
+def _epoch(value: Any) -> Any:
+    moment = moment_of(value)
+    return value if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _midnight(value: Any) -> Any:
@@ -135,20 +199,40 @@ def _midnight(value: Any) -> Any:
 
 def _cents_get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
     value, currency = raw
-    exponent = _EXPONENT.get(currency or "", 2)
-    return [None if value is None else plain(Decimal(value).scaleb(-exponent)), currency]
+    number = number_of(value)
+    if number is None:
+        return [value if value is None else str(value), currency]
+    exponent = _EXPONENT.get(str(currency or ""), 2)
+    return [plain(_EXACT.scaleb(number, -exponent)), currency]
 
 
 def _cents_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
     amount, currency = values
     exponent = _EXPONENT.get(context.directory.currency or str(currency or ""), 2)
-    if amount is None:
+    if amount is None or amount == "":
         return [None, ABSENT]
-    try:
-        minor = Decimal(str(amount)).scaleb(exponent)
-    except InvalidOperation:
-        raise Held("amount", f"{amount!r} is not a number") from None
-    return [int(minor.to_integral_value()), ABSENT]
+    number = number_of(amount)
+    if number is None:
+        raise Held("amount", f"{amount!r} is not a number")
+    return [int(_EXACT.scaleb(number, exponent).to_integral_value()), ABSENT]
+
+
+def _money_get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
+    value, currency = raw
+    return [
+        value if value is None else _decimal(value),
+        str(currency).upper() if currency else None,
+    ]
+
+
+def _money_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
+    """The amount with the decimals of its currency, and the currency."""
+    amount, currency = values
+    number = number_of(amount)
+    if number is None:
+        return [amount, currency]
+    unit = Decimal(1).scaleb(-_EXPONENT.get(str(currency or ""), 2))
+    return [plain(number.quantize(unit, decimal.ROUND_HALF_UP, _EXACT)), currency]
 
 
 def split_name(text: str) -> tuple[str | None, str | None]:
@@ -163,7 +247,9 @@ def split_name(text: str) -> tuple[str | None, str | None]:
 
 
 def join_name(first: Value, last: Value) -> str | None:
-    return " ".join(str(part) for part in (first, last) if part) or None
+    if first is None and last is None:
+        return None
+    return " ".join(str(part) for part in (first, last) if part not in (None, ""))
 
 
 def _name_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:
@@ -172,6 +258,8 @@ def _name_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:
     if text is None:
         return [None, None]
     text = " ".join(str(text).split())
+    if not text:
+        return ["", ""]
     for hint in context.hints:
         first, last = hint.get("first_name"), hint.get("last_name")
         if text == join_name(first, last):
@@ -203,7 +291,7 @@ def _strings(value: Any) -> list[str]:
     """A list of texts, or a `;` list."""
     if value is None:
         return []
-    parts = value.split(";") if isinstance(value, str) else value
+    parts = value if isinstance(value, list | tuple) else str(value).split(";")
     return [str(part).strip() for part in parts if part is not None and str(part).strip()]
 
 
@@ -223,7 +311,7 @@ def _primary_and_all(normal: Callable[[str], str | None]) -> Codec:
         rest = every if isinstance(every, list) else []
         return [_unique([str(v) for v in (primary, *rest) if v])]
 
-    return Codec(get, put)
+    return Codec(get, put, shape=(2, 1))
 
 
 def _primary_and_more(normal: Callable[[str], str | None]) -> Codec:
@@ -237,7 +325,7 @@ def _primary_and_more(normal: Callable[[str], str | None]) -> Codec:
     def put(values: Sequence[Value], _: Context) -> Sequence[Any]:
         return [values[0], ABSENT]
 
-    return Codec(get, put)
+    return Codec(get, put, shown=frozenset({1}), shape=(2, 2))
 
 
 def _phone_pair() -> Codec:
@@ -252,7 +340,7 @@ def _phone_pair() -> Codec:
         rest = [v for v in every if v != primary] if isinstance(every, list) else []
         return [primary, rest[0] if rest else None]
 
-    return Codec(get, put)
+    return Codec(get, put, shape=(2, 2))
 
 
 _ADDRESS = ("street", "city", "state", "postal_code", "country")
@@ -293,24 +381,39 @@ def _close_address_put(values: Sequence[Value], context: Context) -> Sequence[An
     ]
 
 
+def _many(get: Callable[[Any], list[str]]) -> Codec:
+    return Codec(
+        get=lambda raw, _: [None if raw[0] is None else get(raw[0])],
+        put=lambda values, _: [None if values[0] is None else _strings(values[0])],
+        shape=(1, 1),
+        many=True,
+    )
+
+
 CODECS: dict[str, Codec] = {
     "text": _each(_text),
     "integer": _each(_integer, str),
-    "number": _each(_integer),
+    "number": _each(_integer, _json_number),
     "decimal": _each(_decimal),
     "boolean": _each(_boolean),
     "date": _each(_date),
     "midnight": _each(_date, _midnight),
+    "datetime": _each(_moment),
+    "epoch_ms": _each(_moment, _epoch),
     "email": _each(lambda v: identity.email(str(v)) or str(v)),
     "phone": _each(lambda v: identity.phone(str(v))),
     "domain": _each(lambda v: identity.host(str(v)) or str(v)),
+    "multi_select": _many(lambda v: sorted(_unique(_strings(v)))),
+    "rich_text": _each(lambda v: richtext.normal(str(v))),
+    "html_text": _each(lambda v: richtext.text_of(str(v)), lambda v: richtext.html_of(str(v))),
     "emails": _primary_and_all(identity.email),
     "phones": _primary_and_all(identity.phone),
     "email_and_more": _primary_and_more(identity.email),
     "phone_pair": _phone_pair(),
-    "cents": Codec(_cents_get, _cents_put),
-    "person_name": Codec(_name_get, _name_put),
-    "website": Codec(_website_get, _website_put),
-    "address": Codec(_address_get, _address_put),
-    "close_address": Codec(_close_address_get, _close_address_put),
+    "cents": Codec(_cents_get, _cents_put, shown=frozenset({1}), shape=(2, 2)),
+    "money": Codec(_money_get, _money_put, shape=(2, 2)),
+    "person_name": Codec(_name_get, _name_put, shape=(2, 1)),
+    "website": Codec(_website_get, _website_put, shape=(2, 1)),
+    "address": Codec(_address_get, _address_put, shape=(1, 5)),
+    "close_address": Codec(_close_address_get, _close_address_put, shape=(1, 1)),
 }

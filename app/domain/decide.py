@@ -27,7 +27,7 @@ from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
 #: The kind of a candidate that is certain: a create of ours found again, or a person's word.
 OURS = "ours"
 
-Stamps = Mapping[str, Mapping[str, str]]
+Stamps = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,9 @@ class RecordState:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that decide may know. ``parents`` are the records behind the refs in relations."""
+    """All that decide may know. ``parents`` are the records behind the refs in relations;
+    ``ours_at`` tells when values of ours were edited, where that was asked for.
+    """
 
     entity: str
     mapping: EntityMapping
@@ -67,6 +69,7 @@ class State:
     taken: tuple[UUID, ...] = ()
     #: A person said that this is none of the records we know.
     apart: bool = False
+    ours_at: Mapping[str, datetime] = field(default_factory=dict)
 
 
 class Result(StrEnum):
@@ -86,7 +89,8 @@ class Plan:
     """What to apply. ``record`` is None where nothing of ours changes.
 
     ``marks`` are the accounts that are now behind. ``base`` and ``sent`` are None where the link
-    keeps what it has. ``reason`` says why something is held.
+    keeps what it has. ``reason`` says why something is held. ``untimed`` are the fields that
+    the later edit won though the vendors were not asked yet when their edits were made.
     """
 
     result: Result
@@ -102,6 +106,7 @@ class Plan:
     settled: tuple[str, ...] = ()
     candidates: tuple[UUID, ...] = ()
     reason: str = ""
+    untimed: tuple[str, ...] = ()
 
 
 def fingerprint(fields: Fields) -> str:
@@ -233,7 +238,7 @@ def _update(
 ) -> Plan:
     account = observation.ref.account
     link = state.link or LinkState(record.id)
-    merged = _merge(state, observation, theirs, record, link, now)
+    merged, untimed = _merge(state, observation, theirs, record, link, now)
     fields = merged.onto(record.fields)
     settled = tuple(
         name for name in link.held if name in theirs and theirs[name] == fields.get(name)
@@ -268,6 +273,7 @@ def _update(
         keys=keys_of(state, fields, record.id) if merged.takes or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
+        untimed=untimed,
     )
 
 
@@ -278,20 +284,28 @@ def _merge(
     record: RecordState,
     link: LinkState,
     now: datetime,
-) -> Merged:
+) -> tuple[Merged, tuple[str, ...]]:
+    """What comes of it, and the fields whose winner the vendors' own times should decide."""
     account = observation.ref.account
     assert observation.raw is not None
     open_names = {n: v for n, v in theirs.items() if n not in link.held}
     differing = [n for n, v in open_names.items() if n in record.fields and v != record.fields[n]]
+    untimed: list[str] = []
 
     def choose(name: str, _ours: Value, _theirs: Value) -> tuple[Winner, str]:
-        by, at = policy.stamp_of(record.stamps, name)
+        stamp, rule = policy.stamp_of(record.stamps, name), state.sync.policy(name)
+        theirs_at = changed_at(state.mapping, observation, name)
+        ours_at = state.ours_at.get(name)
+        unsure = theirs_at is None or (stamp.seen and ours_at is None)
+        by_time = policy.by_time(rule, account=account, ours_by=stamp.account)
+        if unsure and by_time and edited(state.mapping, name):
+            untimed.append(name)
         return policy.settle(
-            state.sync.policy(name),
+            rule,
             account=account,
-            theirs_at=changed_at(state.mapping, observation, name, now),
-            ours_by=by,
-            ours_at=at,
+            theirs_at=theirs_at or now,
+            ours_by=stamp.account,
+            ours_at=ours_at or stamp.at,
         )
 
     def readable(name: str) -> bool:
@@ -299,7 +313,7 @@ def _merge(
         return state.sync.may_read(account, name) and not blank_only
 
     context = replace(state.context, current=link.base or None)
-    return merge(
+    merged = merge(
         link.base,
         link.sent,
         record.fields,
@@ -308,6 +322,7 @@ def _merge(
         same=says_the_same(state.mapping, differing, record.fields, observation.raw, context),
         readable=readable,
     )
+    return merged, tuple(untimed)
 
 
 def _marks(
@@ -340,24 +355,24 @@ def writable(state: State, account: str, base: Fields | None) -> frozenset[str]:
     return frozenset(n for n in names if state.sync.may_write(account, n) and due(n))
 
 
-def changed_at(
-    mapping: EntityMapping, observation: Observation, name: str, now: datetime
-) -> datetime:
-    """When this field was edited: the vendor's own time for it, else when we first saw it."""
+def changed_at(mapping: EntityMapping, observation: Observation, name: str) -> datetime | None:
+    """When this field was edited, by the vendor's own time; None if it is not known."""
+    known = [at for p in edited(mapping, name) if (at := observation.field_times.get(p))]
+    return max(known, default=None)
+
+
+def edited(mapping: EntityMapping, name: str) -> tuple[str, ...]:
+    """The remote fields whose edits are edits of this one."""
     row = mapping.row_of(name)
-    paths = {path.partition("[]")[0] for path in row.paths} if row else set()
-    known = [observation.field_times[p] for p in paths if p in observation.field_times]
-    return max(known, default=now)
+    return tuple(dict.fromkeys(path.partition("[]")[0] for path in row.paths)) if row else ()
 
 
 def _stamp(
     state: State, stamps: Stamps, takes: Sequence[Take], observation: Observation, now: datetime
 ) -> dict[str, Any]:
-    fresh = {
-        take.field: {
-            "at": changed_at(state.mapping, observation, take.field, now).isoformat(),
-            "account": observation.ref.account,
-        }
-        for take in takes
-    }
+    fresh: dict[str, Any] = {}
+    for take in takes:
+        at = changed_at(state.mapping, observation, take.field)
+        stamp = {"at": (at or now).isoformat(), "account": observation.ref.account}
+        fresh[take.field] = stamp if at else {**stamp, "seen": True}
     return {**stamps, **fresh}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from app.domain.values import Value
 
 #: Merged element by element; the value is a list of texts.
@@ -37,3 +39,10 @@ def equal(one: Value, other: Value) -> bool:
 def is_blank(value: Value) -> bool:
     """Nothing a person would miss: cleared, empty text or an empty set."""
     return value is None or value == "" or value == []
+
+
+def title_of(fields: Mapping[str, Value]) -> str | None:
+    """What a person calls a record: its name, else how it is reached."""
+    named = " ".join(str(fields[n]) for n in ("first_name", "last_name") if fields.get(n))
+    rest = (fields.get(n) for n in ("name", "subject", "email", "domain", "title"))
+    return named or next((str(value) for value in rest if value), None)

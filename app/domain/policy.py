@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from app.domain.merge import Winner
 
@@ -32,11 +34,26 @@ def settle(
     return Winner.OURS, "the latest edit wins"
 
 
-def stamp_of(
-    stamps: Mapping[str, Mapping[str, str]], field: str
-) -> tuple[str | None, datetime | None]:
-    """(account, time) of our present value of a field."""
+def by_time(policy: str, *, account: str, ours_by: str | None) -> bool:
+    """Whether the times of the two edits decide: `latest`, or neither side is the named one."""
+    return policy not in ("review", account, ours_by)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Through whom our present value of a field came, and when it was edited.
+
+    ``seen`` says that the time is when we first saw it: the vendor may know better.
+    """
+
+    account: str | None = None
+    at: datetime | None = None
+    seen: bool = False
+
+
+def stamp_of(stamps: Mapping[str, Mapping[str, Any]], field: str) -> Stamp:
     stamp = stamps.get(field)
     if stamp is None:
-        return None, None
-    return stamp["account"], datetime.fromisoformat(stamp["at"])
+        return Stamp()
+    at = datetime.fromisoformat(stamp["at"])
+    return Stamp(stamp["account"], at, stamp.get("seen", False))

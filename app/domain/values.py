@@ -111,6 +111,14 @@ class Observation:
     field_times: Mapping[str, datetime] = field(default_factory=lambda: NOTHING)
 
 
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One value that a remote field was given, and when."""
+
+    value: Any
+    at: datetime
+
+
 class Op(StrEnum):
     CREATE = "create"
     UPDATE = "update"

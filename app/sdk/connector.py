@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
@@ -14,6 +14,7 @@ from app.domain.values import (
     NOTHING,
     Delivery,
     Directory,
+    Edit,
     Event,
     Finding,
     Key,
@@ -134,6 +135,17 @@ class Connector:
         remote merge ``ref`` is the survivor and ``asked`` the ref that was asked for.
         """
         raise NotImplementedError
+
+    async def edits(
+        self, refs: Sequence[Ref], paths: Collection[str]
+    ) -> dict[Ref, dict[str, tuple[Edit, ...]]]:
+        """What values these remote fields were given, and when, newest first.
+
+        All refs are of one type. Asked only where the time of an edit decides something. A ref
+        without a history is not in the answer; a path that is not there was not edited for as
+        long as the vendor remembers. The default remembers nothing.
+        """
+        return {}
 
     async def find(self, entity: str, keys: Sequence[Key]) -> dict[Key, list[Observation]]:
         """Remote records that carry these identity keys, compared exactly.

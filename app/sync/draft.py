@@ -32,6 +32,7 @@ from app.sync.trouble import describe
 
 #: A child whose parent is still on its way looks again after this, or when the parent arrives.
 PARENT_WAIT = timedelta(seconds=5)
+LONGEST_WAIT = timedelta(minutes=5)
 #: Where a system wants a parent, a record that has none yet is given this long to get one.
 ORPHAN_WAIT = timedelta(seconds=2)
 
@@ -172,7 +173,9 @@ def _relation_edits(
         refs = near.refs
         missing = [parent for parent in wanted if parent not in refs]
         if near.queued.intersection(missing):
-            return {}, PARENT_WAIT
+            # Whose parent waits for a person looks ever more rarely; its arrival tells it.
+            waited = (now() - job.mark.marked_at) / 10
+            return {}, min(max(PARENT_WAIT, waited), LONGEST_WAIT)
         job.parents[name] = [parent for parent in wanted if parent in refs]
         job.orphaned |= {name} if missing else set()
         there = [refs[parent] for parent in wanted if parent in refs]
@@ -212,5 +215,5 @@ async def bury_held(db: AsyncConnection, job: Job) -> None:
     await outbox.bury(db, job.mark, error)
 
 
-def count(counts: dict[str, int], name: str) -> None:
-    counts[name] = counts.get(name, 0) + 1
+def count(counts: dict[str, int], name: str, number: int = 1) -> None:
+    counts[name] = counts.get(name, 0) + number

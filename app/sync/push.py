@@ -36,6 +36,7 @@ from app.errors import (
     TransientError,
     UnknownOutcomeError,
 )
+from app.sync import guard
 from app.sync.adopt import adopt, link_to
 from app.sync.draft import Job, Near, bury_held, count, prepare, travels
 from app.sync.house import House, Member
@@ -165,20 +166,25 @@ async def _write(
     step = size if size > 1 else 16
     for op in (Op.CREATE, Op.UPDATE):
         ready = [job for job in jobs if job.write is not None and job.write.op is op]
+        async with house.database.transaction() as db:
+            ready = await guard.stop_early(db, member, op, ready, counts)
         for start in range(0, len(ready), step):
             batch = ready[start : start + step]
             if op is Op.UPDATE:
                 batch = await _unmoved(house, member, batch, counts)
             if not batch:
                 continue
-            writes = [job.write for job in batch if job.write is not None]
             async with house.database.transaction() as db:
                 if not await lanes.holds(db, lane):
                     return
+                batch = await guard.admit(db, member, op, batch, counts)
                 await outbox.intend(
                     db, [(j.mark, j.write.trace) for j in batch if j.link is None and j.write]
                 )
                 await links.begin_writes(db, [job.link.ref for job in batch if job.link])
+            if not batch:
+                continue
+            writes = [job.write for job in batch if job.write is not None]
             traces = sorted({job.mark.trace for job in batch if job.mark.trace})[:TRACES]
             try:
                 with structlog.contextvars.bound_contextvars(traces=traces):
@@ -187,6 +193,7 @@ async def _write(
                 # Raised only before anything was sent: nothing is in doubt.
                 async with house.database.transaction() as db:
                     await links.end_writes(db, [job.link.ref for job in batch if job.link])
+                    await guard.give_back(db, member, op, batch)
                     for job in batch:
                         await outbox.postpone(db, job.mark, until=now())
                 raise LanePaused(error) from error

@@ -21,6 +21,7 @@ from app.domain.decide import Plan, State, decide, needs_reading
 from app.domain.values import Ref
 from app.sync.apply import Changes
 from app.sync.house import House
+from app.sync.times import Untimed, UntimedError, ask
 from app.sync.world import Seen, World
 
 log = structlog.get_logger()
@@ -84,7 +85,18 @@ def _is_collision(error: DBAPIError) -> bool:
 
 
 async def _together(house: House, batch: Sequence[Seen], *, scan: bool) -> list[Plan | Deferred]:
-    """Decide a batch in one transaction and apply what was decided."""
+    """Decide a batch, asking first for the times of edits where they decide, and apply it."""
+    try:
+        return await _at_once(house, batch, scan=scan)
+    except UntimedError as asked:
+        return await _at_once(house, await ask(house, batch, asked.found), scan=scan)
+
+
+async def _at_once(house: House, batch: Sequence[Seen], *, scan: bool) -> list[Plan | Deferred]:
+    """Decide a batch in one transaction and apply what was decided.
+
+    Raises UntimedError, with nothing applied, where the vendors must say who was later.
+    """
     async with house.database.transaction() as db:
         for seen in batch:
             asked, ref = seen.observation.asked, seen.observation.ref
@@ -92,7 +104,10 @@ async def _together(house: House, batch: Sequence[Seen], *, scan: bool) -> list[
                 await relink(db, house, asked, ref)
         world = await World.load(db, house, batch)
         changes = Changes()
-        answers = [_decide(world, changes, seen) for seen in batch]
+        untimed: list[Untimed] = []
+        answers = [_decide(world, changes, seen, untimed) for seen in batch]
+        if untimed:
+            raise UntimedError(untimed)
         await changes.flush(db, world.account, scan=scan)
     for record in (*changes.added, *changes.changed.values()):
         metrics.RECORDS_CHANGED.labels(world.account, record.entity).inc()
@@ -101,7 +116,7 @@ async def _together(house: House, batch: Sequence[Seen], *, scan: bool) -> list[
     return answers
 
 
-def _decide(world: World, changes: Changes, seen: Seen) -> Plan | Deferred:
+def _decide(world: World, changes: Changes, seen: Seen, untimed: list[Untimed]) -> Plan | Deferred:
     """One plan, noted in the changes and in the world."""
     observation = seen.observation
     link = world.links.get(observation.ref)
@@ -113,6 +128,8 @@ def _decide(world: World, changes: Changes, seen: Seen) -> Plan | Deferred:
         return Deferred(observation.ref, "the snapshot is not newer than what we know")
     after = changes.add(state, plan, seen.cause, link)
     owner = plan.record or state.record
+    if plan.untimed and seen.ours_at is None and state.record is not None:
+        untimed.append(Untimed(seen, state.record, plan.untimed))
     if after is not None and owner is not None:
         world.met(after, owner, plan.keys)
     return plan

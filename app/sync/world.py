@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -25,6 +25,7 @@ class Seen:
     reading began, by the database's clock; None for a snapshot that a webhook or an answer
     brought. ``same_as`` names the record it must belong to (a create of ours found again, or a
     person's word); ``apart`` says that it is none of ours, which only a person can know.
+    ``ours_at`` is set once the vendors were asked when edits were made that decide something.
     """
 
     observation: Observation
@@ -33,6 +34,7 @@ class Seen:
     read_at: datetime | None = None
     same_as: UUID | None = None
     apart: bool = False
+    ours_at: Mapping[str, datetime] | None = None
 
 
 @dataclass(slots=True)
@@ -136,6 +138,7 @@ class World:
                 ),
                 record=self.records.get(link.record_id),
                 parents=state.parents,
+                ours_at=seen.ours_at or {},
             )
         candidates: dict[Key, UUID] = {}
         if seen.same_as is not None:
@@ -158,6 +161,7 @@ class World:
             candidates=candidates,
             taken=tuple(owner for owner in found if self.standing.get(owner, set()) - {ref}),
             apart=seen.apart,
+            ours_at=seen.ours_at or {},
         )
 
     def met(self, link: Link, record: RecordState, keys: Collection[Key]) -> None:

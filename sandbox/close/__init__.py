@@ -1,5 +1,5 @@
 """A local Close, after https://developer.close.com/api/overview."""
 
-from sandbox.close import events, objects, search, setup  # the routes
+from sandbox.close import activities, events, objects, search, setup, tasks  # the routes
 
-__all__ = ["events", "objects", "search", "setup"]
+__all__ = ["activities", "events", "objects", "search", "setup", "tasks"]

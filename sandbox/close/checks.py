@@ -6,7 +6,7 @@ to keep or raises `ValueError` with what Close would say; nested errors are dict
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sandbox.close.org import Close, invalid
@@ -49,7 +49,9 @@ def day(value: Any) -> str:
 
 
 def moment(value: Any) -> str:
-    return datetime.fromisoformat(_iso(value)).isoformat()
+    """A time, in UTC whatever zone it came in."""
+    at = datetime.fromisoformat(_iso(value))
+    return (at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()
 
 
 def number(value: Any) -> float:
@@ -110,7 +112,9 @@ _READ_ONLY = re.compile(
     r"(id|organization_id|display_name|html_url|\w+_by|\w+_by_name|date_created|date_updated|"
     r"date_lost|\w+_label|status_type|status_display_name|contact_ids|opportunities|tasks|"
     r"value_formatted|value_currency|annualized_\w+|expected_value|lead_name|contact_name|"
-    r"user_name|pipeline_name|integration_links|custom)\Z"
+    r"user_name|pipeline_name|integration_links|custom|_type|users|\w+_name|thread_id|message_ids|"
+    r"references|envelope|body_preview|opens|opens_summary|date_sent|has_reply|cost|duration|"
+    r"direction|view|is_new|object_id|object_type|source)\Z"
 )
 
 
@@ -143,7 +147,7 @@ def custom(
     """
     id, _, verb = name.removeprefix("custom.").partition(".")
     key = f"custom.{id}"
-    field = next((f for f in org.custom_fields[type] if f["id"] == id), None)
+    field = next((f for f in org.custom_fields.get(type, ()) if f["id"] == id), None)
     if field is None:
         raise ValueError("Unknown custom field.")
     if value is None:

@@ -8,16 +8,13 @@ from typing import Any
 
 from sandbox.close.checks import read
 from sandbox.close.events import announce, watched
-from sandbox.close.ids import record_id, rest_time
-from sandbox.close.org import Close, invalid, new_request_id, refuse, routes
-from sandbox.close.search import utc
-from sandbox.close.shapes import shape, snapshot
+from sandbox.close.ids import rest_time
+from sandbox.close.org import RECORDS, Close, invalid, new_request_id, routes
+from sandbox.close.rows import comparable, create, existing, holds, listed, move, remove, shown
+from sandbox.close.shapes import snapshot
 from sandbox.records import Record
 from sandbox.wire import Answer, Call, Json, RefusedError
 
-PAGE = 100
-DEEPEST_SKIP = 100_000
-PREFIX = {"lead": "lead", "contact": "cont", "opportunity": "oppo"}
 _MOMENTS = ("date_created", "date_updated", "date_won")
 _VERBS = ("gte", "gt", "lte", "lt")
 _DEAL_FILTERS = ("user_id", "status_id", "status_type", "status_label", "value_period")
@@ -31,12 +28,12 @@ def create_lead(org: Close, call: Call) -> Answer:
     values = read(org, "lead", _status_by_id(org, body), {})
     people = _nested(org, nested)
     request = new_request_id()
-    lead = _new(org, call, "lead", _with_lead_status(org, values))
-    made = [_new(org, call, "contact", {**person, "lead_id": lead.id}) for person in people]
+    lead = create(org, call, "lead", _with_lead_status(org, values))
+    made = [create(org, call, "contact", {**person, "lead_id": lead.id}) for person in people]
     announce(org, call, request, lead, "created")
     for contact in made:
         announce(org, call, request, contact, "created")
-    return _answer(org, call, lead)
+    return shown(org, call, lead)
 
 
 @routes.on("POST", "/contact/")
@@ -47,14 +44,14 @@ def create_contact(org: Close, call: Call) -> Answer:
     if lead_id := values.get("lead_id"):
         lead = _parent(org, lead_id)
         with watched(org, call, request, lead):
-            contact = _new(org, call, "contact", values)
+            contact = create(org, call, "contact", values)
     else:
         named = {"name": values.get("name") or "Untitled"}
-        lead = _new(org, call, "lead", _with_lead_status(org, named))
-        contact = _new(org, call, "contact", {**values, "lead_id": lead.id})
+        lead = create(org, call, "lead", _with_lead_status(org, named))
+        contact = create(org, call, "contact", {**values, "lead_id": lead.id})
         announce(org, call, request, lead, "created")
     announce(org, call, request, contact, "created")
-    return _answer(org, call, contact)
+    return shown(org, call, contact)
 
 
 @routes.on("POST", "/opportunity/")
@@ -66,12 +63,12 @@ def create_opportunity(org: Close, call: Call) -> Answer:
         _parent(org, lead_id)
     values = _deal(org, call, values, {})
     if not lead_id:
-        lead = _new(org, call, "lead", _with_lead_status(org, {"name": "Untitled"}))
+        lead = create(org, call, "lead", _with_lead_status(org, {"name": "Untitled"}))
         announce(org, call, request, lead, "created")
         values["lead_id"] = lead.id
-    deal = _new(org, call, "opportunity", values)
+    deal = create(org, call, "opportunity", values)
     announce(org, call, request, deal, "created")
-    return _answer(org, call, deal)
+    return shown(org, call, deal)
 
 
 @routes.on("POST", "/lead/merge/")
@@ -92,11 +89,11 @@ def merge_leads(org: Close, call: Call) -> Answer:
     if source is None or destination is None or source is destination:
         raise invalid(problems or {"source": "Must differ from destination."})
     request = new_request_id()
-    children = [*org.of_lead("contact", source.id), *org.of_lead("opportunity", source.id)]
+    children = org.all_of_lead(source.id)
     previous = snapshot(org, source)
     with watched(org, call, request, destination, *children):
         for child in children:
-            _move(org, call, child, destination.id)
+            move(org, call, child, destination.id)
         gaps = {k: v for k, v in source.fields.items() if destination.get(k) in (None, "", [])}
         org.store.update(destination, gaps, at=call.at, by=call.actor)
     org.store.remove(source, at=call.at)
@@ -114,25 +111,16 @@ def _add_common(type: str) -> None:
 
     @routes.on("GET", f"/{type}/")
     def list_all(org: Close, call: Call) -> Answer:
-        """A page by offset: `{"data": [...], "has_more": ...}`.
-
-        https://developer.close.com/api/overview/pagination
-        """
-        limit, skip = _page(call)
-        found = _filtered(org, call, type)
-        page = found[skip : skip + limit]
-        wanted = call.many("_fields")
-        data = [_narrowed(shape(org, record), wanted) for record in page]
-        return Answer(200, {"data": data, "has_more": len(found) > skip + limit})
+        return listed(org, call, _filtered(org, call, type))
 
     @routes.on("GET", f"/{type}/{{id}}/")
     def read_one(org: Close, call: Call, id: str) -> Answer:
-        return _answer(org, call, _existing(org, type, id))
+        return shown(org, call, existing(org, type, id))
 
     @routes.on("PUT", f"/{type}/{{id}}/")
     def update(org: Close, call: Call, id: str) -> Answer:
         """Change what is sent, leave the rest; arrays are replaced as a whole."""
-        record = _existing(org, type, id)
+        record = existing(org, type, id)
         body = org.read_json(call)
         if type == "lead":
             body = _status_by_id(org, body)
@@ -150,53 +138,30 @@ def _add_common(type: str) -> None:
             leads = [_parent(org, record.get("lead_id")), _parent(org, target)]
         with watched(org, call, new_request_id(), record, *leads):
             if leads:
-                _move(org, call, record, target)
+                move(org, call, record, target)
             org.store.update(record, values, at=call.at, by=call.actor)
             org.store.note(record, {"updated_by": call.actor.user}, at=call.at, by=call.actor)
-        return _answer(org, call, record)
+        return shown(org, call, record)
 
     @routes.on("DELETE", f"/{type}/{{id}}/")
     def delete(org: Close, call: Call, id: str) -> Answer:
         """Gone for good, and a lead's children with it."""
-        record = _existing(org, type, id)
+        record = existing(org, type, id)
         request = new_request_id()
         if type == "lead":
-            for child in [*org.of_lead("contact", id), *org.of_lead("opportunity", id)]:
-                _remove(org, call, request, child)
+            for child in org.all_of_lead(id):
+                remove(org, call, request, child)
         lead = org.store.get("lead", record.get("lead_id") or "")
         if type == "contact" and lead:
             with watched(org, call, request, lead):
-                _remove(org, call, request, record)
+                remove(org, call, request, record)
         else:
-            _remove(org, call, request, record)
+            remove(org, call, request, record)
         return Answer(200, {})
 
 
-for _type in PREFIX:
+for _type in RECORDS:
     _add_common(_type)
-
-
-def _answer(org: Close, call: Call, record: Record) -> Answer:
-    return Answer(200, _narrowed(shape(org, record), call.many("_fields")))
-
-
-def _narrowed(body: Json, wanted: list[str]) -> Json:
-    if not wanted:
-        return body
-    # `_fields=custom` asks for every custom field.
-    every = "custom" in wanted
-    return {
-        name: value
-        for name, value in body.items()
-        if name in wanted or (every and name.startswith("custom."))
-    }
-
-
-def _existing(org: Close, type: str, id: str) -> Record:
-    record = org.store.get(type, id)
-    if record is None:
-        raise refuse(404, "Not found")
-    return record
 
 
 def _parent(org: Close, lead_id: Any) -> Record:
@@ -204,28 +169,6 @@ def _parent(org: Close, lead_id: Any) -> Record:
     if lead is None:
         raise invalid({"lead_id": "Object does not exist."})
     return lead
-
-
-def _new(org: Close, call: Call, type: str, values: Json) -> Record:
-    fields = {name: value for name, value in values.items() if value is not None}
-    fields |= {"created_by": call.actor.user, "updated_by": call.actor.user}
-    id = record_id(PREFIX[type])
-    record = org.store.create(type, id, fields, at=call.at, by=call.actor)
-    org.adopt(record)
-    return record
-
-
-def _move(org: Close, call: Call, record: Record, lead_id: str) -> None:
-    org.abandon(record)
-    org.store.update(record, {"lead_id": lead_id}, at=call.at, by=call.actor)
-    org.adopt(record)
-
-
-def _remove(org: Close, call: Call, request: str, record: Record) -> None:
-    previous = snapshot(org, record)
-    org.abandon(record)
-    org.store.remove(record, at=call.at)
-    announce(org, call, request, record, "deleted", previous=previous)
 
 
 def _nested(org: Close, given: Any) -> list[Json]:
@@ -322,16 +265,6 @@ def _today(call: Call) -> str:
     return (call.at + offset).date().isoformat()
 
 
-def _page(call: Call) -> tuple[int, int]:
-    """`_limit` and `_skip`; 400 beyond their maxima."""
-    limit, skip = call.one("_limit", str(PAGE)), call.one("_skip", "0")
-    if not limit.isdigit() or not 1 <= int(limit) <= PAGE:
-        raise invalid({"_limit": f"Must be between 1 and {PAGE}."})
-    if not skip.isdigit() or int(skip) > DEEPEST_SKIP:
-        raise invalid({"_skip": f"Must be between 0 and {DEEPEST_SKIP}."})
-    return int(limit), int(skip)
-
-
 def _filtered(org: Close, call: Call, type: str) -> list[Record]:
     """The records a list call asks for, in its order."""
     if (lead_id := call.one("lead_id")) and type != "lead":
@@ -343,8 +276,8 @@ def _filtered(org: Close, call: Call, type: str) -> list[Record]:
     for name in call.query:
         field, _, verb = name.partition("__")
         if field in _MOMENTS and (verb in _VERBS or not verb):
-            bound = _comparable(call.one(name))
-            found = [r for r in found if _holds(_moment(r, field), verb, bound)]
+            bound = comparable(call.one(name))
+            found = [r for r in found if holds(_moment(r, field), verb, bound)]
         elif field in _DEAL_FILTERS and verb in ("", "in"):
             wanted = set(call.many(name)) if verb else {call.one(name)}
             found = [r for r in found if str(snapshot(org, r).get(field)) in wanted]
@@ -366,24 +299,3 @@ def _moment(record: Record, field: str) -> Any:
             return record.get(field)
         case _:
             return f"{record.get(field) or 0:020}"
-
-
-def _comparable(text: str) -> str:
-    """A bound in the form that sorts like the values: dates stay dates, times become UTC."""
-    return text if len(text) == 10 else rest_time(utc(text))
-
-
-def _holds(value: Any, verb: str, bound: str) -> bool:
-    if value is None:
-        return False
-    match verb:
-        case "gte":
-            return bool(value >= bound)
-        case "gt":
-            return bool(value > bound)
-        case "lte":
-            return bool(value <= bound)
-        case "lt":
-            return bool(value < bound)
-        case _:
-            return str(value).startswith(bound)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sandbox.close import defaults
+from sandbox.close.event_types import ACTIONS
 from sandbox.close.ids import record_id, short_id
 from sandbox.records import Record, Store, history
 from sandbox.webhooks import Manner, Sender
@@ -26,6 +27,9 @@ from sandbox.wire import (
 )
 
 RECORDS = ("lead", "contact", "opportunity")
+ACTIVITIES = ("activity.note", "activity.call", "activity.email", "activity.meeting")
+TASKS = ("task.lead", "task.outgoing_call")
+CHILDREN = ("contact", "opportunity", *ACTIVITIES, *TASKS)
 TOKEN_LIFE = timedelta(seconds=3600)
 
 routes = Routes()
@@ -99,10 +103,9 @@ class Close:
             return
         events = [
             {"object_type": type, "action": action}
-            for type in RECORDS
-            for action in ("created", "updated", "deleted")
+            for type in ("lead", *CHILDREN)
+            for action in sorted(ACTIONS[type])
         ]
-        events.append({"object_type": "lead", "action": "merged"})
         id = "whsub_SandboxSubscription00"
         self.subscriptions[id] = {
             "id": id,
@@ -212,13 +215,16 @@ class Close:
         return None
 
     def of_lead(self, type: str, lead_id: str) -> Iterator[Record]:
-        """The live contacts or opportunities of a lead, in the order they were added."""
+        """The live children of a lead that have this type, in the order they were added."""
         for id in self.children.get(lead_id, {}).get(type, {}):
             if record := self.store.get(type, id):
                 yield record
 
+    def all_of_lead(self, lead_id: str) -> list[Record]:
+        return [child for type in CHILDREN for child in self.of_lead(type, lead_id)]
+
     def adopt(self, record: Record) -> None:
-        """Remember to which lead a contact or opportunity belongs."""
+        """Remember to which lead a record belongs."""
         if lead_id := record.get("lead_id"):
             lead = self.children.setdefault(lead_id, {})
             lead.setdefault(record.type, {})[record.id] = None
@@ -233,49 +239,15 @@ class Close:
         return self.store.drain()
 
     def history(self, type: str, id: str) -> Json | None:
-        record = self.store.find(type, id)
+        """A record's history; `note` and `task` will do for `activity.note` and `task.lead`."""
+        names = (type, f"activity.{type}", *(TASKS if type == "task" else ()))
+        record = next((r for name in names if (r := self.store.find(name, id))), None)
         return history(record) if record else None
 
     def tables(self, most: int | None) -> dict[str, Table]:
-        """Companies, people and deals for the page."""
-        return {
-            "companies": self.store.newest("lead", most, self._shown_lead),
-            "people": self.store.newest("contact", most, self._shown_contact),
-            "deals": self.store.newest("opportunity", most, self._shown_deal),
-        }
+        from sandbox.close.tables import tables
 
-    def _shown_lead(self, lead: Record) -> Json:
-        status = self.lead_status(lead.get("status_id"))
-        return {
-            "name": lead.get("name"),
-            "website": lead.get("url"),
-            "status": status["label"] if status else None,
-            "id": lead.id,
-        }
-
-    def _shown_contact(self, contact: Record) -> Json:
-        emails = contact.get("emails") or []
-        return {
-            "name": contact.get("name"),
-            "e-mail": emails[0]["email"] if emails else None,
-            "company": self._lead_name(contact),
-            "id": contact.id,
-        }
-
-    def _shown_deal(self, deal: Record) -> Json:
-        found = self.deal_status(deal.get("status_id"))
-        value = deal.get("value")
-        return {
-            "name": deal.get("note") or self._lead_name(deal),
-            "stage": found[1]["label"] if found else None,
-            "amount": f"{value / 100:,.2f}" if value is not None else None,
-            "company": self._lead_name(deal),
-            "id": deal.id,
-        }
-
-    def _lead_name(self, record: Record) -> str | None:
-        lead = self.store.get("lead", record.get("lead_id"))
-        return lead.get("name") if lead else None
+        return tables(self, most)
 
     def seed(self, wanted: Json) -> Json:
         from sandbox.close.seeds import seed
@@ -300,7 +272,7 @@ class Close:
             setattr(self, name, kept[name])
         self.refresh_tokens = set(kept["refresh_tokens"])
         self.children = {}
-        for type in ("contact", "opportunity"):
+        for type in CHILDREN:
             for record in self.store.live(type):
                 self.adopt(record)
         self.subscribe_built_in()

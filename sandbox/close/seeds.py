@@ -1,9 +1,12 @@
 """Many leads at once, for demonstrations and load."""
 
+from collections import Counter
+
 from sandbox.close.events import announce
 from sandbox.close.ids import record_id
-from sandbox.close.objects import PREFIX
-from sandbox.close.org import Close, new_request_id
+from sandbox.close.org import RECORDS, Close, new_request_id
+from sandbox.close.richtext import rich
+from sandbox.close.rows import PREFIX
 from sandbox.names import company, person
 from sandbox.records import Record
 from sandbox.wire import Actor, Call, Json, now
@@ -44,8 +47,20 @@ def seed(org: Close, wanted: Json) -> Json:
                 "note": f"{name} deal {index + 1}",
             }
             make("opportunity", deal)
+        for index in range(wanted.get("notes_per_lead", 0)):
+            words = f"{name} note {index + 1}"
+            note = {"note": words, "note_html": rich(words), "user_id": actor.user}
+            make("activity.note", {"lead_id": lead.id, **note})
+        for index in range(wanted.get("calls_per_lead", 0)):
+            talk = {"direction": "outbound", "duration": 60 * (index + 1), "status": "completed"}
+            by = {"user_id": actor.user, "source": "Close.io"}
+            make("activity.call", {"lead_id": lead.id, **talk, **by})
+        for index in range(wanted.get("tasks_per_lead", 0)):
+            todo = {"text": f"{name} task {index + 1}", "assigned_to": actor.user}
+            make("task.lead", {"lead_id": lead.id, "is_complete": False, **todo})
     if not wanted.get("quiet", True):
         request = new_request_id()
         for record in made:
             announce(org, call, request, record, "created")
-    return {type: sum(record.type == type for record in made) for type in PREFIX}
+    counts = Counter(record.type for record in made)
+    return {type: counts[type] for type in (*RECORDS, *(set(counts) - {*RECORDS}))}

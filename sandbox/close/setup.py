@@ -4,6 +4,7 @@ import secrets
 from typing import Any
 
 from sandbox.close import defaults
+from sandbox.close.event_types import ACTIONS
 from sandbox.close.filters import check
 from sandbox.close.ids import record_id, rest_time, short_id
 from sandbox.close.org import RECORDS, Close, invalid, refuse, routes
@@ -12,32 +13,6 @@ from sandbox.wire import Answer, Call, Json
 SUBSCRIPTIONS = 40
 FIELD_TYPES = ("text", "number", "date", "datetime", "choices", "user", "contact", "hidden")
 SEVERAL = ("user", "choices", "contact")
-_ACTIONS = {
-    "lead": {"created", "updated", "deleted", "merged"},
-    **{
-        type: {"created", "updated", "deleted"}
-        for type in (
-            "contact",
-            "opportunity",
-            "task.lead",
-            "activity.note",
-            "activity.call",
-            "activity.email",
-            "activity.sms",
-            "activity.meeting",
-            "lead_merge",
-            "custom_fields.lead",
-            "custom_fields.contact",
-            "custom_fields.opportunity",
-            "status.lead",
-            "status.opportunity",
-        )
-    },
-    "task.lead.completed": {"completed"},
-    "import": {"created", "updated", "completed", "reverting", "reverted"},
-    "membership": {"activated", "deactivated"},
-    "unsubscribed_email": {"created", "deleted"},
-}
 
 
 @routes.on("GET", "/me/")
@@ -305,7 +280,7 @@ def _wrong_events(value: Any) -> str | None:
     for event in value:
         if not isinstance(event, dict) or not {"object_type", "action"} <= set(event):
             return "Each event needs object_type and action."
-        if event["action"] not in _ACTIONS.get(event["object_type"], ()):
+        if event["action"] not in ACTIONS.get(event["object_type"], ()):
             return f"Unknown event {event['object_type']}.{event['action']}."
         if event.get("extra_filter") is not None:
             try:

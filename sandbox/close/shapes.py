@@ -1,8 +1,13 @@
 """How records look in Close's answers and events."""
 
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
 from sandbox.close import defaults
 from sandbox.close.ids import rest_time
-from sandbox.close.org import Close
+from sandbox.close.org import TASKS, Close
+from sandbox.close.richtext import plain
 from sandbox.records import Record
 from sandbox.wire import Json
 
@@ -10,20 +15,25 @@ _SUFFIX = {"monthly": " monthly", "annual": " annually"}
 
 
 def shape(org: Close, record: Record) -> Json:
-    """A record as REST answers show it; a lead embeds its contacts and opportunities."""
+    """A record as REST answers show it; a lead embeds its contacts, deals and open tasks."""
     if record.type != "lead":
         return snapshot(org, record)
     return {
         **snapshot(org, record),
         "contacts": [snapshot(org, child) for child in org.of_lead("contact", record.id)],
         "opportunities": [snapshot(org, deal) for deal in org.of_lead("opportunity", record.id)],
-        "tasks": [],
+        "tasks": [
+            snapshot(org, task)
+            for type in TASKS
+            for task in org.of_lead(type, record.id)
+            if not task.get("is_complete")
+        ],
     }
 
 
 def snapshot(org: Close, record: Record) -> Json:
     """A record as events show it: a lead names its contacts by id only."""
-    body = {"lead": _lead, "contact": _contact, "opportunity": _opportunity}[record.type]
+    body = _BODIES[record.type]
     return {
         "id": record.id,
         "organization_id": defaults.ORGANIZATION,
@@ -104,6 +114,141 @@ def _opportunity(org: Close, deal: Record) -> Json:
         "date_lost": deal.get("date_lost"),
         "integration_links": [],
     }
+
+
+def _activity(org: Close, activity: Record, **more: Any) -> Json:
+    """What all kinds of activities show."""
+    user = activity.get("user_id")
+    return {
+        "_type": activity.type.partition(".")[2].capitalize(),
+        "lead_id": activity.get("lead_id"),
+        "contact_id": activity.get("contact_id"),
+        "user_id": user,
+        "user_name": org.user_name(user),
+        "users": [user] if user else [],
+        "created_by_name": org.user_name(activity.get("created_by")),
+        "updated_by_name": org.user_name(activity.get("updated_by")),
+        "activity_at": activity.get("activity_at") or rest_time(activity.created),
+        **more,
+    }
+
+
+def _note(org: Close, note: Record) -> Json:
+    return _activity(
+        org,
+        note,
+        title=note.get("title"),
+        note=note.get("note") or "",
+        note_html=note.get("note_html"),
+        pinned=bool(note.get("pinned")),
+        attachments=note.get("attachments") or [],
+    )
+
+
+def _call(org: Close, call: Record) -> Json:
+    return _activity(
+        org,
+        call,
+        direction=call.get("direction") or "outbound",
+        status=call.get("status"),
+        disposition=call.get("disposition"),
+        duration=call.get("duration") or 0,
+        phone=call.get("phone"),
+        phone_formatted=call.get("phone"),
+        note=call.get("note") or "",
+        note_html=call.get("note_html"),
+        recording_url=call.get("recording_url"),
+        voicemail_url=call.get("voicemail_url"),
+        source=call.get("source"),
+        outcome_id=None,
+        cost=None,
+    )
+
+
+def _email(org: Close, email: Record) -> Json:
+    status = email.get("status")
+    went = status in ("inbox", "sent")
+    html, words = email.get("body_html") or "", email.get("body_text")
+    words = plain(html) if words is None else words
+    return _activity(
+        org,
+        email,
+        status=status,
+        direction="incoming" if status == "inbox" else "outgoing",
+        subject=email.get("subject") or "",
+        body_text=words,
+        body_html=html,
+        body_preview=words[:200],
+        sender=email.get("sender"),
+        **{name: email.get(name) or [] for name in ("to", "cc", "bcc", "attachments")},
+        **{name: [] for name in ("opens", "message_ids", "references")},
+        date_scheduled=email.get("date_scheduled"),
+        date_sent=email.get("activity_at") or rest_time(email.created) if went else None,
+        thread_id=email.get("thread_id"),
+        in_reply_to_id=email.get("in_reply_to_id"),
+        template_id=None,
+        has_reply=False,
+    )
+
+
+def _meeting(org: Close, meeting: Record) -> Json:
+    starts, ends = meeting.get("starts_at"), meeting.get("ends_at")
+    length = datetime.fromisoformat(ends) - datetime.fromisoformat(starts)
+    html = meeting.get("user_note_html")
+    return _activity(
+        org,
+        meeting,
+        title=meeting.get("title") or "",
+        status=meeting.get("status"),
+        starts_at=starts,
+        ends_at=ends,
+        activity_at=starts,
+        duration=int(length.total_seconds()),
+        location=meeting.get("location"),
+        attendees=meeting.get("attendees") or [],
+        user_note_html=html,
+        note="" if html is None else plain(html),
+        is_recurring=False,
+        outcome_id=None,
+    )
+
+
+def _task(org: Close, task: Record) -> Json:
+    lead = org.store.get("lead", task.get("lead_id"))
+    contact = org.store.get("contact", task.get("contact_id") or "")
+    date, done = task.get("date"), bool(task.get("is_complete"))
+    return {
+        "_type": task.type.partition(".")[2],
+        "lead_id": task.get("lead_id"),
+        "lead_name": lead.get("name") if lead else None,
+        "contact_id": task.get("contact_id"),
+        "contact_name": contact.get("name") if contact else None,
+        "assigned_to": task.get("assigned_to"),
+        "assigned_to_name": org.user_name(task.get("assigned_to")),
+        "created_by_name": org.user_name(task.get("created_by")),
+        "updated_by_name": org.user_name(task.get("updated_by")),
+        "text": task.get("text") or "",
+        "date": date,
+        "due_date": date,
+        "is_dateless": date is None,
+        "is_complete": done,
+        "priority": task.get("priority"),
+        "view": "archive" if done else None,
+        "object_type": None,
+        "object_id": None,
+    }
+
+
+_BODIES: dict[str, Callable[[Close, Record], Json]] = {
+    "lead": _lead,
+    "contact": _contact,
+    "opportunity": _opportunity,
+    "activity.note": _note,
+    "activity.call": _call,
+    "activity.email": _email,
+    "activity.meeting": _meeting,
+    **dict.fromkeys(TASKS, _task),
+}
 
 
 def _dollars(value: int) -> str:

@@ -9,12 +9,25 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import orjson
+
 from sandbox.hubspot.errors import invalid, problem, refuse
 from sandbox.hubspot.portal import Portal, iso
 from sandbox.hubspot.schema import LIFECYCLE, STAGE_PROPERTIES, ObjectType
 from sandbox.wire import Json, RefusedError
 
 _EMAIL = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+\.[^@\s.,;<>]+\Z")
+_STARTS = (
+    ("hs_timestamp", "hs_meeting_start_time"),
+    ("hs_meeting_start_time", "hs_timestamp"),
+)
+_DEFAULTS = {
+    "task": {
+        "hs_task_status": "NOT_STARTED",
+        "hs_task_priority": "NONE",
+        "hs_task_type": "TODO",
+    },
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -43,6 +56,10 @@ def read(
         names = ", ".join(f"{p['context']['propertyName'][0]}: {p['code']}" for p in problems)
         raise invalid(f"Property values were not valid: [{names}]", *problems)
     values = _staged(portal, type, values, current)
+    if new:
+        values = {**_DEFAULTS.get(type.name, {}), **values}
+    if type.name == "meeting":
+        values = _timed(values)
     if new:
         _complete(type, values)
     return {name: value for name, value in values.items() if not new or value is not None}
@@ -121,11 +138,20 @@ def _typed(
         if not _EMAIL.match(text):
             raise WrongValueError("INVALID_EMAIL", f"Email address {text} is invalid")
         return text.lower()
+    if name == "hs_email_headers" and not _is_object(text):
+        raise WrongValueError("INVALID_JSON", "hs_email_headers must be JSON text")
     if (type.name, name) == ("company", "domain"):
         return re.sub(r"\A(https?://)?(www\.)?", "", text.lower()).partition("/")[0] or None
     if len(text) > 65_536:
         raise WrongValueError("PROPERTY_VALUE_TOO_LONG", f'"{name}" takes 65,536 characters')
     return text
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def moment(text: str, *, whole_days: bool = False) -> str:
@@ -205,6 +231,14 @@ def _staged(portal: Portal, type: ObjectType, values: Json, current: Mapping[str
         text = f'"{stage}" is not a stage of pipeline "{wanted}"'
         raise invalid(text, problem("INVALID_OPTION", stage_name, text))
     return {**values, pipeline_name: wanted}
+
+
+def _timed(values: Json) -> Json:
+    """A meeting's start and its timestamp are the same moment."""
+    for one, other in _STARTS:
+        if one in values and other not in values:
+            return {**values, other: values[one]}
+    return values
 
 
 def _complete(type: ObjectType, values: Json) -> None:

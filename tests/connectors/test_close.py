@@ -329,3 +329,16 @@ async def test_after_a_refusal_of_the_account_no_more_rows_are_sent():
     outcomes = await connector.write(batch)
     assert all(outcome.error is not None for outcome in outcomes)
     assert len(asked) <= 8
+
+
+async def test_the_event_log_tells_when_a_field_was_edited(close, control: Control, lead):
+    jane = await make(close, "person", {"name": "Jane", "title": "CFO"}, company=[lead])
+    await control.person("PUT", f"{API}/contact/{jane.id}/", json={"title": "CEO"})
+    await close.write([write(close, "person", {"name": "Jane R"}, ref=jane)])
+
+    found = await close.edits([jane], {"title"})
+
+    titles = found[jane]["title"]
+    assert [edit.value for edit in titles] == ["CEO", "CFO"]
+    assert titles[0].at > titles[1].at
+    assert found[jane].keys() == {"title"}

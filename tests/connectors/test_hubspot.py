@@ -332,3 +332,15 @@ async def test_the_portal_of_a_token_is_compared(control: Control):
     assert not finding.ok
     assert "62515" in finding.detail
     await connector.aclose()
+
+
+async def test_the_history_of_a_property_tells_when_it_was_edited(hubspot, control: Control):
+    ada = await make(hubspot, "person", {"email": "edits@x.example", "jobtitle": "CFO"})
+    url = f"{API}/contacts/{ada.id}"
+    await control.person("PATCH", url, json={"properties": {"jobtitle": "CEO"}})
+
+    found = await hubspot.edits([ada], {"jobtitle"})
+
+    titles = found[ada]["jobtitle"]
+    assert [edit.value for edit in titles] == ["CEO", "CFO"]
+    assert titles[0].at > titles[1].at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from app.db.engine import Database
 from app.db.journal import Cause
 from app.db.tables import outbox
 from app.domain.decide import RecordState
-from app.domain.values import Observation, Ref
+from app.domain.values import Edit, Observation, Ref
 from app.sdk.registry import Registry
 from app.sync.house import House, build
 from app.sync.reconcile import Reconciled, known, reconcile
@@ -39,6 +39,17 @@ class Company:
     def __init__(self, house: House) -> None:
         self.house = house
         self.db = house.database
+        #: What the vendors remember of edits: ref -> path -> (value, time), newest first.
+        self.edits: dict[Ref, dict[str, tuple[Edit, ...]]] = {}
+        self.asked: list[Ref] = []
+        for member in house.members.values():
+            member.connector.edits = self._edits  # type: ignore[method-assign]
+
+    async def _edits(
+        self, refs: Sequence[Ref], paths: Collection[str]
+    ) -> dict[Ref, dict[str, tuple[Edit, ...]]]:
+        self.asked += refs
+        return {ref: self.edits[ref] for ref in refs if ref in self.edits}
 
     async def see(
         self, *observations: Observation, fresh: bool = True, at: datetime | None = None

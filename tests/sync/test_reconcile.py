@@ -11,7 +11,7 @@ import pytest
 from app.db import conflicts, links, outbox, records
 from app.db.outbox import Mark
 from app.domain.decide import Plan, RecordState, Result
-from app.domain.values import Observation, Ref
+from app.domain.values import Edit, Observation, Ref
 from app.sync.reconcile import Deferred, Reconciled, reconcile, relink
 from tests.sync.conftest import NOON, Company, contact, hub_contact, lead
 
@@ -318,6 +318,38 @@ async def test_the_vendors_own_time_decides_not_the_order_of_arrival(company: Co
     await company.see(late)
     await company.see(early)
     assert (await company.record_of(contact().ref)).fields["title"] == "from close"
+
+
+@pytest.mark.parametrize("policy", ["latest"])
+@pytest.mark.parametrize("close_minute", [1, 9])
+async def test_where_nobody_said_when_the_vendors_are_asked(company: Company, close_minute: int):
+    """Both edits are found by a scan; what unrelated edits did to the records' dates is nothing."""
+    await company.see(contact(title="base"), contact(2, email="b@x.example"))
+    await company.see(hub_contact(email="ada@x.example", jobtitle="base"))
+    here, there = contact().ref, hub_contact().ref
+    company.edits = {
+        here: {"title": (Edit("from close", NOON + timedelta(minutes=close_minute)),)},
+        there: {"jobtitle": (Edit("from hubspot", NOON + timedelta(minutes=5)),)},
+    }
+
+    await company.see(contact(title="from close", minute=30), contact(2, email="b@x.example"))
+    assert company.asked == []  # only we had an edit: nothing to decide
+    await company.see(hub_contact(email="ada@x.example", jobtitle="from hubspot"))
+
+    assert sorted(company.asked) == [here, there]
+    winner = "close" if close_minute == 9 else "hubspot"
+    assert (await company.record_of(here)).fields["title"] == f"from {winner}"
+
+
+@pytest.mark.parametrize("policy", ["latest"])
+async def test_a_value_nobody_edited_for_ages_loses_against_an_edit(company: Company):
+    company.edits = {
+        contact().ref: {},
+        hub_contact().ref: {"jobtitle": (Edit("edited", NOON - timedelta(days=9)),)},
+    }
+    await company.see(contact(title="old"))
+    await company.see(hub_contact(email="ada@x.example", jobtitle="edited"))
+    assert (await company.record_of(contact().ref)).fields["title"] == "edited"
 
 
 @pytest.mark.parametrize("policy", ["review"])

@@ -5,7 +5,7 @@ https://developer.close.com/api/overview
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -52,6 +52,7 @@ from app.sdk import (
     Delivery,
     Dialect,
     Directory,
+    Edit,
     Event,
     Finding,
     Key,
@@ -159,19 +160,19 @@ class Close(Connector):
         if ref.type == COMPANY and (survivor := await self._merged_into(ref.id)):
             return replace(await self._read_one(Ref(ref.account, COMPANY, survivor)), asked=ref)
         found = await self._logged({"object_id": ref.id, "action": "deleted"})
-        gone = any(e.get("object_id") == ref.id and e["action"] == "deleted" for e in found)
+        gone = any(e.get("object_id") == ref.id and e["action"] == "deleted" for e in found or ())
         return Observation(ref, None, gone=gone)
 
     async def _merged_into(self, lead_id: str) -> str | None:
         # Which of the two leads is the object of the event is not documented: look at `meta`.
-        for event in await self._logged({"object_type": COMPANY, "action": "merged"}):
+        for event in await self._logged({"object_type": COMPANY, "action": "merged"}) or ():
             source, survivor = merge_ends(event)
             if source == lead_id and survivor and survivor != lead_id:
                 return survivor
         return None
 
-    async def _logged(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Events of the last 30 days, newest first, as many as matter; none if we may not look.
+    async def _logged(self, query: Mapping[str, str]) -> list[dict[str, Any]] | None:
+        """Events of the last 30 days, newest first, as many as matter; None if we may not look.
 
         https://developer.close.com/api/resources/events/list
         """
@@ -181,12 +182,24 @@ class Close(Connector):
             params = {**query, "_limit": EVENT_PAGE, "_cursor": cursor}
             answer = await self.client.call("GET", "/event/", params=params, accept=(400, 403, 404))
             if answer.status != 200:
-                break  # no second source: nothing is proved
+                return None  # no second source: nothing is proved
             found += answer.data["data"]
             cursor = answer.data.get("cursor_next")
             if not cursor:
                 break
         return found
+
+    async def edits(
+        self, refs: Sequence[Ref], paths: Collection[str]
+    ) -> dict[Ref, dict[str, tuple[Edit, ...]]]:
+        logs = await each(
+            refs, lambda ref: self._logged({"object_type": ref.type, "object_id": ref.id})
+        )
+        return {
+            ref: events.edits(log, paths)
+            for ref, log in zip(refs, logs, strict=True)
+            if log is not None
+        }
 
     async def find(self, entity: str, keys: Sequence[Key]) -> dict[Key, list[Observation]]:
         found: dict[Key, list[Observation]] = {key: [] for key in keys}

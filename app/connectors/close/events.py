@@ -5,13 +5,14 @@ https://developer.close.com/api/resources/events
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from app.connectors.close.shapes import COMPANY, DEAL, PERSON, observed, time_of
-from app.sdk import BadPayloadError, Change, Event, Raw, Ref
+from app.sdk import BadPayloadError, Change, Edit, Event, Raw, Ref
 
 
 def parse(body: bytes, account: str) -> Event:
@@ -105,3 +106,18 @@ def _with_snapshot(event: Event, given: Raw) -> Event:
         field_times=dict.fromkeys(names, event.at),
     )
     return replace(event, snapshot=seen, fields={name: data.get(name) for name in names})
+
+
+def edits(log: Sequence[Raw], paths: Collection[str]) -> dict[str, tuple[Edit, ...]]:
+    """What the events of one object say of its fields, newest first.
+
+    https://developer.close.com/api/resources/events
+    """
+    found: dict[str, list[Edit]] = {}
+    for event in log:
+        data = event.get("data") or {}
+        names = data.keys() if event["action"] == "created" else event.get("changed_fields") or ()
+        for name in set(names).intersection(paths):
+            if (at := time_of(event.get("date_updated"))) is not None:
+                found.setdefault(name, []).append(Edit(data.get(name), at))
+    return {name: tuple(listed) for name, listed in found.items()}

@@ -5,7 +5,7 @@ https://developers.hubspot.com/docs/api-reference/latest/overview
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from app.connectors.hubspot import events
 from app.connectors.hubspot.dialect import HubSpotDialect, as_exists, row_error
 from app.connectors.hubspot.search import (
     BATCH,
+    HISTORY_BATCH,
     LAG,
     SEARCH_BODY,
     Cursor,
@@ -38,6 +39,7 @@ from app.connectors.hubspot.shapes import (
     as_pipeline,
     as_properties,
     chosen,
+    edits_of,
     fates_of,
     links_listed,
     millis,
@@ -59,6 +61,7 @@ from app.sdk import (
     Delivery,
     Dialect,
     Directory,
+    Edit,
     Event,
     Finding,
     Key,
@@ -264,6 +267,24 @@ class HubSpot(Connector):
                 after = ((row.get("paging") or {}).get("next") or {}).get("after")
                 if after:
                     inputs.append({"id": id, "after": after})
+        return found
+
+    async def edits(
+        self, refs: Sequence[Ref], paths: Collection[str]
+    ) -> dict[Ref, dict[str, tuple[Edit, ...]]]:
+        found: dict[Ref, dict[str, tuple[Edit, ...]]] = {}
+        for some in _chunks(list(refs), HISTORY_BATCH):
+            body = {
+                "propertiesWithHistory": sorted(paths),
+                "properties": [],
+                "inputs": [{"id": ref.id} for ref in some],
+            }
+            answer = await self.client.call(
+                "POST", f"/crm/v3/objects/{some[0].type}/batch/read", json=body, reads=True
+            )
+            for row in answer.data.get("results") or ():
+                ref = Ref(self.account.name, some[0].type, str(row["id"]))
+                found[ref] = edits_of(row)
         return found
 
     async def find(self, entity: str, keys: Sequence[Key]) -> dict[Key, list[Observation]]:

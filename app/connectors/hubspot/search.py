@@ -17,6 +17,9 @@ from app.sdk import RejectedError
 
 #: https://developers.hubspot.com/docs/api-reference/legacy/crm/using-object-apis
 BATCH = 100
+#: … and 50 where the history of properties is asked for:
+#: https://developers.hubspot.com/docs/api-reference/legacy/crm/using-object-apis
+HISTORY_BATCH = 50
 
 
 #: The search index follows a write after up to half a minute; scans step back by more.

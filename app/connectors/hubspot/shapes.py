@@ -10,6 +10,7 @@ from typing import Any
 
 from app.connectors.hubspot.dialect import row_error
 from app.sdk import (
+    Edit,
     Observation,
     Outcome,
     Pipeline,
@@ -220,3 +221,15 @@ def fates_of(
     for write in batch:
         fates.setdefault(write.trace, general or lost)
     return fates
+
+
+def edits_of(row: Raw) -> dict[str, tuple[Edit, ...]]:
+    """The history of each property that was asked for, newest first."""
+    return {
+        name: tuple(
+            Edit(version.get("value"), at)
+            for version in versions
+            if (at := time_of(version.get("timestamp"))) is not None
+        )
+        for name, versions in (row.get("propertiesWithHistory") or {}).items()
+    }

@@ -3,7 +3,9 @@
 from app.config.load import Environment, load, parse
 from app.config.model import (
     DEFAULT_KEYS,
+    FAMILIES,
     FIELDS,
+    QUIET,
     RELATIONS,
     AccountConfig,
     Config,
@@ -18,7 +20,9 @@ from app.config.model import (
 
 __all__ = [
     "DEFAULT_KEYS",
+    "FAMILIES",
     "FIELDS",
+    "QUIET",
     "RELATIONS",
     "AccountConfig",
     "Config",

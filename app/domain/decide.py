@@ -18,8 +18,9 @@ import orjson
 
 from app.config import EntitySync
 from app.domain import identity, policy
+from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT, Context
-from app.domain.entities import is_blank, relations_of
+from app.domain.entities import is_blank, is_set, relations_of
 from app.domain.mapping import EntityMapping, says_the_same, to_canonical
 from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
 from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
@@ -125,7 +126,7 @@ def reading(state: State, observation: Observation) -> dict[str, Value]:
         if refs is None:
             continue
         found = [str(state.parents[ref]) for ref in refs if ref in state.parents]
-        if name == "people":
+        if is_set(name):
             fields[name] = sorted(found)
         elif found or not refs:
             fields[name] = found[0] if found else None
@@ -312,7 +313,7 @@ def _merge(
         blank_only = state.mapping.only_if_blank(name) and not is_blank(record.fields.get(name))
         return state.sync.may_read(account, name) and not blank_only
 
-    context = replace(state.context, current=link.base or None)
+    context = replace(state.context, current=link.base or None, via=told_by(record.stamps, account))
     merged = merge(
         link.base,
         link.sent,
@@ -341,8 +342,7 @@ def writable(state: State, account: str, base: Fields | None) -> frozenset[str]:
 
     ``base`` is None where the record is not there yet.
     """
-    rows = (row for row in state.mapping.rows if row.direction in ("both", "to"))
-    names = {name for row in rows for name in row.fields} | set(relations_of(state.entity))
+    names = state.mapping.writable(creating=base is None)
 
     def due(name: str) -> bool:
         match state.sync.write_mode(name):

@@ -212,12 +212,14 @@ class Pipeline:
 class Directory:
     """What mapping needs to know of an account: pipelines with stages in order, and owners.
 
-    ``owners`` maps the vendor's owner id to a lower-case e-mail address; ``currency`` is the
-    ISO 4217 code where the account has one for all deals.
+    ``owners`` maps the vendor's owner id to a lower-case e-mail address, ``names`` that address
+    to the name of its owner; ``currency`` is the ISO 4217 code where the account has one for all
+    deals.
     """
 
     pipelines: tuple[Pipeline, ...] = ()
     owners: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    names: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     currency: str | None = None
 
 

@@ -12,7 +12,7 @@ from app.db import conflicts, lanes, links, outbox, records
 from app.db.links import Link
 from app.domain.decide import RecordState, State, reading
 from app.domain.draft import agreed_after_create, agreed_after_update
-from app.domain.entities import relations_of
+from app.domain.entities import is_set, relations_of
 from app.domain.values import (
     Outcome,
     Ref,
@@ -86,7 +86,7 @@ def _agreed(job: Job, stored: Mapping[str, Value]) -> tuple[dict[str, Value], di
 def _without(job: Job) -> dict[str, Value]:
     """What the account knows of relations whose parents are not all there."""
     known = {name: sorted(map(str, job.parents[name])) for name in job.orphaned}
-    return {name: ids if name == "people" else next(iter(ids), None) for name, ids in known.items()}
+    return {name: ids if is_set(name) else next(iter(ids), None) for name, ids in known.items()}
 
 
 async def _rivals(

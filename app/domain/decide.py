@@ -17,10 +17,11 @@ from uuid import UUID
 import orjson
 
 from app.config import EntitySync
-from app.domain import identity, policy
+from app.domain import fights, identity, policy
 from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT, Context
 from app.domain.entities import is_blank, is_set, relations_of
+from app.domain.fights import Written
 from app.domain.mapping import EntityMapping, says_the_same, to_canonical
 from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
 from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
@@ -33,7 +34,9 @@ Stamps = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """What a link remembers; ``held`` are its fields waiting for a person."""
+    """What a link remembers; ``held`` are its fields waiting for a person, ``written`` is our
+    last write to each.
+    """
 
     record_id: UUID
     base: Fields = field(default_factory=lambda: NOTHING)
@@ -41,6 +44,7 @@ class LinkState:
     state: str = "live"
     seen_at: datetime | None = None
     held: frozenset[str] = frozenset()
+    written: Written = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class RecordState:
     stamps: Stamps = field(default_factory=lambda: NOTHING)
     version: int = 0
     container: bool = False
+    #: live; merged; gone: to be deleted wherever it still is; purged.
+    state: str = "live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,8 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         return Plan(Result.UNCHANGED, ref, reason="a person unlinked it")
     if link is not None and link.state in ("parked", "merging"):
         return Plan(Result.UNCHANGED, ref, reason="parked until its merge is decided")
+    if record is not None and record.state == "purged":
+        return Plan(Result.UNCHANGED, ref, reason="it was purged, and nothing of it is kept")
     theirs = reading(state, observation)
     if link is None:
         match = _match(state, theirs)
@@ -245,14 +253,16 @@ def _update(
         name for name in link.held if name in theirs and theirs[name] == fields.get(name)
     )
     marks = _marks(state, record, link, merged, account)
+    revived = record.state == "gone" and (link.state == "gone" or bool(merged.takes))
     changed = None
-    if merged.takes:
+    if merged.takes or revived:
         changed = replace(
             record,
             fields=fields,
             stamps=_stamp(state, record.stamps, merged.takes, observation, now),
             version=record.version + 1,
             container=record.container and not link.base,
+            state="live",
         )
     moved = merged.base != link.base or merged.sent != link.sent
     held = any(clash.winner is Winner.NOBODY for clash in merged.clashes)
@@ -270,8 +280,8 @@ def _update(
         clashes=merged.clashes,
         base=merged.base if moved or state.link is None else None,
         sent=merged.sent if moved or state.link is None else None,
-        marks=marks,
-        keys=keys_of(state, fields, record.id) if merged.takes or state.link is None else (),
+        marks=state.sync.accounts if revived else marks,
+        keys=keys_of(state, fields, record.id) if changed or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
         untimed=untimed,
@@ -322,6 +332,7 @@ def _merge(
         policy=choose,
         same=says_the_same(state.mapping, differing, record.fields, observation.raw, context),
         readable=readable,
+        fight=lambda name, value: fights.verdict(link.written, name, value, now),
     )
     return merged, tuple(untimed)
 

@@ -239,6 +239,9 @@ class HubSpot(Connector):
             version=time_of(raw.get(modified_property(type)) or row.get("updatedAt")),
             relations=relations,
             mentions=tuple(dict.fromkeys(ref for refs in relations.values() for ref in refs)),
+            absorbed=tuple(
+                Ref(self.account.name, type, id) for id in several(raw, "hs_merged_object_ids")
+            ),
             partial=partial,
         )
 

@@ -59,7 +59,7 @@ def test_key_rules_have_one_spelling_and_a_default():
     found = parse(TWO + "sync: {person: {keys: [emails, first_name+last_name + phones]}}")
     assert found.sync["person"].keys == ("email", "first_name + last_name + phone")
     assert found.sync["company"].keys == ("domain",)
-    assert found.sync["deal"].keys == ()
+    assert found.sync["deal"].keys is None
 
 
 def test_a_key_that_tells_nobody_apart_is_refused():
@@ -116,7 +116,7 @@ def test_an_account_takes_part_only_in_what_its_system_has():
 
     both, one = ("desk", "close"), ("close",)
     assert found.entity("person") == EntitySync(accounts=both, conflict="desk", keys=("email",))
-    assert found.entity("deal") == EntitySync(accounts=one, conflict="close", keys=())
+    assert found.entity("deal") == EntitySync(accounts=one, conflict="close")
 
 
 def test_an_entity_nobody_takes_part_in_is_absent():

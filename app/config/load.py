@@ -201,7 +201,7 @@ class _Sync:
                 update={
                     "accounts": members,
                     "conflict": found.conflict or first,
-                    "keys": DEFAULT_KEYS.get(entity, ()) if found.keys is None else found.keys,
+                    "keys": DEFAULT_KEYS.get(entity) if found.keys is None else found.keys,
                     "fields": fields,
                 }
             )

@@ -60,6 +60,38 @@ def test_an_empty_file_is_an_empty_configuration():
     assert parse("accounts:\nsync:\n").sync == {}
 
 
+ACTIVE = dict.fromkeys(SYSTEMS, (*SYSTEMS["close"], "note", "call", "email", "meeting", "task"))
+
+
+def active(sync: str) -> config.Config:
+    return config.parse(TWO + sync, ACTIVE.__getitem__, environment={"KEY": "k"})
+
+
+def test_activities_and_tasks_travel_only_where_they_are_named():
+    assert list(active("").sync) == ["company", "person", "deal"]
+    assert list(active("sync: {task: {}}").sync) == ["company", "person", "deal", "task"]
+
+
+def test_activity_speaks_for_all_that_have_no_key_of_their_own():
+    found = active(
+        "sync: {activity: {direction: from close, fields: {duration: {conflict: latest}}}, "
+        "note: {}, email: {accounts: []}}"
+    )
+    assert list(found.sync) == ["company", "person", "deal", "note", "call", "meeting"]
+    assert found.sync["call"].direction == "from close"
+    assert found.sync["call"].policy("duration") == "latest"
+    assert found.sync["meeting"].fields == {}
+    assert found.sync["note"] == EntitySync(accounts=("close", "hubspot"), conflict="close")
+
+
+def test_a_mistake_under_activity_is_named_once():
+    with pytest.raises(ConfigError) as error:
+        active("sync: {activity: {conflict: clse, fields: {durtion: {}}}}")
+    conflict, field = str(error.value).splitlines()
+    assert "sync.activity.conflict: 'clse'" in conflict
+    assert "'durtion' is no field" in field
+
+
 def test_an_account_takes_part_only_in_what_its_system_has():
     found = parse("accounts: {desk: {connector: desk}, close: {connector: close}}")
 

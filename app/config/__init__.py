@@ -2,7 +2,9 @@
 
 from app.config.load import Environment, load, parse
 from app.config.model import (
+    FAMILIES,
     FIELDS,
+    QUIET,
     RELATIONS,
     AccountConfig,
     Config,
@@ -15,7 +17,9 @@ from app.config.model import (
 )
 
 __all__ = [
+    "FAMILIES",
     "FIELDS",
+    "QUIET",
     "RELATIONS",
     "AccountConfig",
     "Config",

@@ -10,8 +10,10 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from app.config.model import (
+    FAMILIES,
     FIELDS,
     LATEST,
+    QUIET,
     RELATIONS,
     REVIEW,
     AccountConfig,
@@ -171,29 +173,37 @@ class _Sync:
         self.source = source
         self.accounts = accounts
         self.built: dict[str, EntitySync] = {}
+        known = [*FIELDS, *FAMILIES]
         for entity in given:
-            if entity not in FIELDS:
-                hint = did_you_mean(entity, list(FIELDS)) or f": there are {', '.join(FIELDS)}"
+            if entity not in known:
+                hint = did_you_mean(entity, known) or f": there are {', '.join(known)}"
                 source.blame(("sync", entity), f"is no entity{hint}")
         for entity in FIELDS:
-            settings = given.get(entity)
-            self._add(entity, {} if settings is None else settings)
+            key = _key_of(entity, given)
+            if key is not None:
+                settings = given.get(key)
+                self._add(entity, key, {} if settings is None else settings)
 
-    def _add(self, entity: str, settings: Any) -> None:
+    def _add(self, entity: str, key: str, settings: Any) -> None:
         able = self.accounts.of(entity)
-        found = _valid(EntitySync, settings, ("sync", entity), self.source)
+        found = _valid(EntitySync, settings, ("sync", key), self.source)
         if found is None:
             return
         members = found.accounts if "accounts" in found.model_fields_set else tuple(able)
-        self._check(entity, found, members)
+        self._check(entity, key, found, members)
         if members:
             first = next((name for name in able if name in members), members[0])
+            fields = {n: how for n, how in found.fields.items() if is_field(entity, n)}
             self.built[entity] = found.model_copy(
-                update={"accounts": members, "conflict": found.conflict or first}
+                update={
+                    "accounts": members,
+                    "conflict": found.conflict or first,
+                    "fields": fields,
+                }
             )
 
-    def _check(self, entity: str, found: EntitySync, members: tuple[str, ...]) -> None:
-        here: Key = ("sync", entity)
+    def _check(self, entity: str, key: str, found: EntitySync, members: tuple[str, ...]) -> None:
+        here: Key = ("sync", key)
         for number, name in enumerate(found.accounts):
             path: Key = (*here, "accounts", number)
             if name in found.accounts[:number]:
@@ -206,7 +216,8 @@ class _Sync:
         self._check_direction((*here, "direction"), found.direction, members)
         for field, special in found.fields.items():
             path = (*here, "fields", field)
-            _check_field(self.source, path, entity, field)
+            if not any(is_field(one, field) for one in FAMILIES.get(key, ())):
+                _check_field(self.source, path, entity, field)
             self._check_policy((*path, "conflict"), special.conflict, members)
             self._check_direction((*path, "direction"), special.direction or "both", members)
         if found.stages and entity != "deal":
@@ -238,6 +249,13 @@ class _Sync:
         of_this = " of this entity" if name in self.accounts.names else ""
         self.source.blame(path, f"{what}{of_this}{did_you_mean(name, names)}")
         return False
+
+
+def _key_of(entity: str, given: Mapping[str, Any]) -> str | None:
+    """The key under `sync` that speaks of this entity; None if it is not to travel."""
+    family = next((name for name, members in FAMILIES.items() if entity in members), entity)
+    named = next((key for key in (entity, family) if key in given), None)
+    return named if named or entity in QUIET else entity
 
 
 def _section(source: Source, data: dict[str, Any], name: str) -> dict[str, Any]:

@@ -64,12 +64,67 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "company",
         "people",
     ),
+    "note": ("subject", "body", "at", "author", "company", "people", "deals"),
+    "call": (
+        "subject",
+        "body",
+        "at",
+        "direction",
+        "duration",
+        "outcome",
+        "phone",
+        "author",
+        "company",
+        "people",
+        "deals",
+    ),
+    "email": (
+        "subject",
+        "body",
+        "at",
+        "direction",
+        "from",
+        "to",
+        "cc",
+        "author",
+        "company",
+        "people",
+        "deals",
+    ),
+    "meeting": (
+        "subject",
+        "body",
+        "start",
+        "end",
+        "location",
+        "outcome",
+        "author",
+        "company",
+        "people",
+        "deals",
+    ),
+    "task": (
+        "subject",
+        "body",
+        "due",
+        "status",
+        "priority",
+        "owner",
+        "company",
+        "people",
+        "deals",
+    ),
 }
+#: One word under `sync` for several entities; each may still be configured by itself.
+FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {"activity": ("note", "call", "email", "meeting")}
+#: What travels only where the configuration names it: there is much of it.
+QUIET: Final = frozenset({"note", "call", "email", "meeting", "task"})
 #: The fields that name other records; their mapping is the connector's own.
 RELATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "company": (),
     "person": ("company",),
     "deal": ("company", "people"),
+    **dict.fromkeys(("note", "call", "email", "meeting", "task"), ("company", "people", "deals")),
 }
 
 LATEST: Final = "latest"
@@ -378,8 +433,9 @@ class Config(_Frozen):
     )
     sync: dict[str, EntitySync] = Field(
         default_factory=dict,
-        description="Entity, then how it travels; what is not named syncs two-way everywhere.",
-        json_schema_extra={"propertyNames": {"enum": list(FIELDS)}},
+        description="Entity, then how it travels. Company, person and deal sync two-way everywhere "
+        "unless named; activities and tasks only where named.",
+        json_schema_extra={"propertyNames": {"enum": [*FIELDS, *FAMILIES]}},
     )
     handlers: tuple[str, ...] = Field(
         (), description="Your own handlers: modules, or .py files beside this file."

@@ -218,6 +218,7 @@ async def keep_directory(db: AsyncConnection, name: str, directory: Directory) -
             for p in directory.pipelines
         ],
         "owners": dict(directory.owners),
+        "names": dict(directory.names),
         "currency": directory.currency,
     }
     await db.execute(
@@ -246,5 +247,6 @@ def _directory(content: Mapping[str, Any]) -> Directory:
             for p in content["pipelines"]
         ),
         owners=content["owners"],
+        names=content.get("names") or {},
         currency=content["currency"],
     )

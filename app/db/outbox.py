@@ -220,6 +220,22 @@ async def bury(db: AsyncConnection, mark: Mark, error: Mapping[str, Any]) -> Non
     )
 
 
+_HAND_OVER = sa.text(
+    """
+    update outbox o set record_id = :survivor, wanted = :wanted, state = 'pending', due_at = now()
+    where record_id = :lost and not exists (
+        select from outbox n where n.account = o.account and n.record_id = :survivor)
+    """
+)
+
+
+async def hand_over(db: AsyncConnection, lost: UUID, survivor: RecordState) -> None:
+    """The marks of a record that was merged away are the survivor's, begun creates as well."""
+    values = {"lost": lost, "survivor": survivor.id, "wanted": survivor.version}
+    await db.execute(_HAND_OVER, values)
+    await db.execute(sa.delete(outbox).where(outbox.c.record_id == lost))
+
+
 async def hurry(db: AsyncConnection, account: str, record_ids: Collection[UUID]) -> None:
     """What these records waited for has happened: they are due now."""
     await db.execute(

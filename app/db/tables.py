@@ -123,12 +123,15 @@ records = sa.Table(
     sa.Column("hash", sa.Text, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("container", sa.Boolean, nullable=False, server_default=sa.false()),
-    *_state("live", "merged", "gone"),
+    *_state("live", "merged", "gone", "purged"),
     sa.Column("merged_into", UUID(as_uuid=True)),
     _at("created_at", default=True),
     _at("changed_at", default=True),
     _at("synced_at", null=True),
     sa.Index("ix_records_page", "entity", "id"),
+    sa.Index(
+        "ix_records_merged", "merged_into", postgresql_where=sa.text("merged_into is not null")
+    ),
 )
 
 #: Identity keys: unique per entity, so that two workers cannot create one person twice.
@@ -153,8 +156,11 @@ relations = sa.Table(
 )
 
 #: Record <-> ref. ``base`` holds what the account last showed, ``sent`` our value at that
-#: moment where it differs (a vendor reformats). ``writing`` says a write of ours is on its way;
+#: moment where it differs (a vendor reformats), ``written`` our last write to each field
+#: (domain/fights.py). ``writing`` says a write of ours is on its way;
 #: ``synced_at`` is when anything here last moved: what was read before that is not trusted.
+#: ``ended`` says why a link that is gone is gone: deleted there, merged away there, propagated
+#: (deleted there by us), purged, or waived (deleted there, and a person wants it there anew).
 links = sa.Table(
     "links",
     metadata,
@@ -166,9 +172,12 @@ links = sa.Table(
     sa.Column("remote_id", sa.Text, nullable=False),
     _json("base"),
     _json("sent"),
+    _json("written"),
     _at("seen_at", null=True),
     sa.Column("writing", sa.Boolean, nullable=False, server_default=sa.false()),
     *_state("live", "parked", "gone"),
+    sa.Column("ended", sa.Text),
+    _at("ended_at", null=True),
     _at("created_at", default=True),
     _at("synced_at", default=True),
     sa.UniqueConstraint("account", "type", "remote_id"),
@@ -180,6 +189,7 @@ links = sa.Table(
         postgresql_where=sa.text("state = 'live'"),
     ),
     sa.Index("ix_links_record", "record_id"),
+    sa.Index("ix_links_gone", "id", postgresql_where=sa.text("state = 'gone'")),
 )
 
 #: Records waiting to be pushed. ``intent`` is a create that was begun and not yet settled.
@@ -265,7 +275,7 @@ conflicts = sa.Table(
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("kind", sa.Text, nullable=False),
-    sa.CheckConstraint("kind in ('field', 'identity', 'merge', 'suspect')", name="kind"),
+    sa.CheckConstraint("kind in ('field', 'identity', 'merge', 'suspect', 'delete')", name="kind"),
     sa.Column("entity", sa.Text, nullable=False),
     sa.Column("record_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id)),
     sa.Column("account", sa.Text, nullable=False),
@@ -364,4 +374,23 @@ plan_items = sa.Table(
     sa.Column("resync_id", UUID(as_uuid=True), sa.ForeignKey(resyncs.c.id), primary_key=True),
     sa.Column("n", sa.BigInteger, primary_key=True),
     _json("item"),
+    sa.Index("ix_plan_items_record", sa.text("(item ->> 'record_id')")),
+)
+
+#: Who was purged: HMACs of their identity keys, so that they are known without being kept.
+purged_keys = sa.Table(
+    "purged_keys",
+    metadata,
+    sa.Column("digest", BYTEA, primary_key=True),
+    sa.Column("record_id", UUID(as_uuid=True), nullable=False),
+    _at("purged_at", default=True),
+    sa.Index("ix_purged_keys_record", "record_id"),
+)
+
+#: Secrets of the house itself, encrypted: what the purged are hashed with.
+seals = sa.Table(
+    "seals",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("sealed", BYTEA, nullable=False),
 )

@@ -53,7 +53,9 @@ class Context:
 
     ``stages`` map a canonical stage to this account's own, by id or by name; ``kinds`` tell
     the class of a stage name of any account; ``hints`` are earlier readings of the same
-    fields, best first; ``current`` is what the account last had (None on a create).
+    fields, best first; ``current`` is what the account last had (None on a create). ``names``
+    are those of people, by e-mail address, ``accounts`` all of ours, and ``via`` is the account
+    that told us of this record's author.
     """
 
     directory: Directory = field(default_factory=Directory)
@@ -61,6 +63,9 @@ class Context:
     kinds: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     hints: tuple[Fields, ...] = ()
     current: Fields | None = None
+    names: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    accounts: frozenset[str] = frozenset()
+    via: str | None = None
 
 
 Get = Callable[[Sequence[Any], Context], Sequence[Value]]

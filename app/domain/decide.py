@@ -17,9 +17,11 @@ from uuid import UUID
 import orjson
 
 from app.config import EntitySync
-from app.domain import identity, policy
+from app.domain import fights, identity, policy
+from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT, Context
-from app.domain.entities import is_blank, relations_of
+from app.domain.entities import is_blank, is_set, relations_of
+from app.domain.fights import Written
 from app.domain.mapping import EntityMapping, says_the_same, to_canonical
 from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
 from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
@@ -29,7 +31,9 @@ Stamps = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """What a link remembers; ``held`` are its fields waiting for a person."""
+    """What a link remembers; ``held`` are its fields waiting for a person, ``written`` is our
+    last write to each.
+    """
 
     record_id: UUID
     base: Fields = field(default_factory=lambda: NOTHING)
@@ -37,6 +41,7 @@ class LinkState:
     state: str = "live"
     seen_at: datetime | None = None
     held: frozenset[str] = frozenset()
+    written: Written = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class RecordState:
     stamps: Stamps = field(default_factory=lambda: NOTHING)
     version: int = 0
     container: bool = False
+    #: live; merged; gone: to be deleted wherever it still is; purged.
+    state: str = "live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,7 @@ def reading(state: State, observation: Observation) -> dict[str, Value]:
         if refs is None:
             continue
         found = [str(state.parents[ref]) for ref in refs if ref in state.parents]
-        if name == "people":
+        if is_set(name):
             fields[name] = sorted(found)
         elif found or not refs:
             fields[name] = found[0] if found else None
@@ -138,6 +145,8 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         )
     if link is not None and link.state == "parked":
         return Plan(Result.UNCHANGED, ref, reason="parked until its merge is decided")
+    if record is not None and record.state == "purged":
+        return Plan(Result.UNCHANGED, ref, reason="it was purged, and nothing of it is kept")
     theirs = reading(state, observation)
     if link is None:
         match = identity.verdict(state.candidates, taken=state.taken)
@@ -208,14 +217,16 @@ def _update(
         name for name in link.held if name in theirs and theirs[name] == fields.get(name)
     )
     marks = _marks(state, record, link, merged, account)
+    revived = record.state == "gone" and (link.state == "gone" or bool(merged.takes))
     changed = None
-    if merged.takes:
+    if merged.takes or revived:
         changed = replace(
             record,
             fields=fields,
             stamps=_stamp(state, record.stamps, merged.takes, observation, now),
             version=record.version + 1,
             container=record.container and not link.base,
+            state="live",
         )
     moved = merged.base != link.base or merged.sent != link.sent
     held = any(clash.winner is Winner.NOBODY for clash in merged.clashes)
@@ -233,8 +244,8 @@ def _update(
         clashes=merged.clashes,
         base=merged.base if moved or state.link is None else None,
         sent=merged.sent if moved or state.link is None else None,
-        marks=marks,
-        keys=identity.keys(state.entity, fields) if merged.takes or state.link is None else (),
+        marks=state.sync.accounts if revived else marks,
+        keys=identity.keys(state.entity, fields) if changed or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
         untimed=untimed,
@@ -276,7 +287,7 @@ def _merge(
         blank_only = state.mapping.only_if_blank(name) and not is_blank(record.fields.get(name))
         return state.sync.may_read(account, name) and not blank_only
 
-    context = replace(state.context, current=link.base or None)
+    context = replace(state.context, current=link.base or None, via=told_by(record.stamps, account))
     merged = merge(
         link.base,
         link.sent,
@@ -285,6 +296,7 @@ def _merge(
         policy=choose,
         same=says_the_same(state.mapping, differing, record.fields, observation.raw, context),
         readable=readable,
+        fight=lambda name, value: fights.verdict(link.written, name, value, now),
     )
     return merged, tuple(untimed)
 
@@ -305,8 +317,7 @@ def writable(state: State, account: str, base: Fields | None) -> frozenset[str]:
 
     ``base`` is None where the record is not there yet.
     """
-    rows = (row for row in state.mapping.rows if row.direction in ("both", "to"))
-    names = {name for row in rows for name in row.fields} | set(relations_of(state.entity))
+    names = state.mapping.writable(creating=base is None)
 
     def due(name: str) -> bool:
         match state.sync.write_mode(name):

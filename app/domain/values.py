@@ -96,8 +96,9 @@ class Observation:
     canonical relation (``company``, ``people``) to the refs it names: a missing name is no
     opinion, an empty tuple says "none". ``mentions`` are other refs this record shows to
     exist and that should be looked at if we do not know them. ``ref`` may differ from the ref
-    asked for: then the asked one was merged into it (``asked``). ``partial`` marks an answer
-    that shows only some fields.
+    asked for: then the asked one was merged into it (``asked``). ``absorbed`` are the refs that
+    the vendor says were merged into this one. ``partial`` marks an answer that shows only some
+    fields.
     """
 
     ref: Ref
@@ -106,6 +107,7 @@ class Observation:
     relations: Mapping[str, tuple[Ref, ...]] = field(default_factory=lambda: NOTHING)
     mentions: tuple[Ref, ...] = ()
     asked: Ref | None = None
+    absorbed: tuple[Ref, ...] = ()
     gone: bool = False
     partial: bool = False
     field_times: Mapping[str, datetime] = field(default_factory=lambda: NOTHING)
@@ -212,12 +214,14 @@ class Pipeline:
 class Directory:
     """What mapping needs to know of an account: pipelines with stages in order, and owners.
 
-    ``owners`` maps the vendor's owner id to a lower-case e-mail address; ``currency`` is the
-    ISO 4217 code where the account has one for all deals.
+    ``owners`` maps the vendor's owner id to a lower-case e-mail address, ``names`` that address
+    to the name of its owner; ``currency`` is the ISO 4217 code where the account has one for all
+    deals.
     """
 
     pipelines: tuple[Pipeline, ...] = ()
     owners: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    names: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     currency: str | None = None
 
 

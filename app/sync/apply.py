@@ -14,6 +14,7 @@ from app.db.links import Link
 from app.domain.decide import Plan, RecordState, Result, State
 from app.domain.merge import Winner
 from app.domain.values import Key, Ref
+from app.sync.relink import promote
 
 log = structlog.get_logger()
 
@@ -95,7 +96,7 @@ class Changes:
         await self._claim(db, fresh)
         await links.add(db, self.linked)
         await links.agree(db, self.agreed)
-        await links.set_state(db, self.revived, "live")
+        await self._revive(db)
         await self._bury(db)
         await self._open_cards(db)
         await journal.write(db, self.entries)
@@ -125,13 +126,30 @@ class Changes:
                     )
             await records.claim(db, entity, wanted)
 
+    async def _revive(self, db: AsyncConnection) -> None:
+        """Remote records that came back; beside another one that stands there, they are parked."""
+        found = await links.by_ref(db, self.revived)
+        for ref, link in found.items():
+            own = await links.by_record(db, [link.record_id], account=ref.account)
+            rival = next((other for other in own if other.state == "live"), None)
+            await links.set_state(db, [ref], "parked" if rival else "live")
+            if rival is not None:
+                await conflicts.parked(db, link.entity, link.record_id, ref, rival.ref)
+            log.info("record.restored", ref=str(ref), record=str(link.record_id))
+
     async def _bury(self, db: AsyncConnection) -> None:
         """Remote records that were deleted: keep a tombstone, touch nobody else's copy."""
         for ref, record_id in self.gone:
-            await links.set_state(db, [ref], "gone")
-            left = [link for link in await links.by_record(db, [record_id]) if link.state == "live"]
+            await links.end(db, [ref], "deleted")
+            how = {"by": "deleted there"}
+            await conflicts.settle_refs(db, [ref], how=how)
+            if await promote(db, record_id, ref.account):
+                log.info("record.unlinked", ref=str(ref), record=str(record_id), left=1)
+                continue
+            own = await links.by_record(db, [record_id])
+            left = [link for link in own if link.state != "gone"]
             if not left:
-                await records.bury(db, record_id)
+                await records.bury(db, [record_id])
             log.info("record.unlinked", ref=str(ref), record=str(record_id), left=len(left))
 
     async def _open_cards(self, db: AsyncConnection) -> None:

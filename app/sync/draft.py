@@ -14,6 +14,7 @@ from app.clock import now
 from app.db import links, outbox, records
 from app.db.links import Link
 from app.db.outbox import Mark
+from app.domain.bylines import told_by
 from app.domain.decide import RecordState, State, writable
 from app.domain.draft import outgoing
 from app.domain.entities import is_blank, relations_of
@@ -122,7 +123,9 @@ async def prepare(
     edits, wait = _relation_edits(member, job, base, near)
     if wait is not None:
         return wait
-    context = replace(state.context, current=base if link else None)
+    context = replace(
+        state.context, current=base if link else None, via=told_by(record.stamps, member.name)
+    )
     plain = job.names - relations_of(record.entity).keys()
     ours = record.fields
     if link is None and record.entity == "deal" and is_blank(ours.get("name")):
@@ -166,8 +169,9 @@ def _relation_edits(
     edits: dict[str, RelationEdit] = {}
     promise = member.connector.manifest.entities[job.record.entity]
     wanted_by = records.parents_of(job.record)
+    able = member.mappings[job.record.entity].writable(creating=job.link is None)
     for name, wanted in wanted_by.items():
-        if job.link is not None and name not in job.names:
+        if name not in able or (job.link is not None and name not in job.names):
             continue
         before = _ids(base.get(name))
         refs = near.refs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
@@ -18,6 +18,7 @@ from app.db import accounts
 from app.db.accounts import Box
 from app.db.engine import Database
 from app.domain.codecs import Context
+from app.domain.manifest import Manifest
 from app.domain.mapping import EntityMapping, compile_mapping, overlay
 from app.domain.stages import kinds_of
 from app.domain.values import Directory
@@ -104,6 +105,8 @@ class House:
             directory=known.get(account, Directory()),
             stages=stages,
             kinds=kinds,
+            names={mail: name for d in known.values() for mail, name in d.names.items()},
+            accounts=frozenset(self.members),
         )
 
 
@@ -116,16 +119,22 @@ def _kind_of(directory: Directory, stage: str) -> str | None:
     return None
 
 
-def mappings_of(connector: str, account: AccountConfig, *, where: str) -> dict[str, EntityMapping]:
+def mappings_of(
+    manifest: Manifest, account: AccountConfig, *, where: str
+) -> dict[str, EntityMapping]:
     """The built-in mapping of a connector with the account's own rows laid over it."""
-    text = (files("app.connectors") / connector / "mapping.yaml").read_text(encoding="utf-8")
+    text = (files("app.connectors") / manifest.name / "mapping.yaml").read_text(encoding="utf-8")
     builtin = yaml.load(text, Loader=yaml.CSafeLoader)
     rows = {
         entity: {left: row.model_dump(by_alias=True) for left, row in own.items()}
         for entity, own in account.mapping.items()
     }
     return {
-        entity: compile_mapping(entity, overlay(source, rows.get(entity, {})), where=where)
+        entity: replace(
+            compile_mapping(entity, overlay(source, rows.get(entity, {})), where=where),
+            relations=manifest.entities[entity].relations,
+            fixed=manifest.entities[entity].fixed,
+        )
         for entity, source in builtin.items()
     }
 
@@ -136,7 +145,7 @@ def build(database: Database, config: Config, registry: Registry, box: Box) -> H
     for name, settings in config.accounts.items():
         where = config.where("accounts", name)
         manifest = registry.connector(settings.connector).manifest
-        mappings = mappings_of(settings.connector, settings, where=where)
+        mappings = mappings_of(manifest, settings, where=where)
         account = Account(
             name=name,
             connector=settings.connector,

@@ -28,7 +28,8 @@ from app.errors import (
 )
 from app.sdk.handler import Context, Wishes
 from app.sync.house import House, Member
-from app.sync.reconcile import Deferred, known, reconcile, relink
+from app.sync.reconcile import Deferred, known, reconcile
+from app.sync.relink import relink
 from app.sync.trouble import LanePaused, describe, judge
 from app.sync.world import Seen
 
@@ -281,7 +282,7 @@ async def _relink(house: House, lane: Lane, item: Pending, wishes: Wishes) -> No
     async with house.database.transaction() as db:
         if await lanes.holds(db, lane):
             for ref, to in wishes.relinks:
-                await relink(db, house, ref, to)
+                await relink(db, ref, to)
 
 
 def _gather(

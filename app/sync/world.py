@@ -133,6 +133,7 @@ class World:
                     link.state,
                     link.seen_at,
                     self.held.get(link.record_id, frozenset()),
+                    link.written,
                 ),
                 record=self.records.get(link.record_id),
                 parents=state.parents,

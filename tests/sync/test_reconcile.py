@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,8 @@ from app.db import conflicts, links, outbox, records
 from app.db.outbox import Mark
 from app.domain.decide import Plan, RecordState, Result
 from app.domain.values import Edit, Observation, Ref
-from app.sync.reconcile import Deferred, Reconciled, reconcile, relink
+from app.sync.reconcile import Deferred, Reconciled, reconcile
+from app.sync.relink import relink
 from tests.sync.conftest import NOON, Company, contact, hub_contact, lead
 
 
@@ -241,7 +243,7 @@ async def test_a_remote_merge_makes_one_record_and_parks_the_second_counterpart(
     await company.see(hub_contact(1, email="ada@x.example"), hub_contact(2, email="b@x.example"))
     survivor = await company.record_of(contact(1).ref)
     async with company.db.transaction() as db:
-        await relink(db, company.house, contact(2).ref, contact(1).ref)
+        await relink(db, contact(2).ref, contact(1).ref)
     parked = await company.link_of(hub_contact(2).ref)
     assert (parked.record_id, parked.state) == (survivor.id, "parked")
     assert (await company.link_of(contact(2).ref)).state == "gone"
@@ -255,7 +257,7 @@ async def test_a_remote_merge_makes_one_record_and_parks_the_second_counterpart(
 async def test_the_children_of_a_merged_company_follow_the_survivor(company: Company):
     await company.see(lead(1), lead(2, name="Acme Ltd"), contact(lead="lead_2"))
     async with company.db.transaction() as db:
-        await relink(db, company.house, lead(2).ref, lead(1).ref)
+        await relink(db, lead(2).ref, lead(1).ref)
     survivor = await company.record_of(lead(1).ref)
     assert (await company.record_of(contact().ref)).fields["company"] == str(survivor.id)
 
@@ -400,3 +402,23 @@ async def test_a_one_way_entity_is_introduced_by_its_source_alone(company: Compa
     assert results(found) == ["linked"]
     assert (await company.record_of(contact().ref)).fields["title"] == "Founder"
     assert await company.marks() == {("hubspot", "person"): 1}  # it still shows CEO
+
+
+async def test_a_fight_is_held_with_a_card_that_says_who_and_nobody_is_behind(company: Company):
+    await company.see(contact(title="ours"))
+    ada: Any = {"email": "ada@x.example", "firstname": "Ada", "lastname": "Lovelace"}
+    await company.see(hub_contact(**ada, jobtitle="ours"))
+    at = (await company.record_of(contact().ref)).stamps["title"]["at"]
+    insisting = {"was": "theirs", "now": "ours", "at": at, "rounds": 3, "answers": 0}
+    async with company.db.transaction() as db:
+        agreed = links.Agreement(hub_contact().ref, None, None, None, {"title": insisting})
+        await links.agree(db, [agreed])
+    await company.clear()
+
+    found = await company.see(hub_contact(**ada, jobtitle="theirs"))
+
+    assert results(found) == ["held"]
+    assert (await company.record_of(contact().ref)).fields["title"] == "ours"
+    assert await company.marks() == {}
+    card = "select detail->>'reason' from conflicts where kind = 'field' and account = 'hubspot'"
+    assert "set back 4 times" in await company.scalar(card)

@@ -55,6 +55,25 @@ def test_accounts_alone_are_complete():
     assert found.body_limit == 10 * 2**20
 
 
+def test_key_rules_have_one_spelling_and_a_default():
+    found = parse(TWO + "sync: {person: {keys: [emails, first_name+last_name + phones]}}")
+    assert found.sync["person"].keys == ("email", "first_name + last_name + phone")
+    assert found.sync["company"].keys == ("domain",)
+    assert found.sync["deal"].keys is None
+
+
+def test_a_key_that_tells_nobody_apart_is_refused():
+    keys = "[emial, owner, email, emails, title + title, custom.number, external_id]"
+    assert complaints(TWO + f"sync: {{person: {{keys: {keys}}}}}") == [
+        "syncline.yaml:6: sync.person.keys[0]: 'emial' is no field of person "
+        "(did you mean 'email'?)",
+        "syncline.yaml:6: sync.person.keys[1]: 'owner' tells nobody from anybody else",
+        "syncline.yaml:6: sync.person.keys[2]: 'email' is written twice",
+        "syncline.yaml:6: sync.person.keys[3]: 'email' is written twice",
+        "syncline.yaml:6: sync.person.keys[4]: 'title + title' is written twice",
+    ]
+
+
 def test_an_empty_file_is_an_empty_configuration():
     assert parse("").accounts == {}
     assert parse("accounts:\nsync:\n").sync == {}
@@ -95,8 +114,9 @@ def test_a_mistake_under_activity_is_named_once():
 def test_an_account_takes_part_only_in_what_its_system_has():
     found = parse("accounts: {desk: {connector: desk}, close: {connector: close}}")
 
-    assert found.entity("person") == EntitySync(accounts=("desk", "close"), conflict="desk")
-    assert found.entity("deal") == EntitySync(accounts=("close",), conflict="close")
+    both, one = ("desk", "close"), ("close",)
+    assert found.entity("person") == EntitySync(accounts=both, conflict="desk", keys=("email",))
+    assert found.entity("deal") == EntitySync(accounts=one, conflict="close")
 
 
 def test_an_entity_nobody_takes_part_in_is_absent():

@@ -2,6 +2,7 @@
 
 from app.config.load import Environment, load, parse
 from app.config.model import (
+    DEFAULT_KEYS,
     FAMILIES,
     FIELDS,
     QUIET,
@@ -15,10 +16,12 @@ from app.config.model import (
     OwnersConfig,
     StagePlace,
     is_field,
+    key_parts,
     schema,
 )
 
 __all__ = [
+    "DEFAULT_KEYS",
     "FAMILIES",
     "FIELDS",
     "QUIET",
@@ -33,6 +36,7 @@ __all__ = [
     "OwnersConfig",
     "StagePlace",
     "is_field",
+    "key_parts",
     "load",
     "parse",
     "schema",

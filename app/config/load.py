@@ -10,9 +10,11 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from app.config.model import (
+    DEFAULT_KEYS,
     FAMILIES,
     FIELDS,
     LATEST,
+    NO_KEYS,
     QUIET,
     RELATIONS,
     REVIEW,
@@ -27,6 +29,7 @@ from app.config.model import (
     field_names,
     is_account_name,
     is_field,
+    key_parts,
 )
 from app.config.source import Path as Key
 from app.config.source import Source, did_you_mean
@@ -201,6 +204,7 @@ class _Sync:
                 update={
                     "accounts": members,
                     "conflict": found.conflict or first,
+                    "keys": DEFAULT_KEYS.get(entity) if found.keys is None else found.keys,
                     "fields": fields,
                 }
             )
@@ -217,6 +221,8 @@ class _Sync:
                     self.source.blame(path, f"the system of {name!r} has no {entity}")
         self._check_policy((*here, "conflict"), found.conflict, members)
         self._check_direction((*here, "direction"), found.direction, members)
+        for number, rule in enumerate(found.keys or ()):
+            self._check_key((*here, "keys", number), entity, rule, found.keys or ())
         for field, special in found.fields.items():
             path = (*here, "fields", field)
             if not any(is_field(one, field) for one in FAMILIES.get(key, ())):
@@ -236,6 +242,17 @@ class _Sync:
         _, _, account = direction.partition(" ")
         if account:
             self._is_account(path, account, members, within=direction)
+
+    def _check_key(self, path: Key, entity: str, rule: str, all: Sequence[str]) -> None:
+        """Every part of a key rule is a field that can tell one record from another."""
+        parts = key_parts(rule)
+        for part in parts:
+            if part in NO_KEYS:
+                self.source.blame(path, f"{part!r} tells nobody from anybody else")
+            elif part != "external_id":
+                _check_field(self.source, path, entity, part)
+        if len(set(parts)) < len(parts) or all.count(rule) > 1:
+            self.source.blame(path, f"{rule!r} is written twice")
 
     def _check_policy(self, path: Key, policy: str | None, members: Sequence[str]) -> None:
         if policy and policy not in (*members, LATEST, REVIEW):

@@ -128,6 +128,11 @@ RELATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("note", "call", "email", "meeting", "task"), ("company", "people", "deals")),
 }
 
+#: By what two records are recognised as one unless the file says otherwise, strongest first.
+DEFAULT_KEYS: Final[Mapping[str, tuple[str, ...]]] = {"company": ("domain",), "person": ("email",)}
+#: Fields that are no names: what they hold identifies nobody, or is the vendor's own wording.
+NO_KEYS: Final = frozenset({"address", "description", "owner", "people"})
+
 LATEST: Final = "latest"
 REVIEW: Final = "review"
 
@@ -447,6 +452,17 @@ _Names = Annotated[
 ]
 
 
+def key_parts(rule: str) -> list[str]:
+    """The canonical fields of a key rule: `company + name` has two."""
+    return [part.strip() for part in rule.split("+")]
+
+
+def _key_rule(rule: str) -> str:
+    """A rule in its one spelling; the list of all addresses is known by its singular."""
+    plural = {"emails": "email", "phones": "phone"}
+    return " + ".join(plural.get(part, part) for part in key_parts(rule))
+
+
 class EntitySync(_Frozen):
     """How one entity travels between accounts."""
 
@@ -455,6 +471,12 @@ class EntitySync(_Frozen):
     )
     conflict: str = Field("", description=f"{_POLICY} Default: the first account of the file.")
     direction: _Direction = Field("both", description=_DIRECTION_WORDS)
+    keys: tuple[str, ...] | None = Field(
+        None,
+        description="By what records of two accounts are recognised as one, strongest first: "
+        "`email`, `domain`, `phone`, `external_id`, any field, or several: `company + name`. "
+        "Default: `email` for a person, `domain` for a company, nothing for the rest.",
+    )
     fields: dict[str, FieldSync] = Field(
         default_factory=dict, description="Canonical fields that differ from the rest."
     )
@@ -472,6 +494,11 @@ class EntitySync(_Frozen):
     @classmethod
     def _one_word(cls, policy: str) -> str:
         return LATEST if policy == "lww" else policy
+
+    @field_validator("keys")
+    @classmethod
+    def _one_spelling(cls, rules: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if rules is None else tuple(map(_key_rule, rules))
 
     def policy(self, field: str) -> str:
         """Who settles a conflict of this field: an account, `latest` or `review`."""

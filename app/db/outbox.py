@@ -209,6 +209,36 @@ async def postpone(
     await db.execute(sa.update(outbox).where(_this(mark.account, mark.record_id)).values(values))
 
 
+async def wait(
+    db: AsyncConnection, mark: Mark, *, until: datetime, error: Mapping[str, Any]
+) -> None:
+    """Look again later, with the reason; it is no attempt."""
+    await db.execute(
+        sa.update(outbox)
+        .where(_this(mark.account, mark.record_id))
+        .values(due_at=until, error=error)
+    )
+
+
+async def end_waits(db: AsyncConnection, account: str, entities: Collection[str]) -> None:
+    """What these marks may have waited for is over: they are due now."""
+    await db.execute(
+        sa.update(outbox)
+        .where(
+            outbox.c.account == account,
+            outbox.c.entity.in_(set(entities)),
+            outbox.c.state == "pending",
+            outbox.c.error.is_not(None),
+        )
+        .values(due_at=sa.func.now())
+    )
+
+
+async def forget(db: AsyncConnection, record_ids: Collection[UUID]) -> None:
+    """Records that are no more have nothing to say."""
+    await db.execute(sa.delete(outbox).where(outbox.c.record_id.in_(set(record_ids))))
+
+
 async def bury(db: AsyncConnection, mark: Mark, error: Mapping[str, Any]) -> None:
     """A dead letter, unless the record has moved on meanwhile: then the newer version tries."""
     await db.execute(

@@ -71,6 +71,11 @@ class House:
         sync = self.config.entity(entity)
         return sync if sync is not None and account in sync.accounts else None
 
+    def key_rules(self, entity: str) -> tuple[str, ...]:
+        """By what records of an entity are recognised, strongest first."""
+        sync = self.config.entity(entity)
+        return (sync.keys if sync else None) or ()
+
     async def learn(self, account: str, *, age: timedelta = DIRECTORY_AGE) -> None:
         """Have the directories at hand; this account's not older than that.
 

@@ -28,6 +28,7 @@ from app.settings import Settings
 from app.sync.house import DIRECTORY_AGE, House, build
 from app.sync.ingest import ingest
 from app.sync.push import push
+from app.sync.rekey import rekey
 from app.sync.resync import resync
 from app.sync.trouble import LanePaused, describe
 
@@ -122,7 +123,7 @@ class Worker:
         log.info("worker.stopped", worker=self.id)
 
     async def _join(self, stop: asyncio.Event) -> None:
-        """Register our accounts, as soon as the database is there."""
+        """Register our accounts and mend the keys, as soon as the database is there."""
         known = {name: m.config.connector for name, m in self.house.members.items()}
         while not stop.is_set():
             try:
@@ -132,6 +133,7 @@ class Worker:
                     # The configuration may have changed while nobody was at work.
                     for name in await outbox.with_held(db, self._writers(), timedelta()):
                         await lanes.wake(db, name, "out")
+                await rekey(self.house, stopped=stop.is_set)
             except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
                 await asyncio.sleep(POLL)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from app.db import lanes, links
-from app.domain.values import Directory, Key, Observation, Op, Outcome, Write
+from app.domain.values import Directory, Key, Observation, Op, Outcome, Ref, Write
 from app.sync.push import push
 from tests.sync.conftest import NOON, Company, contact, hub_contact
 
@@ -27,7 +28,7 @@ class Portal:
 
     def __init__(self, company: Company, **properties: str | None) -> None:
         self.company = company
-        self.properties: dict[str, str | None] = {"email": "ada@x.example", **properties}
+        self.properties: dict[str, Any] = {"email": "ada@x.example", **properties}
         self.meanwhile: Callable[[], Awaitable[object]] = nothing
         self.written: list[dict[str, object]] = []
         connector = company.house.members["hubspot"].connector
@@ -42,10 +43,10 @@ class Portal:
     async def directory(self) -> Directory:
         return Directory()
 
-    async def read(self, _refs: object) -> list[Observation]:
+    async def read(self, refs: Sequence[Ref]) -> list[Observation]:
         return [self.shown()]
 
-    async def find(self, _entity: str, keys: Sequence[Key]) -> dict[Key, list[Observation]]:
+    async def find(self, entity: str, keys: Sequence[Key]) -> dict[Key, list[Observation]]:
         meanwhile, self.meanwhile = self.meanwhile, nothing
         await meanwhile()
         return {key: [self.shown()] for key in keys if key.value == self.properties["email"]}

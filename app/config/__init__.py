@@ -4,8 +4,10 @@ from app.config.load import Environment, load, parse
 from app.config.model import (
     FAMILIES,
     FIELDS,
+    LATEST,
     QUIET,
     RELATIONS,
+    REVIEW,
     AccountConfig,
     Config,
     EntitySync,
@@ -19,8 +21,10 @@ from app.config.model import (
 __all__ = [
     "FAMILIES",
     "FIELDS",
+    "LATEST",
     "QUIET",
     "RELATIONS",
+    "REVIEW",
     "AccountConfig",
     "Config",
     "EntitySync",

@@ -2,6 +2,7 @@
 
 from app.config.load import Environment, load, parse
 from app.config.model import (
+    DEFAULT_KEYS,
     FAMILIES,
     FIELDS,
     LATEST,
@@ -14,11 +15,15 @@ from app.config.model import (
     FieldSync,
     MappingRow,
     Mode,
+    OwnersConfig,
+    StagePlace,
     is_field,
+    key_parts,
     schema,
 )
 
 __all__ = [
+    "DEFAULT_KEYS",
     "FAMILIES",
     "FIELDS",
     "LATEST",
@@ -32,7 +37,10 @@ __all__ = [
     "FieldSync",
     "MappingRow",
     "Mode",
+    "OwnersConfig",
+    "StagePlace",
     "is_field",
+    "key_parts",
     "load",
     "parse",
     "schema",

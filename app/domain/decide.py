@@ -24,7 +24,11 @@ from app.domain.entities import equal, is_blank, is_set, relations_of
 from app.domain.fights import Written
 from app.domain.mapping import EntityMapping, says_the_same, to_canonical
 from app.domain.merge import Clash, Merged, Policy, Take, Winner, behind, merge
+from app.domain.stages import todays
 from app.domain.values import NOTHING, Fields, Key, Observation, Raw, Ref, Value
+
+#: The kind of a candidate that is certain: a create of ours found again, or a person's word.
+OURS = "ours"
 
 Stamps = Mapping[str, Mapping[str, Any]]
 
@@ -71,6 +75,8 @@ class State:
     parents: Mapping[Ref, UUID] = field(default_factory=dict)
     candidates: Mapping[Key, UUID] = field(default_factory=dict)
     taken: tuple[UUID, ...] = ()
+    #: A person said that this is none of the records we know.
+    apart: bool = False
     ours_at: Mapping[str, datetime] = field(default_factory=dict)
 
 
@@ -141,15 +147,19 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         if not observation.gone:
             return Plan(Result.MISSING, ref, reason="the account does not show this record")
         return (
-            Plan(Result.GONE, ref) if link and link.state != "gone" else Plan(Result.UNCHANGED, ref)
+            Plan(Result.GONE, ref)
+            if link and link.state not in ("gone", "unlinked")
+            else Plan(Result.UNCHANGED, ref)
         )
-    if link is not None and link.state == "parked":
+    if link is not None and link.state == "unlinked":
+        return Plan(Result.UNCHANGED, ref, reason="a person unlinked it")
+    if link is not None and link.state in ("parked", "merging"):
         return Plan(Result.UNCHANGED, ref, reason="parked until its merge is decided")
     if record is not None and record.state == "purged":
         return Plan(Result.UNCHANGED, ref, reason="it was purged, and nothing of it is kept")
     theirs = reading(state, observation)
     if link is None:
-        match = identity.verdict(state.candidates, taken=state.taken)
+        match = _match(state, theirs)
         if match.unsure:
             return Plan(Result.HELD, ref, candidates=match.unsure, reason=match.reason)
         if match.is_new and not state.sync.introduces(ref.account):
@@ -157,7 +167,42 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         if match.is_new:
             return _introduce(state, observation, theirs, new_id, now)
     assert record is not None, "a link or a match always comes with its record"
-    return _update(state, observation, theirs, record, now)
+    state = _in_todays_words(state)
+    return _update(state, observation, theirs, state.record or record, now)
+
+
+def _in_todays_words(state: State) -> State:
+    """A stage that was mapped since we saw it is called anew, so that this is no edit."""
+    words, own = state.context.words, state.context.own_words
+    link, record = state.link, state.record
+    if link is not None:
+        link = replace(link, base=todays(link.base, own), sent=todays(link.sent, words))
+    if record is not None:
+        record = replace(record, fields=todays(record.fields, words))
+    return replace(state, link=link, record=record) if words or own else state
+
+
+def keys_of(state: State, fields: Fields, record_id: UUID | str | None = None) -> tuple[Key, ...]:
+    """The identity keys of these fields by the entity's rules."""
+    ours = None if record_id is None else str(record_id)
+    return identity.keys(state.entity, fields, state.sync.keys, external_id=ours)
+
+
+def _match(state: State, theirs: Fields) -> identity.Verdict:
+    """Which of our records this is, if any."""
+    if state.apart:
+        return identity.Verdict()
+    found = identity.verdict(state.candidates, taken=state.taken)
+    if found.same is None or state.record is None or OURS in {k.kind for k in state.candidates}:
+        return found
+    mine = keys_of(state, state.record.fields)
+    rule = identity.contradiction(state.sync.keys or (), keys_of(state, theirs), mine)
+    if not rule:
+        return found
+    shared = ", ".join(f"{key.kind} {key.value}" for key in state.candidates)
+    return identity.Verdict(
+        unsure=(found.same,), reason=f"it has the same {shared}, but another {rule}"
+    )
 
 
 def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
@@ -197,7 +242,11 @@ def _introduce(
         base=theirs,
         sent={},
         marks=tuple(a for a in state.sync.accounts if a != account and state.sync.receives(a)),
-        keys=identity.keys(state.entity, fields),
+        keys=tuple(
+            key
+            for key in keys_of(state, fields, new_id)
+            if not (state.apart and key in state.candidates)
+        ),
         seen_at=observation.version,
     )
 
@@ -247,7 +296,7 @@ def _update(
         base=merged.base if moved or state.link is None else None,
         sent=merged.sent if moved or state.link is None else None,
         marks=state.sync.accounts if revived else marks,
-        keys=identity.keys(state.entity, fields) if changed or state.link is None else (),
+        keys=keys_of(state, fields, record.id) if changed or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
         untimed=(*untimed, *unsure),

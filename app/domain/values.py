@@ -233,14 +233,15 @@ class Directory:
     """What mapping needs to know of an account: pipelines with stages in order, and owners.
 
     ``owners`` maps the vendor's owner id to a lower-case e-mail address, ``names`` that address
-    to the name of its owner; ``currency`` is the ISO 4217 code where the account has one for all
-    deals.
+    to the name of its owner; ``retired`` are the ids of those who can own nothing new;
+    ``currency`` is the ISO 4217 code where the account has one for all deals.
     """
 
     pipelines: tuple[Pipeline, ...] = ()
     owners: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     names: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     currency: str | None = None
+    retired: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

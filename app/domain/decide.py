@@ -16,16 +16,16 @@ from uuid import UUID
 
 import orjson
 
-from app.config import EntitySync
+from app.config import LATEST, REVIEW, EntitySync
 from app.domain import fights, identity, policy
 from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT, Context
-from app.domain.entities import is_blank, is_set, relations_of
+from app.domain.entities import equal, is_blank, is_set, relations_of
 from app.domain.fights import Written
 from app.domain.mapping import EntityMapping, says_the_same, to_canonical
-from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
+from app.domain.merge import Clash, Merged, Policy, Take, Winner, behind, merge
 from app.domain.stages import todays
-from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
+from app.domain.values import NOTHING, Fields, Key, Observation, Raw, Ref, Value
 
 #: The kind of a candidate that is certain: a create of ours found again, or a person's word.
 OURS = "ours"
@@ -278,6 +278,8 @@ def _update(
     account = observation.ref.account
     link = state.link or LinkState(record.id)
     merged, untimed = _merge(state, observation, theirs, record, link, now)
+    lost, unsure = overwritten(state, observation, theirs, link)
+    merged = _contest(state, observation, record, link, merged, lost)
     fields = merged.onto(record.fields)
     settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)
@@ -313,7 +315,7 @@ def _update(
         seen_at=observation.version,
         settled=settled,
         waiting=waiting,
-        untimed=untimed,
+        untimed=(*untimed, *unsure),
     )
 
 
@@ -378,6 +380,97 @@ def _merge(
         fight=lambda name, value: fights.verdict(link.written, name, value, now),
     )
     return merged, tuple(untimed)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An edit that a write of ours replaced before we could see it."""
+
+    field: str
+    value: Value
+    at: datetime
+
+
+def overwritten(
+    state: State, observation: Observation, theirs: Fields, link: LinkState
+) -> tuple[list[Lost], list[str]]:
+    """The edits that our writes replaced unseen, and the fields of which only a history can tell.
+
+    Between our last look at a record and our write to it lie some milliseconds. What was
+    edited then is gone from the record, but not from what the vendor tells of it.
+    """
+    assert observation.raw is not None
+    lost: dict[str, Lost] = {}
+    unsure: list[str] = []
+
+    def read(name: str, raw: Raw) -> Value:
+        return to_canonical(state.mapping, raw, state.context).get(name, ABSENT)
+
+    for claim in observation.claims:
+        for name, written in link.written.items():
+            paths = [p for p in edited(state.mapping, name) if p in claim.fields]
+            if not paths or name in link.held:
+                continue
+            if claim.before and claim.raw is not None:
+                value = read(name, {**claim.raw, **claim.before})
+                ours = equal(read(name, claim.raw), written["now"])
+                if ours and fights.overwrote(written, value, claim.at):
+                    lost[name] = Lost(name, value, claim.at)
+                continue
+            if claim.raw is not None or not equal(theirs.get(name, ABSENT), written["now"]):
+                continue
+            (path, *_) = paths
+            value = read(name, {**observation.raw, path: claim.fields[path]})
+            if not fights.overwrote(written, value, claim.at):
+                continue
+            if observation.histories is None:
+                unsure.append(name)
+                continue
+            edits = observation.histories.get(path, ())
+            values = [read(name, {**observation.raw, path: edit.value}) for edit in edits]
+            for edit, then, after in zip(edits[1:], values[1:], values, strict=False):
+                if equal(then, value) and equal(after, written["now"]):
+                    lost[name] = Lost(name, value, edit.at)
+    return list(lost.values()), unsure
+
+
+def _contest(
+    state: State,
+    observation: Observation,
+    record: RecordState,
+    link: LinkState,
+    merged: Merged,
+    lost: Sequence[Lost],
+) -> Merged:
+    """The merge as it had been, had we seen these edits before we wrote over them."""
+    account = observation.ref.account
+    for edit in lost:
+        stamp = policy.stamp_of(record.stamps, edit.field)
+        rule = state.sync.policy(edit.field)
+        winner, why = policy.settle(
+            # One of the two is gone from the CRM already: there is nothing left to hold.
+            LATEST if rule == REVIEW else rule,
+            account=account,
+            theirs_at=edit.at,
+            ours_by=stamp.account,
+            ours_at=stamp.at,
+        )
+        again = merge(
+            {edit.field: link.written[edit.field]["was"]},
+            {},
+            merged.onto(record.fields),
+            {edit.field: edit.value},
+            policy=_settled(winner, why),
+            readable=lambda name: state.sync.may_read(account, name),
+        )
+        merged = replace(
+            merged, takes=(*merged.takes, *again.takes), clashes=(*merged.clashes, *again.clashes)
+        )
+    return merged
+
+
+def _settled(winner: Winner, why: str) -> Policy:
+    return lambda _name, _ours, _theirs: (winner, why)
 
 
 def _marks(

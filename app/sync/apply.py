@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import conflicts, journal, lanes, links, outbox, records
+from app.db import conflicts, journal, keyed, lanes, links, outbox, records
 from app.db.journal import Cause, Entry
 from app.db.links import Link
 from app.domain.decide import Plan, RecordState, Result, State
@@ -62,7 +62,11 @@ class Changes:
             self.entries.append(
                 Entry(owner.id, owner.version, ref.account, cause, plan.takes, plan.clashes)
             )
-        if plan.settled or any(clash.winner is Winner.NOBODY for clash in plan.clashes):
+        if (
+            plan.settled
+            or plan.waiting
+            or any(clash.winner is Winner.NOBODY for clash in plan.clashes)
+        ):
             self.cards.append((state, plan))
         for account in plan.marks:
             self.marks[account, owner.id] = owner
@@ -111,6 +115,7 @@ class Changes:
             asked = {key for i, (_, _, keys) in mine.items() if i not in fresh for key in keys}
             owners = await records.owners_of(db, entity, asked)
             wanted: dict[UUID, tuple[Key, ...]] = {}
+            apart = await keyed.separated(db, mine) if set(owners.values()) - fresh else {}
             for record_id, (_, ref, keys) in mine.items():
                 foreign = {
                     key: owner
@@ -118,11 +123,14 @@ class Changes:
                     if record_id not in fresh and (owner := owners.get(key, record_id)) != record_id
                 }
                 wanted[record_id] = tuple(key for key in keys if key not in foreign)
-                if foreign:
+                strangers = {
+                    owner for owner in foreign.values() if owner not in apart.get(record_id, ())
+                }
+                if strangers:
                     named = ", ".join(f"{key.kind} {key.value}" for key in foreign)
                     reason = f"{named} belongs to another record too"
                     await conflicts.unsure(
-                        db, entity, ref, tuple(foreign.values()), reason, {}, record_id=record_id
+                        db, entity, ref, tuple(sorted(strangers)), reason, {}, record_id=record_id
                     )
             await records.claim(db, entity, wanted)
 
@@ -160,7 +168,7 @@ class Changes:
                 continue
             owner = plan.record or state.record
             assert owner is not None
-            for clash in plan.clashes:
+            for clash in (*plan.clashes, *plan.waiting):
                 if clash.winner is Winner.NOBODY:
                     await conflicts.hold_field(db, owner.id, state.entity, plan.ref, clash)
             if plan.settled:

@@ -27,7 +27,7 @@ from app.domain.values import (
     Value,
     Write,
 )
-from app.errors import RejectedError
+from app.errors import HeldError
 from app.sync.house import House, Member
 from app.sync.trouble import describe
 
@@ -48,6 +48,8 @@ class Job:
     names: frozenset[str] = frozenset()
     write: Write | None = None
     held: dict[str, str] = field(default_factory=dict)
+    #: The fields that waited for a person when this was worked out.
+    kept: frozenset[str] = frozenset()
     #: The parents that have a counterpart there, by relation, and the relations that lack one.
     parents: dict[str, list[UUID]] = field(default_factory=dict)
     orphaned: set[str] = field(default_factory=set)
@@ -108,6 +110,7 @@ async def prepare(
 ) -> timedelta | None:
     """Work out the write of a job; a delay instead if a parent is still on its way."""
     record, link = job.record, job.link
+    job.kept = held
     if link is None and (wait := _patience(member, job)) is not None:
         return wait
     sync = house.sync_of(record.entity, member.name)
@@ -213,7 +216,7 @@ async def bury_held(db: AsyncConnection, job: Job) -> None:
     """A value that has no place there waits for a person; a newer version tries again."""
     name, reason = next(iter(job.held.items()))
     error = describe(
-        RejectedError(reason, field=name, value=str(job.record.fields.get(name))),
+        HeldError(reason, field=name, value=str(job.record.fields.get(name))),
         record=str(job.record.id),
     )
     await outbox.bury(db, job.mark, error)

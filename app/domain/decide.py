@@ -22,7 +22,7 @@ from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT, Context
 from app.domain.entities import equal, is_blank, is_set, relations_of
 from app.domain.fights import Written
-from app.domain.mapping import EntityMapping, says_the_same, to_canonical
+from app.domain.mapping import EntityMapping, says_the_same, tailored, to_canonical
 from app.domain.merge import Clash, Merged, Policy, Take, Winner, behind, merge
 from app.domain.stages import todays
 from app.domain.values import NOTHING, Fields, Key, Observation, Raw, Ref, Value
@@ -97,8 +97,9 @@ class Plan:
     """What to apply. ``record`` is None where nothing of ours changes.
 
     ``marks`` are the accounts that are now behind. ``base`` and ``sent`` are None where the link
-    keeps what it has. ``reason`` says why something is held. ``untimed`` are the fields that
-    the later edit won though the vendors were not asked yet when their edits were made.
+    keeps what it has. ``settled`` are held fields that agree again, ``waiting`` the others as they
+    stand now. ``reason`` says why something is held. ``untimed`` are the fields that the later
+    edit won though the vendors were not asked yet when their edits were made.
     """
 
     result: Result
@@ -112,6 +113,7 @@ class Plan:
     keys: tuple[Key, ...] = ()
     seen_at: datetime | None = None
     settled: tuple[str, ...] = ()
+    waiting: tuple[Clash, ...] = ()
     candidates: tuple[UUID, ...] = ()
     reason: str = ""
     untimed: tuple[str, ...] = ()
@@ -205,6 +207,21 @@ def _match(state: State, theirs: Fields) -> identity.Verdict:
     )
 
 
+def newest(snapshot: Observation, other: Observation | None) -> Observation:
+    """The one to use of two snapshots of a record."""
+    if other is None or other.version is None:
+        return snapshot
+    newer = snapshot.version is not None and snapshot.version > other.version
+    return snapshot if newer else other
+
+
+def contradicts(snapshot: Observation, other: Observation | None) -> bool:
+    """Whether two snapshots of a record differ and nothing says which is the newer one."""
+    if other is None or snapshot.raw == other.raw:
+        return False
+    return None in (snapshot.version, other.version) or snapshot.version == other.version
+
+
 def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
     """Whether a snapshot proves too little, so that the record must be read.
 
@@ -234,6 +251,9 @@ def _introduce(
         _stamp(state, NOTHING, takes, observation, now),
         version=1,
     )
+    # What is made for this account itself, by a template or a constant, it still has to be told.
+    due = behind(theirs, {}, tailored(state.mapping, fields), writable(state, account, theirs))
+    others = (a for a in state.sync.accounts if a != account and state.sync.receives(a))
     return Plan(
         Result.CREATED,
         observation.ref,
@@ -241,7 +261,7 @@ def _introduce(
         takes=takes,
         base=theirs,
         sent={},
-        marks=tuple(a for a in state.sync.accounts if a != account and state.sync.receives(a)),
+        marks=(*((account,) if due and state.mapping.special else ()), *others),
         keys=tuple(
             key
             for key in keys_of(state, fields, new_id)
@@ -264,9 +284,7 @@ def _update(
     lost, unsure = overwritten(state, observation, theirs, link)
     merged = _contest(state, observation, record, link, merged, lost)
     fields = merged.onto(record.fields)
-    settled = tuple(
-        name for name in link.held if name in theirs and theirs[name] == fields.get(name)
-    )
+    settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)
     revived = record.state == "gone" and (link.state == "gone" or bool(merged.takes))
     changed = None
@@ -299,8 +317,23 @@ def _update(
         keys=keys_of(state, fields, record.id) if changed or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
+        waiting=waiting,
         untimed=(*untimed, *unsure),
     )
+
+
+def _held(
+    link: LinkState, theirs: Fields, fields: Fields
+) -> tuple[tuple[str, ...], tuple[Clash, ...]]:
+    """The held fields on which both sides agree meanwhile, and how the others stand now."""
+    shown = [name for name in sorted(link.held) if name in theirs]
+    settled = tuple(name for name in shown if theirs[name] == fields.get(name))
+    waiting = tuple(
+        Clash(name, fields.get(name), theirs[name], Winner.NOBODY, "still held")
+        for name in shown
+        if name not in settled
+    )
+    return settled, waiting
 
 
 def _merge(
@@ -449,7 +482,7 @@ def _marks(
     """Who is behind now: the others if we changed, this account if it lost or lacks something."""
     fields = merged.onto(record.fields)
     names = {n for n in writable(state, account, merged.base) if n not in link.held}
-    this = bool(behind(merged.base, merged.sent, fields, names))
+    this = bool(behind(merged.base, merged.sent, tailored(state.mapping, fields), names))
     others = bool(merged.takes) and not (record.container and not link.base)
     return tuple(a for a in state.sync.accounts if (this if a == account else others))
 

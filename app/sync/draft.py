@@ -178,6 +178,8 @@ def _relation_edits(
     for name, wanted in wanted_by.items():
         if name not in able or (job.link is not None and name not in job.names):
             continue
+        if job.link is not None and name in promise.parents and not wanted:
+            continue  # a record cannot be without one there: it stays where it is
         before = _ids(base.get(name))
         refs = near.refs
         missing = [parent for parent in wanted if parent not in refs]

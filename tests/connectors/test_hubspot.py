@@ -409,3 +409,30 @@ async def test_the_history_of_a_property_tells_when_it_was_edited(hubspot, contr
     titles = found[ada]["jobtitle"]
     assert [edit.value for edit in titles] == ["CEO", "CFO"]
     assert titles[0].at > titles[1].at
+
+
+async def test_labels_that_people_gave_a_link_survive_a_change_of_the_primary(
+    hubspot, control: Control
+):
+    one, two = [await make(hubspot, "company", {"name": n, "domain": f"{n}.example"}) for n in "cd"]
+    jane = await make(hubspot, "person", {"firstname": "Jane"}, company=[one])
+    labels = "/hubspot/crm/v4/associations/contacts/companies/labels"
+    made = await control.person("POST", labels, json={"label": "Pays", "name": "pays"})
+    label = {
+        "associationCategory": "USER_DEFINED",
+        "associationTypeId": made["results"][0]["typeId"],
+    }
+    primary = {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": 1}
+    links = f"/hubspot/crm/v4/objects/contacts/{jane.id}/associations/companies"
+    await control.person("PUT", f"{links}/{one.id}", json=[primary, label])
+    await control.person("PUT", f"{links}/{two.id}", json=[label])
+
+    edit = write(hubspot, "person", {}, ref=jane)
+    edit.relations["company"] = RelationEdit((two,), (two,), (one,))  # type: ignore[index]
+    good((await hubspot.write([edit]))[0])
+
+    shown = (await control.person("GET", links))["results"]
+    types = {
+        str(end["toObjectId"]): {t["label"] or "" for t in end["associationTypes"]} for end in shown
+    }
+    assert types == {one.id: {"", "Pays"}, two.id: {"", "Pays", "Primary"}}

@@ -34,6 +34,7 @@ from app.connectors.hubspot.shapes import (
     LINKS,
     NAMES,
     Link,
+    Types,
     as_associations,
     as_pair,
     as_pipeline,
@@ -42,6 +43,7 @@ from app.connectors.hubspot.shapes import (
     edits_of,
     fates_of,
     full_name,
+    labels,
     links_listed,
     millis,
     modified_property,
@@ -247,9 +249,9 @@ class HubSpot(Connector):
 
     async def _linked(
         self, type: str, link: Link, ids: Sequence[str]
-    ) -> dict[str, dict[str, set[int]]]:
-        """What each of these is linked to, with the type ids of each link; every id is there."""
-        found: dict[str, dict[str, set[int]]] = {id: {} for id in ids}
+    ) -> dict[str, dict[str, Types]]:
+        """What each of these is linked to, with the types of each link; every id is there."""
+        found: dict[str, dict[str, Types]] = {id: {} for id in ids}
         inputs = [{"id": id} for id in ids]
         while inputs:
             answer = await self.client.call(
@@ -266,7 +268,9 @@ class HubSpot(Connector):
             for row in answer.data.get("results") or ():
                 id = str(row["from"]["id"])
                 for end in row["to"]:
-                    types = {t["typeId"] for t in end.get("associationTypes") or ()}
+                    types = {
+                        (t["category"], t["typeId"]) for t in end.get("associationTypes") or ()
+                    }
                     found.setdefault(id, {}).setdefault(str(end["toObjectId"]), set()).update(types)
                 after = ((row.get("paging") or {}).get("next") or {}).get("after")
                 if after:
@@ -609,21 +613,34 @@ class HubSpot(Connector):
     async def _relate(
         self, type: str, batch: Sequence[Write], outcomes: Mapping[str, Outcome]
     ) -> dict[str, Outcome]:
-        """Make and break links; new ones first, so that no record is ever without."""
+        """Make and break links; new ones first, so that no record is ever without.
+
+        Labels that people gave a link are theirs: they stay, and keep the link that they are on.
+        """
         fates = dict(outcomes)
         for link in LINKS[type]:
-            making = [
-                (write, as_pair(write, end) | {"types": [type_spec(link)]})
-                for write in batch
-                for end in to_link(write, link)
-            ]
-            breaking = [
-                (write, {"from": {"id": named(write).id}, "to": [{"id": end.id}]})
-                for write in batch
-                if link.relation in write.relations
-                for end in write.relations[link.relation].remove
-            ]
-            for verb, rows in (("create", making), ("archive", breaking)):
+            edited = [write for write in batch if link.relation in write.relations]
+            known = await self._linked(type, link, [named(write).id for write in edited])
+            making: list[tuple[Write, Raw]] = []
+            breaking: list[tuple[Write, Raw]] = []
+            demoting: list[tuple[Write, Raw]] = []
+            for write in edited:
+                there = known[named(write).id]
+                for end in to_link(write, link):
+                    types = [type_spec(link), *labels(there.get(end.id, set()))]
+                    making.append((write, as_pair(write, end) | {"types": types}))
+                for end in write.relations[link.relation].remove:
+                    if labels(there.get(end.id, set())):
+                        row = as_pair(write, end) | {"types": [type_spec(link)]}
+                        demoting += [(write, row)] if link.single else []
+                    else:
+                        row = {"from": {"id": named(write).id}, "to": [{"id": end.id}]}
+                        breaking.append((write, row))
+            for verb, rows in (
+                ("create", making),
+                ("labels/archive", demoting),
+                ("archive", breaking),
+            ):
                 path = f"/crm/v4/associations/{type}/{link.to}/batch/{verb}"
                 for write, error in await self._link_rows(path, rows):
                     fates[write.trace] = replace(fates[write.trace], error=error, stored=None)

@@ -4,6 +4,7 @@ from app.config.load import Environment, load, parse
 from app.config.model import (
     FAMILIES,
     FIELDS,
+    PROPAGATE,
     QUIET,
     RELATIONS,
     AccountConfig,
@@ -19,6 +20,7 @@ from app.config.model import (
 __all__ = [
     "FAMILIES",
     "FIELDS",
+    "PROPAGATE",
     "QUIET",
     "RELATIONS",
     "AccountConfig",

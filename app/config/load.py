@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from app.config.model import (
+    EVERYWHERE,
     FAMILIES,
     FIELDS,
     LATEST,
@@ -220,6 +221,9 @@ class _Sync:
                 _check_field(self.source, path, entity, field)
             self._check_policy((*path, "conflict"), special.conflict, members)
             self._check_direction((*path, "direction"), special.direction or "both", members)
+        for name in found.deletes:
+            if name != EVERYWHERE:
+                self._is_account((*here, "deletes", name), name, members)
         if found.stages and entity != "deal":
             self.source.blame((*here, "stages"), "only deals have stages")
         for stage, names in found.stages.items():

@@ -127,6 +127,11 @@ RELATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("note", "call", "email", "meeting", "task"), ("company", "people", "deals")),
 }
 
+UNLINK: Final = "unlink"
+PROPAGATE: Final = "propagate"
+#: The key of `deletes` that stands for every account that is not named.
+EVERYWHERE: Final = "*"
+
 LATEST: Final = "latest"
 REVIEW: Final = "review"
 
@@ -197,6 +202,11 @@ class MappingRow(_Frozen):
         if not (self.path or self.paths or self.direction == "off"):
             raise ValueError("names no path")
         return self
+
+
+def _for_all(given: Any) -> Any:
+    """A bare word counts for deletes in any account."""
+    return {EVERYWHERE: given} if isinstance(given, str) else given
 
 
 def _one_or_many(given: Any) -> Any:
@@ -359,6 +369,22 @@ class EntitySync(_Frozen):
     fields: dict[str, FieldSync] = Field(
         default_factory=dict, description="Canonical fields that differ from the rest."
     )
+    deletes: Annotated[
+        dict[str, Literal["unlink", "propagate"]],
+        BeforeValidator(_for_all),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"enum": [UNLINK, PROPAGATE]},
+                    {"type": "object", "additionalProperties": {"enum": [UNLINK, PROPAGATE]}},
+                ]
+            }
+        ),
+    ] = Field(
+        default_factory=dict,
+        description="What a delete does: `unlink`: the others keep theirs; `propagate`: they are "
+        "deleted too. One word, or an account each: what a delete *in* that account does.",
+    )
     stages: dict[
         str,
         dict[str, Annotated[str, WithJsonSchema({"type": ["string", "integer"]})]],
@@ -376,6 +402,10 @@ class EntitySync(_Frozen):
         """Who settles a conflict of this field: an account, `latest` or `review`."""
         special = self.fields.get(field)
         return (special and special.conflict) or self.conflict
+
+    def on_delete(self, account: str) -> str:
+        """What a delete in this account means for the others: `unlink` or `propagate`."""
+        return self.deletes.get(account) or self.deletes.get(EVERYWHERE) or UNLINK
 
     def may_read(self, account: str, field: str) -> bool:
         """Whether this account's value of the field counts."""

@@ -135,7 +135,7 @@ async def deleted(db: AsyncConnection, jobs: Sequence[Job]) -> None:
     await outbox.clear(db, [job.mark for job in jobs])
     gone = {job.record.id for job in jobs if job.record.state == "gone"}
     own = await links.by_record(db, gone)
-    await records.bury(db, gone - {link.record_id for link in own if link.state != "gone"})
+    await records.bury(db, gone - {k.record_id for k in own if k.state not in ("gone", "unlinked")})
 
 
 async def recreate(db: AsyncConnection, record: RecordState, account: str) -> None:

@@ -72,6 +72,7 @@ class Changes:
         if (
             plan.settled
             or plan.kept
+            or plan.waiting
             or any(clash.winner is Winner.NOBODY for clash in plan.clashes)
         ):
             self.cards.append((state, plan))
@@ -189,7 +190,7 @@ class Changes:
                 reason = f"it was to be deleted, and was edited in {plan.ref.account} since"
                 edited = [take.field for take in plan.takes]
                 await conflicts.kept(db, state.entity, owner.id, plan.ref, reason, edited)
-            for clash in plan.clashes:
+            for clash in (*plan.clashes, *plan.waiting):
                 if clash.winner is Winner.NOBODY:
                     await conflicts.hold_field(db, owner.id, state.entity, plan.ref, clash)
             if plan.settled:

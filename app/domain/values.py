@@ -185,13 +185,15 @@ class Outcome:
     """The fate of one write.
 
     ``ref`` names the remote record after success; ``stored`` is what the vendor says it now
-    holds (``partial`` if it shows only some fields); ``error`` is set when it failed.
+    holds (``partial`` if it shows only some fields); ``error`` is set when it failed. ``held``
+    are paths of a write that succeeded which the vendor does not take, with the reason.
     """
 
     write: Write
     ref: Ref | None = None
     stored: Observation | None = None
     error: Exception | None = None
+    held: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True, order=True)

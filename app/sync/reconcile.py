@@ -125,7 +125,7 @@ async def _at_once(house: House, batch: Sequence[Seen], *, scan: bool) -> list[P
         answers = [_decide(world, changes, seen, untimed) for seen in batch]
         if untimed:
             raise UntimedError(untimed)
-        await changes.flush(db, world.account, scan=scan)
+        await changes.flush(db, house, world.account, scan=scan)
     for record in (*changes.added, *changes.changed.values()):
         metrics.RECORDS_CHANGED.labels(world.account, record.entity).inc()
     for entity, policy in changes.clashed:

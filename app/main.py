@@ -22,6 +22,7 @@ from app.api import (
     events,
     guards,
     health,
+    mapping,
     problems,
     records,
     resyncs,
@@ -41,7 +42,7 @@ from app.errors import ConfigError
 from app.sdk.registry import Registry
 from app.settings import Settings
 from app.settings import settings as read_settings
-from app.sync.connectors import connect_all
+from app.sync.house import build
 
 log = logs.get()
 
@@ -90,11 +91,13 @@ def create_app(
             raise ConfigError("DATABASE_URL is not set: `syncline serve` brings its own database")
         database = Database(settings.database_url)
     box = Box(settings.secret_keys)
+    house = build(database, config, registry, box)
     desk = Desk(
         settings=settings,
         config=config,
         database=database,
-        connectors=connect_all(settings, config, database, registry),
+        house=house,
+        connectors={name: member.connector for name, member in house.members.items()},
         box=box,
         secrets=Secrets(config, database, box),
         inbox=Inbox(database),
@@ -166,7 +169,18 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
             problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.UNAVAILABLE
         ),
     )
-    for part in (accounts, guards, records, deletes, resyncs, events, conflicts, dead_letters):
+    parts = (
+        accounts,
+        mapping,
+        guards,
+        records,
+        deletes,
+        resyncs,
+        events,
+        conflicts,
+        dead_letters,
+    )
+    for part in parts:
         api.include_router(part.router)
     inner.add_route("/", _to_the_docs, include_in_schema=False)
     inner.include_router(webhooks.router)

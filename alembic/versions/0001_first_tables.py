@@ -31,6 +31,7 @@ def upgrade() -> None:
             "directory", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
         sa.Column("directory_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("mapped", sa.Text(), nullable=True),
         sa.Column(
             "created_at",
             sa.TIMESTAMP(timezone=True),
@@ -199,6 +200,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account", "direction", name=op.f("pk_lanes")),
     )
     op.create_table(
+        "purged_keys",
+        sa.Column("digest", postgresql.BYTEA(), nullable=False),
+        sa.Column("record_id", sa.UUID(), nullable=False),
+        sa.Column(
+            "purged_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_purged_keys")),
+    )
+    op.create_index("ix_purged_keys_record", "purged_keys", ["record_id"], unique=False)
+    op.create_table(
+        "seals",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("sealed", postgresql.BYTEA(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_seals")),
+    )
+    op.create_table(
         "records",
         sa.Column("id", sa.UUID(), nullable=False),
         sa.Column("entity", sa.Text(), nullable=False),
@@ -233,8 +253,17 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("synced_at", sa.TIMESTAMP(timezone=True), nullable=True),
-        sa.CheckConstraint("state in ('live', 'merged', 'gone')", name=op.f("ck_records_state")),
+        sa.CheckConstraint(
+            "state in ('live', 'merged', 'gone', 'purged')", name=op.f("ck_records_state")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_records")),
+    )
+    op.create_index(
+        "ix_records_merged",
+        "records",
+        ["merged_into"],
+        unique=False,
+        postgresql_where=sa.text("merged_into is not null"),
     )
     op.create_index("ix_records_page", "records", ["entity", "id"], unique=False)
     op.create_table(
@@ -336,7 +365,8 @@ def upgrade() -> None:
             "settled", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
         sa.CheckConstraint(
-            "kind in ('field', 'identity', 'merge', 'suspect')", name=op.f("ck_conflicts_kind")
+            "kind in ('field', 'identity', 'merge', 'suspect', 'delete')",
+            name=op.f("ck_conflicts_kind"),
         ),
         sa.CheckConstraint("state in ('open', 'settled')", name=op.f("ck_conflicts_state")),
         sa.ForeignKeyConstraint(["record_id"], ["records.id"], name=op.f("fk_conflicts_record_id")),
@@ -381,9 +411,17 @@ def upgrade() -> None:
             server_default="{}",
             nullable=False,
         ),
+        sa.Column(
+            "written",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default="{}",
+            nullable=False,
+        ),
         sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("writing", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("state", sa.Text(), server_default="live", nullable=False),
+        sa.Column("ended", sa.Text(), nullable=True),
+        sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column(
             "created_at",
             sa.TIMESTAMP(timezone=True),
@@ -396,12 +434,18 @@ def upgrade() -> None:
             server_default=sa.text("now()"),
             nullable=False,
         ),
-        sa.CheckConstraint("state in ('live', 'parked', 'gone')", name=op.f("ck_links_state")),
+        sa.CheckConstraint(
+            "state in ('live', 'parked', 'merging', 'unlinked', 'gone')",
+            name=op.f("ck_links_state"),
+        ),
         sa.ForeignKeyConstraint(["record_id"], ["records.id"], name=op.f("fk_links_record_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_links")),
         sa.UniqueConstraint(
             "account", "type", "remote_id", name=op.f("uq_links_account_type_remote_id")
         ),
+    )
+    op.create_index(
+        "ix_links_gone", "links", ["id"], unique=False, postgresql_where=sa.text("state = 'gone'")
     )
     op.create_index("ix_links_record", "links", ["record_id"], unique=False)
     op.create_index(
@@ -487,6 +531,12 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("resync_id", "n", name=op.f("pk_plan_items")),
     )
+    op.create_index(
+        "ix_plan_items_record",
+        "plan_items",
+        [sa.literal_column("(item ->> 'record_id')")],
+        unique=False,
+    )
     op.create_table(
         "relations",
         sa.Column("child_id", sa.UUID(), nullable=False),
@@ -524,6 +574,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("resync_id", "n", name=op.f("pk_matches")),
     )
     op.create_table(
+        "keyed",
+        sa.Column("entity", sa.Text(), nullable=False),
+        sa.Column("rules", sa.ARRAY(sa.Text()), nullable=True),
+        sa.Column("wanted", sa.ARRAY(sa.Text()), nullable=True),
+        sa.Column("cursor", sa.UUID(), nullable=True),
+        sa.PrimaryKeyConstraint("entity", name=op.f("pk_keyed")),
+    )
+    op.create_table(
+        "separations",
+        sa.Column("one", sa.UUID(), nullable=False),
+        sa.Column("other", sa.UUID(), nullable=False),
+        sa.Column(
+            "at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.ForeignKeyConstraint(["one"], ["records.id"], name=op.f("fk_separations_one")),
+        sa.ForeignKeyConstraint(["other"], ["records.id"], name=op.f("fk_separations_other")),
+        sa.PrimaryKeyConstraint("one", "other", name=op.f("pk_separations")),
+    )
+    op.create_index("ix_separations_other", "separations", ["other"], unique=False)
+    op.create_table(
         "tallies",
         sa.Column("account", sa.Text(), nullable=False),
         sa.Column("op", sa.Text(), nullable=False),
@@ -544,10 +614,14 @@ def upgrade() -> None:
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
     op.drop_table("matches")
+    op.drop_index("ix_separations_other", table_name="separations")
+    op.drop_table("separations")
+    op.drop_table("keyed")
     op.drop_table("guards")
     op.drop_table("tallies")
     op.drop_index("ix_relations_parent", table_name="relations")
     op.drop_table("relations")
+    op.drop_index("ix_plan_items_record", table_name="plan_items")
     op.drop_table("plan_items")
     op.drop_index("ix_outbox_record", table_name="outbox")
     op.drop_index(
@@ -561,6 +635,7 @@ def downgrade() -> None:
     op.drop_table("outbox")
     op.drop_index("uq_links_live", table_name="links", postgresql_where=sa.text("state = 'live'"))
     op.drop_index("ix_links_record", table_name="links")
+    op.drop_index("ix_links_gone", table_name="links", postgresql_where=sa.text("state = 'gone'"))
     op.drop_table("links")
     op.drop_index("ix_keys_record", table_name="keys")
     op.drop_table("keys")
@@ -585,7 +660,15 @@ def downgrade() -> None:
     )
     op.drop_table("resyncs")
     op.drop_index("ix_records_page", table_name="records")
+    op.drop_index(
+        "ix_records_merged",
+        table_name="records",
+        postgresql_where=sa.text("merged_into is not null"),
+    )
     op.drop_table("records")
+    op.drop_table("seals")
+    op.drop_index("ix_purged_keys_record", table_name="purged_keys")
+    op.drop_table("purged_keys")
     op.drop_table("lanes")
     op.drop_index("ix_journal_record", table_name="journal")
     op.drop_table("journal")

@@ -112,7 +112,7 @@ class JournalShape(BaseModel):
     old: Any
     new: Any
     account: str = Field(description="Where the change came from")
-    cause: str = Field(description="event, resync, person, push or undo")
+    cause: str = Field(description="event, resync, person, push, merge or undo")
     cause_id: str | None
     rule: str = Field(description="What decided")
     lost: Any = Field(description="The value that did not win, if two disagreed")

@@ -10,8 +10,12 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from app.config.model import (
+    DEFAULT_KEYS,
+    FAMILIES,
     FIELDS,
     LATEST,
+    NO_KEYS,
+    QUIET,
     RELATIONS,
     REVIEW,
     AccountConfig,
@@ -20,12 +24,16 @@ from app.config.model import (
     FieldSync,
     Guard,
     MappingRow,
+    OwnersConfig,
+    StagePlace,
     field_names,
     is_account_name,
     is_field,
+    key_parts,
 )
 from app.config.source import Path as Key
 from app.config.source import Source, did_you_mean
+from app.config.stages import ambiguities
 from app.errors import ConfigError
 
 #: The entities that a connector declares; LookupError or ConfigError for no connector of ours.
@@ -171,29 +179,38 @@ class _Sync:
         self.source = source
         self.accounts = accounts
         self.built: dict[str, EntitySync] = {}
+        known = [*FIELDS, *FAMILIES]
         for entity in given:
-            if entity not in FIELDS:
-                hint = did_you_mean(entity, list(FIELDS)) or f": there are {', '.join(FIELDS)}"
+            if entity not in known:
+                hint = did_you_mean(entity, known) or f": there are {', '.join(known)}"
                 source.blame(("sync", entity), f"is no entity{hint}")
         for entity in FIELDS:
-            settings = given.get(entity)
-            self._add(entity, {} if settings is None else settings)
+            key = _key_of(entity, given)
+            if key is not None:
+                settings = given.get(key)
+                self._add(entity, key, {} if settings is None else settings)
 
-    def _add(self, entity: str, settings: Any) -> None:
+    def _add(self, entity: str, key: str, settings: Any) -> None:
         able = self.accounts.of(entity)
-        found = _valid(EntitySync, settings, ("sync", entity), self.source)
+        found = _valid(EntitySync, settings, ("sync", key), self.source)
         if found is None:
             return
         members = found.accounts if "accounts" in found.model_fields_set else tuple(able)
-        self._check(entity, found, members)
+        self._check(entity, key, found, members)
         if members:
             first = next((name for name in able if name in members), members[0])
+            fields = {n: how for n, how in found.fields.items() if is_field(entity, n)}
             self.built[entity] = found.model_copy(
-                update={"accounts": members, "conflict": found.conflict or first}
+                update={
+                    "accounts": members,
+                    "conflict": found.conflict or first,
+                    "keys": DEFAULT_KEYS.get(entity) if found.keys is None else found.keys,
+                    "fields": fields,
+                }
             )
 
-    def _check(self, entity: str, found: EntitySync, members: tuple[str, ...]) -> None:
-        here: Key = ("sync", entity)
+    def _check(self, entity: str, key: str, found: EntitySync, members: tuple[str, ...]) -> None:
+        here: Key = ("sync", key)
         for number, name in enumerate(found.accounts):
             path: Key = (*here, "accounts", number)
             if name in found.accounts[:number]:
@@ -204,21 +221,38 @@ class _Sync:
                     self.source.blame(path, f"the system of {name!r} has no {entity}")
         self._check_policy((*here, "conflict"), found.conflict, members)
         self._check_direction((*here, "direction"), found.direction, members)
+        for number, rule in enumerate(found.keys or ()):
+            self._check_key((*here, "keys", number), entity, rule, found.keys or ())
         for field, special in found.fields.items():
             path = (*here, "fields", field)
-            _check_field(self.source, path, entity, field)
+            if not any(is_field(one, field) for one in FAMILIES.get(key, ())):
+                _check_field(self.source, path, entity, field)
             self._check_policy((*path, "conflict"), special.conflict, members)
             self._check_direction((*path, "direction"), special.direction or "both", members)
-        if found.stages and entity != "deal":
-            self.source.blame((*here, "stages"), "only deals have stages")
-        for stage, names in found.stages.items():
-            for name in names:
-                self._is_account((*here, "stages", stage, name), name, members)
+        for key, lines in (("stages", found.stages), ("pipelines", found.pipelines)):
+            if lines and entity != "deal":
+                self.source.blame((*here, key), f"only deals have {key}")
+            for ours, owns in lines.items():
+                for name in owns:
+                    self._is_account((*here, key, ours, name), name, members)
+        for place, complaint in ambiguities(found):
+            self.source.blame((*here, *place), complaint)
 
     def _check_direction(self, path: Key, direction: str, members: Sequence[str]) -> None:
         _, _, account = direction.partition(" ")
         if account:
             self._is_account(path, account, members, within=direction)
+
+    def _check_key(self, path: Key, entity: str, rule: str, all: Sequence[str]) -> None:
+        """Every part of a key rule is a field that can tell one record from another."""
+        parts = key_parts(rule)
+        for part in parts:
+            if part in NO_KEYS:
+                self.source.blame(path, f"{part!r} tells nobody from anybody else")
+            elif part != "external_id":
+                _check_field(self.source, path, entity, part)
+        if len(set(parts)) < len(parts) or all.count(rule) > 1:
+            self.source.blame(path, f"{rule!r} is written twice")
 
     def _check_policy(self, path: Key, policy: str | None, members: Sequence[str]) -> None:
         if policy and policy not in (*members, LATEST, REVIEW):
@@ -238,6 +272,13 @@ class _Sync:
         of_this = " of this entity" if name in self.accounts.names else ""
         self.source.blame(path, f"{what}{of_this}{did_you_mean(name, names)}")
         return False
+
+
+def _key_of(entity: str, given: Mapping[str, Any]) -> str | None:
+    """The key under `sync` that speaks of this entity; None if it is not to travel."""
+    family = next((name for name, members in FAMILIES.items() if entity in members), entity)
+    named = next((key for key in (entity, family) if key in given), None)
+    return named if named or entity in QUIET else entity
 
 
 def _section(source: Source, data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -278,6 +319,8 @@ _KEYS: Final[tuple[tuple[tuple[str | None, ...], type[BaseModel]], ...]] = (
     (("accounts", None, "mapping", None, None), MappingRow),
     (("sync", None), EntitySync),
     (("sync", None, "fields", None), FieldSync),
+    (("sync", None, "stages", None, None, None), StagePlace),
+    (("accounts", None, "owners"), OwnersConfig),
 )
 _WORDS: Final[Mapping[str, str]] = {
     "int_parsing": "is not a whole number",

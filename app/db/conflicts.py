@@ -48,6 +48,7 @@ async def hold_field(
         field=clash.field,
         ours={"value": clash.ours},
         theirs={"value": clash.theirs},
+        detail={"reason": clash.rule},
     )
 
 
@@ -148,6 +149,42 @@ async def settle_identities(db: AsyncConnection, refs: Collection[Ref]) -> None:
             .where(_open_of(refs), conflicts.c.kind == "identity")
             .values(state="settled", settled_at=sa.func.now(), settled={"by": "link"})
         )
+
+
+async def settle_refs(
+    db: AsyncConnection,
+    refs: Collection[Ref],
+    *,
+    kinds: Collection[str] | None = None,
+    how: Mapping[str, Any],
+) -> None:
+    """Close the open cards about these refs, of some kinds or of all."""
+    if not refs:
+        return
+    wanted = [_open_of(refs)]
+    if kinds is not None:
+        wanted.append(conflicts.c.kind.in_(set(kinds)))
+    await db.execute(
+        sa.update(conflicts)
+        .where(*wanted)
+        .values(state="settled", settled_at=sa.func.now(), settled=dict(how))
+    )
+
+
+async def rename(db: AsyncConnection, ref: Ref, to: Ref) -> None:
+    """The open cards about a ref are about another one now."""
+    await db.execute(
+        sa.update(conflicts).where(_open_of([ref])).values(ref_type=to.type, ref_id=to.id)
+    )
+
+
+async def hand_over(db: AsyncConnection, lost: UUID, survivor: UUID) -> None:
+    """The open cards of a record that was merged away are the survivor's."""
+    await db.execute(
+        sa.update(conflicts)
+        .where(conflicts.c.record_id == lost, conflicts.c.state == "open")
+        .values(record_id=survivor)
+    )
 
 
 def _open_of(refs: Collection[Ref]) -> sa.ColumnElement[bool]:

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import links
+from app.domain.fights import Written
 from app.domain.values import Fields, Ref
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -30,6 +31,9 @@ class Link:
     writing: bool
     synced_at: datetime
     state: str
+    written: Written
+    #: Why it is gone: deleted, merged, propagated, purged or waived.
+    ended: str | None = None
 
     @classmethod
     def new(
@@ -42,7 +46,7 @@ class Link:
         seen_at: datetime | None,
     ) -> Link:
         """A link that is about to be made."""
-        return cls(0, record_id, entity, ref, base, sent, seen_at, False, _NEVER, "live")
+        return cls(0, record_id, entity, ref, base, sent, seen_at, False, _NEVER, "live", {})
 
     def now(self, **what: Any) -> Link:
         """The same link with something changed."""
@@ -61,6 +65,8 @@ def _link(row: Any) -> Link:
         row.writing,
         row.synced_at,
         row.state,
+        row.written,
+        row.ended,
     )
 
 
@@ -108,6 +114,7 @@ class Agreement:
     base: Fields | None
     sent: Fields | None
     seen_at: datetime | None
+    written: Written | None = None
 
 
 async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
@@ -129,6 +136,8 @@ async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
                 "sent": link.sent,
                 "seen_at": link.seen_at,
                 "state": link.state,
+                "ended": link.ended,
+                "ended_at": sa.func.now() if link.ended else None,
             }
             for link in sorted({link.ref: link for link in new}.values(), key=lambda k: k.ref)
         ]
@@ -138,7 +147,10 @@ async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
             index_elements=[links.c.account, links.c.type, links.c.remote_id],
             set_={
                 name: getattr(row.excluded, name)
-                for name in ("record_id", "base", "sent", "seen_at", "state")
+                for name in (
+                    *("record_id", "base", "sent", "seen_at"),
+                    *("state", "ended", "ended_at"),
+                )
             }
             | {"synced_at": sa.func.clock_timestamp()},
             where=(links.c.state == "gone") | (links.c.record_id == row.excluded.record_id),
@@ -158,6 +170,9 @@ _AGREE = (
     .values(
         base=sa.func.coalesce(sa.bindparam("b_base", type_=links.c.base.type), links.c.base),
         sent=sa.func.coalesce(sa.bindparam("b_sent", type_=links.c.sent.type), links.c.sent),
+        written=sa.func.coalesce(
+            sa.bindparam("b_written", type_=links.c.written.type), links.c.written
+        ),
         # What was seen never becomes older.
         seen_at=sa.func.greatest(
             links.c.seen_at, sa.bindparam("b_seen", type_=links.c.seen_at.type)
@@ -179,6 +194,7 @@ async def agree(db: AsyncConnection, agreements: Sequence[Agreement]) -> None:
                     "b_id": item.ref.id,
                     "b_base": item.base,
                     "b_sent": item.sent,
+                    "b_written": item.written,
                     "b_seen": item.seen_at,
                 }
                 for item in agreements
@@ -207,11 +223,35 @@ async def end_writes(db: AsyncConnection, refs: Collection[Ref]) -> None:
 
 async def set_state(db: AsyncConnection, refs: Collection[Ref], state: str) -> None:
     if refs:
-        await db.execute(sa.update(links).where(_named(refs)).values(state=state))
+        await db.execute(
+            sa.update(links).where(_named(refs)).values(state=state, ended=None, ended_at=None)
+        )
 
 
-async def move(db: AsyncConnection, ref: Ref, record_id: UUID, *, state: str) -> None:
-    """Give a link to another record (after a remote merge)."""
-    await db.execute(
-        sa.update(links).where(_named([ref])).values(record_id=record_id, state=state, sent={})
-    )
+async def end(db: AsyncConnection, refs: Collection[Ref], why: str) -> None:
+    """These refs are gone: deleted, merged, propagated or purged.
+
+    What was read of them before is not trusted any more: it would bring them back.
+    """
+    if refs:
+        await db.execute(
+            sa.update(links)
+            .where(_named(refs))
+            .values(
+                state="gone",
+                ended=why,
+                ended_at=sa.func.now(),
+                writing=False,
+                synced_at=sa.func.clock_timestamp(),
+            )
+        )
+
+
+async def move(
+    db: AsyncConnection, ref: Ref, record_id: UUID, *, state: str, base: Fields | None = None
+) -> None:
+    """Give a link to another record (after a remote merge); ``base`` None keeps what it has."""
+    values: dict[str, Any] = {"record_id": record_id, "state": state, "sent": {}}
+    if base is not None:
+        values["base"] = base
+    await db.execute(sa.update(links).where(_named([ref])).values(**values))

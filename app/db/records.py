@@ -22,11 +22,13 @@ class KeyTaken(Exception):
 async def get(
     db: AsyncConnection, ids: Collection[UUID], *, lock: bool = False
 ) -> dict[UUID, RecordState]:
-    """Records by id, following remote merges to the survivor; locked in one order."""
+    """Records by id, whatever their state; locked in one order."""
     query = sa.select(records).where(records.c.id.in_(set(ids))).order_by(records.c.id)
     rows = (await db.execute(query.with_for_update() if lock else query)).all()
     return {
-        row.id: RecordState(row.id, row.entity, row.fields, row.stamps, row.version, row.container)
+        row.id: RecordState(
+            row.id, row.entity, row.fields, row.stamps, row.version, row.container, row.state
+        )
         for row in rows
     }
 
@@ -65,7 +67,7 @@ _CHANGE = (
         hash=sa.bindparam("b_hash"),
         source=sa.bindparam("b_source"),
         changed_at=sa.func.now(),
-        state="live",
+        state=sa.bindparam("b_state"),
     )
 )
 
@@ -85,6 +87,7 @@ async def change(db: AsyncConnection, changed: Sequence[RecordState], *, source:
                 "b_container": record.container,
                 "b_hash": fingerprint(record.fields),
                 "b_source": source,
+                "b_state": record.state,
             }
             for record in sorted(changed, key=lambda r: r.id)
         ],
@@ -97,6 +100,27 @@ async def touch(db: AsyncConnection, ids: Iterable[UUID]) -> None:
     await db.execute(
         sa.update(records).where(records.c.id.in_(set(ids))).values(synced_at=sa.func.now())
     )
+
+
+async def survivors(db: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """Where each of these records lives now: itself, or the record it was merged into."""
+    rows = await db.execute(
+        sa.select(records.c.id, records.c.merged_into).where(
+            records.c.id.in_(set(ids)), records.c.state == "merged"
+        )
+    )
+    moved = {row.id: row.merged_into for row in rows}
+    return {record_id: moved.get(record_id, record_id) for record_id in ids}
+
+
+async def set_state(db: AsyncConnection, ids: Collection[UUID], state: str) -> None:
+    """Records come back to life, or are to be deleted wherever they still are."""
+    if ids:
+        await db.execute(
+            sa.update(records)
+            .where(records.c.id.in_(set(ids)), records.c.state != state)
+            .values(state=state, changed_at=sa.func.now(), version=records.c.version + 1)
+        )
 
 
 async def claim(db: AsyncConnection, entity: str, wanted: Mapping[UUID, Collection[Key]]) -> None:
@@ -149,14 +173,21 @@ async def children(db: AsyncConnection, parents: Collection[UUID]) -> list[UUID]
     return list(rows.scalars())
 
 
-async def bury(db: AsyncConnection, record_id: UUID, *, into: UUID | None = None) -> None:
-    """A record that lives on nowhere, or in another one."""
+async def bury(db: AsyncConnection, ids: Collection[UUID]) -> None:
+    """Records that live on nowhere. Their keys are free: who comes with one of them is new."""
+    await set_state(db, ids, "gone")
+    await db.execute(sa.delete(keys).where(keys.c.record_id.in_(set(ids))))
+
+
+async def merge_into(db: AsyncConnection, lost: UUID, survivor: UUID) -> None:
+    """The lost record lives on in the survivor, which takes its keys."""
+    await db.execute(sa.update(keys).where(keys.c.record_id == lost).values(record_id=survivor))
     await db.execute(
         sa.update(records)
-        .where(records.c.id == record_id)
+        .where((records.c.id == lost) | (records.c.merged_into == lost))
         .values(
-            state="merged" if into else "gone",
-            merged_into=into,
+            state="merged",
+            merged_into=survivor,
             changed_at=sa.func.now(),
             version=records.c.version + 1,
         )
@@ -198,23 +229,3 @@ async def _relate(db: AsyncConnection, changed: Collection[RecordState]) -> None
             .values([{"child_id": c, "name": n, "parent_id": p} for c, n, p in named])
             .on_conflict_do_nothing()
         )
-
-
-async def hand_over(db: AsyncConnection, lost: UUID, survivor: UUID) -> None:
-    """After a remote merge: keys and children of the lost record belong to the survivor."""
-    await db.execute(sa.update(keys).where(keys.c.record_id == lost).values(record_id=survivor))
-    for child in (await get(db, await children(db, [lost]), lock=True)).values():
-        fields = dict(child.fields)
-        for name in relations_of(child.entity):
-            value = fields.get(name)
-            if isinstance(value, list):
-                fields[name] = sorted({str(survivor) if v == str(lost) else v for v in value})
-            elif value == str(lost):
-                fields[name] = str(survivor)
-        await db.execute(
-            sa.update(records)
-            .where(records.c.id == child.id)
-            .values(fields=fields, hash=fingerprint(fields))
-        )
-        await _relate(db, [RecordState(child.id, child.entity, fields)])
-    await bury(db, lost, into=survivor)

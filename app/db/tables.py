@@ -55,6 +55,7 @@ accounts = sa.Table(
     sa.Column("secrets", BYTEA),
     _json("directory", null=True),
     _at("directory_at", null=True),
+    sa.Column("mapped", sa.Text),  # digest of configuration and directories at the last release
     _at("created_at", default=True),
 )
 
@@ -123,12 +124,15 @@ records = sa.Table(
     sa.Column("hash", sa.Text, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("container", sa.Boolean, nullable=False, server_default=sa.false()),
-    *_state("live", "merged", "gone"),
+    *_state("live", "merged", "gone", "purged"),
     sa.Column("merged_into", UUID(as_uuid=True)),
     _at("created_at", default=True),
     _at("changed_at", default=True),
     _at("synced_at", null=True),
     sa.Index("ix_records_page", "entity", "id"),
+    sa.Index(
+        "ix_records_merged", "merged_into", postgresql_where=sa.text("merged_into is not null")
+    ),
 )
 
 #: Identity keys: unique per entity, so that two workers cannot create one person twice.
@@ -142,6 +146,27 @@ keys = sa.Table(
     sa.Index("ix_keys_record", "record_id"),
 )
 
+#: By which rules the records of an entity hold their keys, and how far a change of the rules
+#: has come: ``wanted`` are the new ones, ``cursor`` the last record that has its new keys.
+keyed = sa.Table(
+    "keyed",
+    metadata,
+    sa.Column("entity", sa.Text, primary_key=True),
+    sa.Column("rules", sa.ARRAY(sa.Text)),
+    sa.Column("wanted", sa.ARRAY(sa.Text)),
+    sa.Column("cursor", UUID(as_uuid=True)),
+)
+
+#: Pairs of records that a person said are two, the smaller id first: nobody asks again.
+separations = sa.Table(
+    "separations",
+    metadata,
+    sa.Column("one", UUID(as_uuid=True), sa.ForeignKey(records.c.id), primary_key=True),
+    sa.Column("other", UUID(as_uuid=True), sa.ForeignKey(records.c.id), primary_key=True),
+    _at("at", default=True),
+    sa.Index("ix_separations_other", "other"),
+)
+
 #: The relations inside the fields of live records, turned round: who are my children?
 relations = sa.Table(
     "relations",
@@ -153,8 +178,13 @@ relations = sa.Table(
 )
 
 #: Record <-> ref. ``base`` holds what the account last showed, ``sent`` our value at that
-#: moment where it differs (a vendor reformats). ``writing`` says a write of ours is on its way;
+#: moment where it differs (a vendor reformats), ``written`` our last write to each field
+#: (domain/fights.py). ``writing`` says a write of ours is on its way;
 #: ``synced_at`` is when anything here last moved: what was read before that is not trusted.
+#: A parked ref waits for a person, a merging one for its merge there; an unlinked one belongs to
+#: nobody until a person says so. ``ended`` says why a link that is gone is gone: deleted there,
+#: merged away there, propagated (deleted there by us), purged, or waived (deleted there, and a
+#: person wants it there anew).
 links = sa.Table(
     "links",
     metadata,
@@ -166,9 +196,12 @@ links = sa.Table(
     sa.Column("remote_id", sa.Text, nullable=False),
     _json("base"),
     _json("sent"),
+    _json("written"),
     _at("seen_at", null=True),
     sa.Column("writing", sa.Boolean, nullable=False, server_default=sa.false()),
-    *_state("live", "parked", "gone"),
+    *_state("live", "parked", "merging", "unlinked", "gone"),
+    sa.Column("ended", sa.Text),
+    _at("ended_at", null=True),
     _at("created_at", default=True),
     _at("synced_at", default=True),
     sa.UniqueConstraint("account", "type", "remote_id"),
@@ -180,6 +213,7 @@ links = sa.Table(
         postgresql_where=sa.text("state = 'live'"),
     ),
     sa.Index("ix_links_record", "record_id"),
+    sa.Index("ix_links_gone", "id", postgresql_where=sa.text("state = 'gone'")),
 )
 
 #: Records waiting to be pushed. ``intent`` is a create that was begun and not yet settled.
@@ -265,7 +299,7 @@ conflicts = sa.Table(
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("kind", sa.Text, nullable=False),
-    sa.CheckConstraint("kind in ('field', 'identity', 'merge', 'suspect')", name="kind"),
+    sa.CheckConstraint("kind in ('field', 'identity', 'merge', 'suspect', 'delete')", name="kind"),
     sa.Column("entity", sa.Text, nullable=False),
     sa.Column("record_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id)),
     sa.Column("account", sa.Text, nullable=False),
@@ -366,6 +400,25 @@ plan_items = sa.Table(
     sa.Column("resync_id", UUID(as_uuid=True), sa.ForeignKey(resyncs.c.id), primary_key=True),
     sa.Column("n", sa.BigInteger, primary_key=True),
     _json("item"),
+    sa.Index("ix_plan_items_record", sa.text("(item ->> 'record_id')")),
+)
+
+#: Who was purged: HMACs of their identity keys, so that they are known without being kept.
+purged_keys = sa.Table(
+    "purged_keys",
+    metadata,
+    sa.Column("digest", BYTEA, primary_key=True),
+    sa.Column("record_id", UUID(as_uuid=True), nullable=False),
+    _at("purged_at", default=True),
+    sa.Index("ix_purged_keys_record", "record_id"),
+)
+
+#: Secrets of the house itself, encrypted: what the purged are hashed with.
+seals = sa.Table(
+    "seals",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("sealed", BYTEA, nullable=False),
 )
 
 #: The matching report of a dry run: each remote record as it stands against one other account.

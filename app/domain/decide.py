@@ -16,20 +16,28 @@ from uuid import UUID
 
 import orjson
 
-from app.config import EntitySync
-from app.domain import identity, policy
+from app.config import LATEST, REVIEW, EntitySync
+from app.domain import fights, identity, policy
+from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT, Context
-from app.domain.entities import is_blank, relations_of
+from app.domain.entities import equal, is_blank, is_set, relations_of
+from app.domain.fights import Written
 from app.domain.mapping import EntityMapping, says_the_same, to_canonical
-from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
-from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
+from app.domain.merge import Clash, Merged, Policy, Take, Winner, behind, merge
+from app.domain.stages import todays
+from app.domain.values import NOTHING, Fields, Key, Observation, Raw, Ref, Value
+
+#: The kind of a candidate that is certain: a create of ours found again, or a person's word.
+OURS = "ours"
 
 Stamps = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """What a link remembers; ``held`` are its fields waiting for a person."""
+    """What a link remembers; ``held`` are its fields waiting for a person, ``written`` is our
+    last write to each.
+    """
 
     record_id: UUID
     base: Fields = field(default_factory=lambda: NOTHING)
@@ -37,6 +45,7 @@ class LinkState:
     state: str = "live"
     seen_at: datetime | None = None
     held: frozenset[str] = frozenset()
+    written: Written = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,8 @@ class RecordState:
     stamps: Stamps = field(default_factory=lambda: NOTHING)
     version: int = 0
     container: bool = False
+    #: live; merged; gone: to be deleted wherever it still is; purged.
+    state: str = "live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,8 @@ class State:
     parents: Mapping[Ref, UUID] = field(default_factory=dict)
     candidates: Mapping[Key, UUID] = field(default_factory=dict)
     taken: tuple[UUID, ...] = ()
+    #: A person said that this is none of the records we know.
+    apart: bool = False
     ours_at: Mapping[str, datetime] = field(default_factory=dict)
 
 
@@ -84,8 +97,9 @@ class Plan:
     """What to apply. ``record`` is None where nothing of ours changes.
 
     ``marks`` are the accounts that are now behind. ``base`` and ``sent`` are None where the link
-    keeps what it has. ``reason`` says why something is held. ``untimed`` are the fields that
-    the later edit won though the vendors were not asked yet when their edits were made.
+    keeps what it has. ``settled`` are held fields that agree again, ``waiting`` the others as they
+    stand now. ``reason`` says why something is held. ``untimed`` are the fields that the later
+    edit won though the vendors were not asked yet when their edits were made.
     """
 
     result: Result
@@ -99,6 +113,7 @@ class Plan:
     keys: tuple[Key, ...] = ()
     seen_at: datetime | None = None
     settled: tuple[str, ...] = ()
+    waiting: tuple[Clash, ...] = ()
     candidates: tuple[UUID, ...] = ()
     reason: str = ""
     untimed: tuple[str, ...] = ()
@@ -120,7 +135,7 @@ def reading(state: State, observation: Observation) -> dict[str, Value]:
         if refs is None:
             continue
         found = [str(state.parents[ref]) for ref in refs if ref in state.parents]
-        if name == "people":
+        if is_set(name):
             fields[name] = sorted(found)
         elif found or not refs:
             fields[name] = found[0] if found else None
@@ -134,13 +149,19 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         if not observation.gone:
             return Plan(Result.MISSING, ref, reason="the account does not show this record")
         return (
-            Plan(Result.GONE, ref) if link and link.state != "gone" else Plan(Result.UNCHANGED, ref)
+            Plan(Result.GONE, ref)
+            if link and link.state not in ("gone", "unlinked")
+            else Plan(Result.UNCHANGED, ref)
         )
-    if link is not None and link.state == "parked":
+    if link is not None and link.state == "unlinked":
+        return Plan(Result.UNCHANGED, ref, reason="a person unlinked it")
+    if link is not None and link.state in ("parked", "merging"):
         return Plan(Result.UNCHANGED, ref, reason="parked until its merge is decided")
+    if record is not None and record.state == "purged":
+        return Plan(Result.UNCHANGED, ref, reason="it was purged, and nothing of it is kept")
     theirs = reading(state, observation)
     if link is None:
-        match = identity.verdict(state.candidates, taken=state.taken)
+        match = _match(state, theirs)
         if match.unsure:
             return Plan(Result.HELD, ref, candidates=match.unsure, reason=match.reason)
         if match.is_new and not state.sync.introduces(ref.account):
@@ -148,7 +169,57 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         if match.is_new:
             return _introduce(state, observation, theirs, new_id, now)
     assert record is not None, "a link or a match always comes with its record"
-    return _update(state, observation, theirs, record, now)
+    state = _in_todays_words(state)
+    return _update(state, observation, theirs, state.record or record, now)
+
+
+def _in_todays_words(state: State) -> State:
+    """A stage that was mapped since we saw it is called anew, so that this is no edit."""
+    words, own = state.context.words, state.context.own_words
+    link, record = state.link, state.record
+    if link is not None:
+        link = replace(link, base=todays(link.base, own), sent=todays(link.sent, words))
+    if record is not None:
+        record = replace(record, fields=todays(record.fields, words))
+    return replace(state, link=link, record=record) if words or own else state
+
+
+def keys_of(state: State, fields: Fields, record_id: UUID | str | None = None) -> tuple[Key, ...]:
+    """The identity keys of these fields by the entity's rules."""
+    ours = None if record_id is None else str(record_id)
+    return identity.keys(state.entity, fields, state.sync.keys, external_id=ours)
+
+
+def _match(state: State, theirs: Fields) -> identity.Verdict:
+    """Which of our records this is, if any."""
+    if state.apart:
+        return identity.Verdict()
+    found = identity.verdict(state.candidates, taken=state.taken)
+    if found.same is None or state.record is None or OURS in {k.kind for k in state.candidates}:
+        return found
+    mine = keys_of(state, state.record.fields)
+    rule = identity.contradiction(state.sync.keys or (), keys_of(state, theirs), mine)
+    if not rule:
+        return found
+    shared = ", ".join(f"{key.kind} {key.value}" for key in state.candidates)
+    return identity.Verdict(
+        unsure=(found.same,), reason=f"it has the same {shared}, but another {rule}"
+    )
+
+
+def newest(snapshot: Observation, other: Observation | None) -> Observation:
+    """The one to use of two snapshots of a record."""
+    if other is None or other.version is None:
+        return snapshot
+    newer = snapshot.version is not None and snapshot.version > other.version
+    return snapshot if newer else other
+
+
+def contradicts(snapshot: Observation, other: Observation | None) -> bool:
+    """Whether two snapshots of a record differ and nothing says which is the newer one."""
+    if other is None or snapshot.raw == other.raw:
+        return False
+    return None in (snapshot.version, other.version) or snapshot.version == other.version
 
 
 def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
@@ -188,7 +259,11 @@ def _introduce(
         base=theirs,
         sent={},
         marks=tuple(a for a in state.sync.accounts if a != account and state.sync.receives(a)),
-        keys=identity.keys(state.entity, fields),
+        keys=tuple(
+            key
+            for key in keys_of(state, fields, new_id)
+            if not (state.apart and key in state.candidates)
+        ),
         seen_at=observation.version,
     )
 
@@ -203,19 +278,21 @@ def _update(
     account = observation.ref.account
     link = state.link or LinkState(record.id)
     merged, untimed = _merge(state, observation, theirs, record, link, now)
+    lost, unsure = overwritten(state, observation, theirs, link)
+    merged = _contest(state, observation, record, link, merged, lost)
     fields = merged.onto(record.fields)
-    settled = tuple(
-        name for name in link.held if name in theirs and theirs[name] == fields.get(name)
-    )
+    settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)
+    revived = record.state == "gone" and (link.state == "gone" or bool(merged.takes))
     changed = None
-    if merged.takes:
+    if merged.takes or revived:
         changed = replace(
             record,
             fields=fields,
             stamps=_stamp(state, record.stamps, merged.takes, observation, now),
             version=record.version + 1,
             container=record.container and not link.base,
+            state="live",
         )
     moved = merged.base != link.base or merged.sent != link.sent
     held = any(clash.winner is Winner.NOBODY for clash in merged.clashes)
@@ -233,12 +310,27 @@ def _update(
         clashes=merged.clashes,
         base=merged.base if moved or state.link is None else None,
         sent=merged.sent if moved or state.link is None else None,
-        marks=marks,
-        keys=identity.keys(state.entity, fields) if merged.takes or state.link is None else (),
+        marks=state.sync.accounts if revived else marks,
+        keys=keys_of(state, fields, record.id) if changed or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
-        untimed=untimed,
+        waiting=waiting,
+        untimed=(*untimed, *unsure),
     )
+
+
+def _held(
+    link: LinkState, theirs: Fields, fields: Fields
+) -> tuple[tuple[str, ...], tuple[Clash, ...]]:
+    """The held fields on which both sides agree meanwhile, and how the others stand now."""
+    shown = [name for name in sorted(link.held) if name in theirs]
+    settled = tuple(name for name in shown if theirs[name] == fields.get(name))
+    waiting = tuple(
+        Clash(name, fields.get(name), theirs[name], Winner.NOBODY, "still held")
+        for name in shown
+        if name not in settled
+    )
+    return settled, waiting
 
 
 def _merge(
@@ -276,7 +368,7 @@ def _merge(
         blank_only = state.mapping.only_if_blank(name) and not is_blank(record.fields.get(name))
         return state.sync.may_read(account, name) and not blank_only
 
-    context = replace(state.context, current=link.base or None)
+    context = replace(state.context, current=link.base or None, via=told_by(record.stamps, account))
     merged = merge(
         link.base,
         link.sent,
@@ -285,8 +377,100 @@ def _merge(
         policy=choose,
         same=says_the_same(state.mapping, differing, record.fields, observation.raw, context),
         readable=readable,
+        fight=lambda name, value: fights.verdict(link.written, name, value, now),
     )
     return merged, tuple(untimed)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An edit that a write of ours replaced before we could see it."""
+
+    field: str
+    value: Value
+    at: datetime
+
+
+def overwritten(
+    state: State, observation: Observation, theirs: Fields, link: LinkState
+) -> tuple[list[Lost], list[str]]:
+    """The edits that our writes replaced unseen, and the fields of which only a history can tell.
+
+    Between our last look at a record and our write to it lie some milliseconds. What was
+    edited then is gone from the record, but not from what the vendor tells of it.
+    """
+    assert observation.raw is not None
+    lost: dict[str, Lost] = {}
+    unsure: list[str] = []
+
+    def read(name: str, raw: Raw) -> Value:
+        return to_canonical(state.mapping, raw, state.context).get(name, ABSENT)
+
+    for claim in observation.claims:
+        for name, written in link.written.items():
+            paths = [p for p in edited(state.mapping, name) if p in claim.fields]
+            if not paths or name in link.held:
+                continue
+            if claim.before and claim.raw is not None:
+                value = read(name, {**claim.raw, **claim.before})
+                ours = equal(read(name, claim.raw), written["now"])
+                if ours and fights.overwrote(written, value, claim.at):
+                    lost[name] = Lost(name, value, claim.at)
+                continue
+            if claim.raw is not None or not equal(theirs.get(name, ABSENT), written["now"]):
+                continue
+            (path, *_) = paths
+            value = read(name, {**observation.raw, path: claim.fields[path]})
+            if not fights.overwrote(written, value, claim.at):
+                continue
+            if observation.histories is None:
+                unsure.append(name)
+                continue
+            edits = observation.histories.get(path, ())
+            values = [read(name, {**observation.raw, path: edit.value}) for edit in edits]
+            for edit, then, after in zip(edits[1:], values[1:], values, strict=False):
+                if equal(then, value) and equal(after, written["now"]):
+                    lost[name] = Lost(name, value, edit.at)
+    return list(lost.values()), unsure
+
+
+def _contest(
+    state: State,
+    observation: Observation,
+    record: RecordState,
+    link: LinkState,
+    merged: Merged,
+    lost: Sequence[Lost],
+) -> Merged:
+    """The merge as it had been, had we seen these edits before we wrote over them."""
+    account = observation.ref.account
+    for edit in lost:
+        stamp = policy.stamp_of(record.stamps, edit.field)
+        rule = state.sync.policy(edit.field)
+        winner, why = policy.settle(
+            # One of the two is gone from the CRM already: there is nothing left to hold.
+            LATEST if rule == REVIEW else rule,
+            account=account,
+            theirs_at=edit.at,
+            ours_by=stamp.account,
+            ours_at=stamp.at,
+        )
+        again = merge(
+            {edit.field: link.written[edit.field]["was"]},
+            {},
+            merged.onto(record.fields),
+            {edit.field: edit.value},
+            policy=_settled(winner, why),
+            readable=lambda name: state.sync.may_read(account, name),
+        )
+        merged = replace(
+            merged, takes=(*merged.takes, *again.takes), clashes=(*merged.clashes, *again.clashes)
+        )
+    return merged
+
+
+def _settled(winner: Winner, why: str) -> Policy:
+    return lambda _name, _ours, _theirs: (winner, why)
 
 
 def _marks(
@@ -305,8 +489,7 @@ def writable(state: State, account: str, base: Fields | None) -> frozenset[str]:
 
     ``base`` is None where the record is not there yet.
     """
-    rows = (row for row in state.mapping.rows if row.direction in ("both", "to"))
-    names = {name for row in rows for name in row.fields} | set(relations_of(state.entity))
+    names = state.mapping.writable(creating=base is None)
 
     def due(name: str) -> bool:
         match state.sync.write_mode(name):

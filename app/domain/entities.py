@@ -7,16 +7,20 @@ from collections.abc import Mapping
 from app.domain.values import Value
 
 #: Merged element by element; the value is a list of texts.
-SETS = frozenset({"emails", "phones", "people"})
+SETS = frozenset({"emails", "phones", "people", "deals", "to", "cc"})
 
-#: Relations of an entity: canonical field -> entity of the parent. ``people`` is a set.
+#: What happened, or is to be done, between people: activities and tasks.
+ACTIVITIES = ("note", "call", "email", "meeting", "task")
+
+#: Relations of an entity: canonical field -> entity of the parent. The plural ones are sets.
 RELATIONS: dict[str, dict[str, str]] = {
     "person": {"company": "company"},
     "deal": {"company": "company", "people": "person"},
+    **{name: {"company": "company", "people": "person", "deals": "deal"} for name in ACTIVITIES},
 }
 
 #: Parents before children: the order in which entities are scanned and pushed.
-ORDER = ("company", "person", "deal", "ticket", "activity", "task")
+ORDER = ("company", "person", "deal", "ticket", *ACTIVITIES)
 
 
 def relations_of(entity: str) -> dict[str, str]:

@@ -34,6 +34,9 @@ class EntityPromise(_Frozen):
     #: Seconds a create waits for news of the same record, where no look-up can be certain.
     patience: Annotated[float, BeforeValidator(_seconds)] = 0
     parents: tuple[str, ...] = ()  # relations without which a create is refused or invents one
+    #: Relations that it can hold, all of the entity's unless named; never behind in the others.
+    relations: frozenset[str] | None = None
+    fixed: frozenset[str] = frozenset()  # relations that stay as they were created
 
 
 class WebhookPromise(_Frozen):

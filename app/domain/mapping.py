@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from app.config import FIELDS
 from app.domain.codecs import ABSENT, CODECS, Codec, Context, Held
+from app.domain.entities import relations_of
 from app.domain.owners import OWNER
 from app.domain.stages import STAGE
 from app.domain.values import Fields, Raw, Value
@@ -25,6 +26,7 @@ class Row:
 
     ``direction`` is seen from us: ``from`` reads only, ``to`` writes only. ``fills`` marks a
     blank that the vendor fills by itself when we write something else: that is no edit.
+    ``create_only`` marks what the vendor lets nobody change afterwards.
     """
 
     fields: tuple[str, ...]
@@ -33,14 +35,21 @@ class Row:
     direction: Direction = "both"
     only_if_blank: bool = False
     fills: bool = False
+    create_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EntityMapping:
-    """The rows of one entity in one account."""
+    """The rows of one entity in one account.
+
+    ``relations`` are those that the account can hold, None if all; ``fixed`` are those of them
+    that stay as they were created.
+    """
 
     entity: str
     rows: tuple[Row, ...]
+    relations: frozenset[str] | None = None
+    fixed: frozenset[str] = frozenset()
 
     @property
     def fields(self) -> frozenset[str]:
@@ -52,6 +61,20 @@ class EntityMapping:
         return tuple(
             dict.fromkeys(p for row in self.rows if row.direction != "off" for p in row.paths)
         )
+
+    def writable(self, *, creating: bool) -> set[str]:
+        """The canonical names, relations among them, that can be written at all."""
+        rows = (
+            row
+            for row in self.rows
+            if row.direction in ("both", "to") and (creating or not row.create_only)
+        )
+        held = set(relations_of(self.entity))
+        if self.relations is not None:
+            held &= self.relations
+        if not creating:
+            held -= self.fixed
+        return held.union(name for row in rows for name in row.fields)
 
     def row_of(self, name: str) -> Row | None:
         return next((row for row in self.rows if name in row.fields), None)
@@ -91,6 +114,7 @@ def compile_mapping(entity: str, source: Mapping[str, Any], *, where: str) -> En
                 cast(Direction, spec.get("direction") or "both"),
                 bool(spec.get("only_if_blank")),
                 bool(spec.get("fills")),
+                bool(spec.get("create_only")),
             )
         )
     return EntityMapping(entity, tuple(rows))
@@ -152,7 +176,9 @@ def to_remote(
             values = row.codec.put([fields.get(name) for name in row.fields], context)
         except Held as refusal:
             held.update(dict.fromkeys(wanted.intersection(row.fields), refusal.reason))
-            continue
+            if refusal.stand_in is None:
+                continue
+            values = refusal.stand_in
         remote.update({p: v for p, v in zip(row.paths, values, strict=False) if v is not ABSENT})
     return remote, held
 

@@ -73,12 +73,13 @@ def merge(
     policy: Policy,
     same: Collection[str] = (),
     readable: Callable[[str], bool] = lambda _: True,
+    fight: Callable[[str, Value], str | None] = lambda _name, _theirs: None,
 ) -> Merged:
     """Merge what an account shows into our record.
 
     ``base`` is what the account last showed and ``sent`` what ours was then, where it
     differed. ``same`` names fields whose two spellings mean one value. A field that is not
-    ``readable`` from this account is remembered but never taken.
+    ``readable`` from this account is remembered but never taken; one with a ``fight`` is held.
     """
     new_base, new_sent = dict(base), dict(sent)
     takes: list[Take] = []
@@ -102,6 +103,9 @@ def merge(
             new_base[name] = value
             new_sent.pop(name, None)
             continue
+        if (reason := fight(name, value)) is not None:
+            clashes.append(Clash(name, mine, value, Winner.NOBODY, reason))
+            continue
         unmoved = mine is ABSENT or (
             agreed is not ABSENT
             and (equal(mine, agreed) or (name in sent and equal(mine, sent[name])))
@@ -120,6 +124,8 @@ def merge(
             new_base[name] = value
             new_sent.pop(name, None)
             takes.append(Take(name, mine, value, "only they changed it"))
+        elif is_blank(mine) and is_blank(value):
+            agree(name, value, mine)  # both cleared it, each in their own way
         else:
             winner, rule = policy(name, mine, value)
             clashes.append(Clash(name, mine, value, winner, rule))

@@ -8,12 +8,13 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import conflicts, journal, lanes, links, outbox, records
+from app.db import conflicts, journal, keyed, lanes, links, outbox, records
 from app.db.journal import Cause, Entry
 from app.db.links import Link
 from app.domain.decide import Plan, RecordState, Result, State
 from app.domain.merge import Winner
 from app.domain.values import Key, Ref
+from app.sync.relink import promote
 
 log = structlog.get_logger()
 
@@ -61,7 +62,11 @@ class Changes:
             self.entries.append(
                 Entry(owner.id, owner.version, ref.account, cause, plan.takes, plan.clashes)
             )
-        if plan.settled or any(clash.winner is Winner.NOBODY for clash in plan.clashes):
+        if (
+            plan.settled
+            or plan.waiting
+            or any(clash.winner is Winner.NOBODY for clash in plan.clashes)
+        ):
             self.cards.append((state, plan))
         for account in plan.marks:
             self.marks[account, owner.id] = owner
@@ -95,7 +100,7 @@ class Changes:
         await self._claim(db, fresh)
         await links.add(db, self.linked)
         await links.agree(db, self.agreed)
-        await links.set_state(db, self.revived, "live")
+        await self._revive(db)
         await self._bury(db)
         await self._open_cards(db)
         await journal.write(db, self.entries)
@@ -110,6 +115,7 @@ class Changes:
             asked = {key for i, (_, _, keys) in mine.items() if i not in fresh for key in keys}
             owners = await records.owners_of(db, entity, asked)
             wanted: dict[UUID, tuple[Key, ...]] = {}
+            apart = await keyed.separated(db, mine) if set(owners.values()) - fresh else {}
             for record_id, (_, ref, keys) in mine.items():
                 foreign = {
                     key: owner
@@ -117,21 +123,41 @@ class Changes:
                     if record_id not in fresh and (owner := owners.get(key, record_id)) != record_id
                 }
                 wanted[record_id] = tuple(key for key in keys if key not in foreign)
-                if foreign:
+                strangers = {
+                    owner for owner in foreign.values() if owner not in apart.get(record_id, ())
+                }
+                if strangers:
                     named = ", ".join(f"{key.kind} {key.value}" for key in foreign)
                     reason = f"{named} belongs to another record too"
                     await conflicts.unsure(
-                        db, entity, ref, tuple(foreign.values()), reason, {}, record_id=record_id
+                        db, entity, ref, tuple(sorted(strangers)), reason, {}, record_id=record_id
                     )
             await records.claim(db, entity, wanted)
+
+    async def _revive(self, db: AsyncConnection) -> None:
+        """Remote records that came back; beside another one that stands there, they are parked."""
+        found = await links.by_ref(db, self.revived)
+        for ref, link in found.items():
+            own = await links.by_record(db, [link.record_id], account=ref.account)
+            rival = next((other for other in own if other.state == "live"), None)
+            await links.set_state(db, [ref], "parked" if rival else "live")
+            if rival is not None:
+                await conflicts.parked(db, link.entity, link.record_id, ref, rival.ref)
+            log.info("record.restored", ref=str(ref), record=str(link.record_id))
 
     async def _bury(self, db: AsyncConnection) -> None:
         """Remote records that were deleted: keep a tombstone, touch nobody else's copy."""
         for ref, record_id in self.gone:
-            await links.set_state(db, [ref], "gone")
-            left = [link for link in await links.by_record(db, [record_id]) if link.state == "live"]
+            await links.end(db, [ref], "deleted")
+            how = {"by": "deleted there"}
+            await conflicts.settle_refs(db, [ref], how=how)
+            if await promote(db, record_id, ref.account):
+                log.info("record.unlinked", ref=str(ref), record=str(record_id), left=1)
+                continue
+            own = await links.by_record(db, [record_id])
+            left = [link for link in own if link.state != "gone"]
             if not left:
-                await records.bury(db, record_id)
+                await records.bury(db, [record_id])
             log.info("record.unlinked", ref=str(ref), record=str(record_id), left=len(left))
 
     async def _open_cards(self, db: AsyncConnection) -> None:
@@ -142,7 +168,7 @@ class Changes:
                 continue
             owner = plan.record or state.record
             assert owner is not None
-            for clash in plan.clashes:
+            for clash in (*plan.clashes, *plan.waiting):
                 if clash.winner is Winner.NOBODY:
                     await conflicts.hold_field(db, owner.id, state.entity, plan.ref, clash)
             if plan.settled:

@@ -14,6 +14,7 @@ from app.clock import now
 from app.db import links, outbox, records
 from app.db.links import Link
 from app.db.outbox import Mark
+from app.domain.bylines import told_by
 from app.domain.decide import RecordState, State, writable
 from app.domain.draft import outgoing
 from app.domain.entities import is_blank, relations_of
@@ -26,7 +27,7 @@ from app.domain.values import (
     Value,
     Write,
 )
-from app.errors import RejectedError
+from app.errors import HeldError
 from app.sync.house import House, Member
 from app.sync.trouble import describe
 
@@ -47,6 +48,8 @@ class Job:
     names: frozenset[str] = frozenset()
     write: Write | None = None
     held: dict[str, str] = field(default_factory=dict)
+    #: The fields that waited for a person when this was worked out.
+    kept: frozenset[str] = frozenset()
     #: The parents that have a counterpart there, by relation, and the relations that lack one.
     parents: dict[str, list[UUID]] = field(default_factory=dict)
     orphaned: set[str] = field(default_factory=set)
@@ -107,6 +110,7 @@ async def prepare(
 ) -> timedelta | None:
     """Work out the write of a job; a delay instead if a parent is still on its way."""
     record, link = job.record, job.link
+    job.kept = held
     if link is None and (wait := _patience(member, job)) is not None:
         return wait
     sync = house.sync_of(record.entity, member.name)
@@ -122,7 +126,9 @@ async def prepare(
     edits, wait = _relation_edits(member, job, base, near)
     if wait is not None:
         return wait
-    context = replace(state.context, current=base if link else None)
+    context = replace(
+        state.context, current=base if link else None, via=told_by(record.stamps, member.name)
+    )
     plain = job.names - relations_of(record.entity).keys()
     ours = record.fields
     if link is None and record.entity == "deal" and is_blank(ours.get("name")):
@@ -166,8 +172,9 @@ def _relation_edits(
     edits: dict[str, RelationEdit] = {}
     promise = member.connector.manifest.entities[job.record.entity]
     wanted_by = records.parents_of(job.record)
+    able = member.mappings[job.record.entity].writable(creating=job.link is None)
     for name, wanted in wanted_by.items():
-        if job.link is not None and name not in job.names:
+        if name not in able or (job.link is not None and name not in job.names):
             continue
         before = _ids(base.get(name))
         refs = near.refs
@@ -209,7 +216,7 @@ async def bury_held(db: AsyncConnection, job: Job) -> None:
     """A value that has no place there waits for a person; a newer version tries again."""
     name, reason = next(iter(job.held.items()))
     error = describe(
-        RejectedError(reason, field=name, value=str(job.record.fields.get(name))),
+        HeldError(reason, field=name, value=str(job.record.fields.get(name))),
         record=str(job.record.id),
     )
     await outbox.bury(db, job.mark, error)

@@ -15,12 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics
 from app.clock import now
-from app.db import conflicts, links, records
+from app.db import links
 from app.db.records import KeyTaken
 from app.domain.decide import Plan, State, decide, needs_reading
 from app.domain.values import Ref
 from app.sync.apply import Changes
 from app.sync.house import House
+from app.sync.relink import relink
 from app.sync.times import Untimed, UntimedError, ask
 from app.sync.world import Seen, World
 
@@ -98,10 +99,7 @@ async def _at_once(house: House, batch: Sequence[Seen], *, scan: bool) -> list[P
     Raises UntimedError, with nothing applied, where the vendors must say who was later.
     """
     async with house.database.transaction() as db:
-        for seen in batch:
-            asked, ref = seen.observation.asked, seen.observation.ref
-            if asked is not None and asked != ref:
-                await relink(db, house, asked, ref)
+        await _follow_merges(db, batch)
         world = await World.load(db, house, batch)
         changes = Changes()
         untimed: list[Untimed] = []
@@ -114,6 +112,24 @@ async def _at_once(house: House, batch: Sequence[Seen], *, scan: bool) -> list[P
     for entity, policy in changes.clashed:
         metrics.CONFLICTS.labels(entity, policy).inc()
     return answers
+
+
+async def _follow_merges(db: AsyncConnection, batch: Sequence[Seen]) -> None:
+    """A reading that shows another record than was asked for, or what a record has absorbed,
+    tells of a merge as an event does.
+    """
+    told = [
+        (former, seen.observation.ref)
+        for seen in batch
+        for former in (seen.observation.asked, *seen.observation.absorbed)
+        if former is not None and former != seen.observation.ref
+    ]
+    if not told:
+        return
+    met = await links.by_ref(db, {former for former, _ in told})
+    for former, ref in told:
+        if former in met and met[former].ended != "merged":
+            await relink(db, former, ref)
 
 
 def _decide(world: World, changes: Changes, seen: Seen, untimed: list[Untimed]) -> Plan | Deferred:
@@ -148,43 +164,6 @@ def _distrust(world: World, seen: Seen, state: State, link: links.Link | None) -
     if seen.read_at is not None and link.synced_at >= seen.read_at:
         return "what we know of it moved while it was read"
     return None
-
-
-async def relink(db: AsyncConnection, house: House, ref: Ref, to: Ref) -> None:
-    """After a remote merge: the links of the lost record follow the survivor's.
-
-    Where both records have a living counterpart in another account, the lost one's stays linked
-    but parked, and a card asks what to do with it.
-    """
-    found = await links.by_ref(db, [ref, to], lock=True)
-    lost, kept = found.get(ref), found.get(to)
-    if lost is None or lost.state == "gone":
-        return
-    if kept is None:
-        # We never met the survivor: our link simply has a new name.
-        await links.set_state(db, [ref], "gone")
-        await links.add(db, [links.Link.new(lost.record_id, lost.entity, to, {}, {}, None)])
-        return
-    await links.set_state(db, [ref], "gone")
-    if lost.record_id == kept.record_id:
-        return
-    both = await records.get(db, [lost.record_id, kept.record_id], lock=True)
-    survivor = both[kept.record_id]
-    settled_in = {
-        link.ref.account
-        for link in await links.by_record(db, [kept.record_id])
-        if link.state == "live"
-    }
-    for link in await links.by_record(db, [lost.record_id], lock=True):
-        if link.state == "gone":
-            await links.move(db, link.ref, survivor.id, state="gone")
-            continue
-        park = link.ref.account in settled_in
-        await links.move(db, link.ref, survivor.id, state="parked" if park else "live")
-        if park:
-            await conflicts.parked(db, lost.entity, survivor.id, link.ref, to)
-    await records.hand_over(db, lost.record_id, survivor.id)
-    log.info("record.merged", ref=str(ref), into=str(to), record=str(survivor.id))
 
 
 async def known(house: House, refs: Sequence[Ref]) -> tuple[dict[Ref, links.Link], datetime]:

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from app.clock import now
-from app.db import lanes, matches, resyncs
+from app.db import lanes, matches, outbox, resyncs
 from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.matches import Match
@@ -105,6 +105,9 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
             if job.match_id is not None:
                 await matches.conclude(db, job.match_id)
             await resyncs.finish(db, job, "done")
+        if kept and (following is None or following["entity"] != entity):
+            await outbox.end_waits(db, job.account, [entity])
+            await lanes.wake(db, job.account, "out")
     if following is None:
         house.previews.pop(job.id, None)
     log.info(

@@ -8,11 +8,13 @@ from uuid import UUID
 import uuid_utils.compat as uuid
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.clock import now
 from app.db import conflicts, lanes, links, outbox, records
 from app.db.links import Link
 from app.domain.decide import RecordState, State, reading
 from app.domain.draft import agreed_after_create, agreed_after_update
-from app.domain.entities import relations_of
+from app.domain.entities import is_set, relations_of
+from app.domain.fights import after_write
 from app.domain.values import (
     Outcome,
     Ref,
@@ -34,21 +36,25 @@ async def done(
     created = [(job, outcome) for job, outcome in finished if job.link is None]
     await _containers(db, member, [outcome for _, outcome in created])
     parents = await _parents(db, [outcome for _, outcome in finished])
-    rivals = await _rivals(db, member, created)
+    # Merged away while the write was on its way: what was made is the survivor's.
+    living = await records.survivors(db, [job.record.id for job, _ in created])
+    rivals = await _rivals(db, member, list(living.values()))
     made: list[Link] = []
     agreed: list[links.Agreement] = []
     for job, outcome in finished:
         assert outcome.ref is not None
         base, sent = _agreed(job, _stored(house, member, job, outcome, parents))
         if job.link is not None:
-            agreed.append(links.Agreement(job.link.ref, base, sent, None))
+            written = after_write(job.link.written, job.link.base, base, job.told, now())
+            agreed.append(links.Agreement(job.link.ref, base, sent, None, written))
             continue
         full = outcome.stored is not None and not outcome.stored.partial
         seen_at = outcome.stored.version if full and outcome.stored else None
-        link = Link.new(job.record.id, job.record.entity, outcome.ref, base, sent, seen_at)
-        rival = rivals.get(job.record.id)
+        owner = living[job.record.id]
+        link = Link.new(owner, job.record.entity, outcome.ref, base, sent, seen_at)
+        rival = rivals.get(owner)
         if rival is not None and rival != outcome.ref:
-            await conflicts.suspect(db, job.record.entity, job.record.id, outcome.ref, rival)
+            await conflicts.suspect(db, job.record.entity, owner, outcome.ref, rival)
             link = link.now(state="parked")
         made.append(link)
     await links.add(db, made)
@@ -86,14 +92,11 @@ def _agreed(job: Job, stored: Mapping[str, Value]) -> tuple[dict[str, Value], di
 def _without(job: Job) -> dict[str, Value]:
     """What the account knows of relations whose parents are not all there."""
     known = {name: sorted(map(str, job.parents[name])) for name in job.orphaned}
-    return {name: ids if name == "people" else next(iter(ids), None) for name, ids in known.items()}
+    return {name: ids if is_set(name) else next(iter(ids), None) for name, ids in known.items()}
 
 
-async def _rivals(
-    db: AsyncConnection, member: Member, created: Sequence[tuple[Job, Outcome]]
-) -> dict[UUID, Ref]:
+async def _rivals(db: AsyncConnection, member: Member, ids: Sequence[UUID]) -> dict[UUID, Ref]:
     """Remote records that were linked to ours while our creates were on their way."""
-    ids = [job.record.id for job, _ in created]
     there = await links.by_record(db, ids, account=member.name, lock=True) if ids else []
     return {link.record_id: link.ref for link in there if link.state == "live"}
 

@@ -1,5 +1,21 @@
 """A local HubSpot, after https://developers.hubspot.com/docs/api-reference/latest/overview."""
 
-from sandbox.hubspot import associations, batches, objects, search, setup  # the routes
+from sandbox.hubspot import (  # the routes
+    associations,
+    batches,
+    definitions,
+    objects,
+    search,
+    setup,
+    subscriptions,
+)
 
-__all__ = ["associations", "batches", "objects", "search", "setup"]
+__all__ = [
+    "associations",
+    "batches",
+    "definitions",
+    "objects",
+    "search",
+    "setup",
+    "subscriptions",
+]

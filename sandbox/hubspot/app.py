@@ -3,7 +3,6 @@
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from sandbox.hubspot import events
@@ -170,14 +169,9 @@ class HubSpot:
         return history(record) if record else None
 
     def tables(self, most: int | None) -> dict[str, Table]:
-        """Companies, people and deals for the page; of each portal if there are several."""
-        tables = {}
-        for id, portal in self.portals.items():
-            suffix = f" of portal {id}" if len(self.portals) > 1 else ""
-            for title, type, show in _SHOWN:
-                shown = portal.store.newest(type, most, partial(show, portal))
-                tables[title + suffix] = shown
-        return tables
+        from sandbox.hubspot.tables import tables
+
+        return tables(self, most)
 
     def seed(self, wanted: Json) -> Json:
         from sandbox.hubspot.seeds import seed
@@ -221,52 +215,6 @@ def read_json(call: Call) -> Json:
     if not isinstance(body, dict):
         raise refuse(400, "VALIDATION_ERROR", "Invalid input JSON: an object was expected")
     return body
-
-
-def _shown_company(portal: Portal, company: Record) -> Json:
-    return {
-        "name": company.get("name"),
-        "domain": company.get("domain"),
-        "id": company.id,
-    }
-
-
-def _shown_contact(portal: Portal, contact: Record) -> Json:
-    names = (contact.get("firstname"), contact.get("lastname"))
-    return {
-        "name": " ".join(name for name in names if name),
-        "e-mail": contact.get("email"),
-        "company": _company_name(portal, contact),
-        "id": contact.id,
-    }
-
-
-def _shown_deal(portal: Portal, deal: Record) -> Json:
-    found = portal.stage("deal", deal.get("dealstage"))
-    return {
-        "name": deal.get("dealname"),
-        "stage": found[1]["label"] if found else None,
-        "amount": deal.get("amount"),
-        "company": _company_name(portal, deal),
-        "id": deal.id,
-    }
-
-
-_SHOWN = (
-    ("companies", "company", _shown_company),
-    ("people", "contact", _shown_contact),
-    ("deals", "deal", _shown_deal),
-)
-
-
-def _company_name(portal: Portal, record: Record) -> str | None:
-    """The primary associated company, else the first."""
-    linked = portal.links.get(f"{record.type}:{record.id}", {})
-    ends = [(types, end) for end, types in linked.items() if end.startswith("company:")]
-    for _, end in sorted(ends, key=lambda pair: not {1, 5} & set(pair[0])):
-        if company := portal.store.get("company", end.partition(":")[2]):
-            return str(company.get("name") or company.get("domain"))
-    return None
 
 
 def _rate_limit(window: Window) -> dict[str, str]:

@@ -10,11 +10,13 @@ import hmac
 import re
 import secrets
 import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import orjson
 
+from sandbox.hubspot.schema import TYPES
 from sandbox.wire import Call, Json, Post, now
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 GATHER = 0.05
 ANNOUNCED = ("contact", "company", "deal", "ticket")
+# Texts of e-mails travel in no webhook.
+UNHEARD = (("email", "hs_email_html"), ("email", "hs_email_subject"))
 _DECODED = re.compile(r"%(3A|2F|3F|40|21|24|27|28|29|2A|2C|3B)", re.IGNORECASE)
 
 
@@ -39,43 +43,60 @@ def sign_v3(secret: str, method: str, uri: str, body: bytes, timestamp: str) -> 
 
 
 def announce(
-    app: "HubSpot", portal: "Portal", call: Call, type: str, kind: str, **more: Any
+    app: "HubSpot",
+    portal: "Portal",
+    call: Call,
+    type: str,
+    kind: str,
+    *,
+    generic: Json | None = None,
+    typed: bool = True,
+    **more: Any,
 ) -> None:
-    """Queue an event such as `contact` `creation`, if someone subscribed to it."""
-    name = f"{type}.{kind}"
-    subscription = _subscription(app, type, name, more.get("propertyName"))
-    if subscription is None:
-        return
-    event = {
-        "eventId": secrets.randbelow(2**32),
-        "subscriptionId": subscription,
-        "portalId": portal.id,
-        "appId": app.settings.app_id,
-        "occurredAt": int(call.at.timestamp() * 1000),
-        "subscriptionType": name,
-        "attemptNumber": 0,
-        "changeSource": call.actor.source,
-        "sourceId": call.actor.source_id,
-        **more,
-    }
-    app.sender.put("app", event, after=GATHER)
+    """Queue an event such as `contact` `creation` for every subscription to it.
 
-
-def _subscription(app: "HubSpot", type: str, name: str, property: str | None) -> int | None:
-    """The id of the subscription an event belongs to; None if there is none.
-
-    A target from the command line is subscribed to everything, one set through the API only
-    to what was asked for.
+    `generic` is what only the `object.` form carries; some news has no other form.
     """
-    if not app.target or type not in ANNOUNCED:
-        return None
+    for id, name in _heard(app, type, kind, more.get("propertyName"), typed=typed):
+        event = {
+            "eventId": secrets.randbelow(2**32),
+            "subscriptionId": id,
+            "portalId": portal.id,
+            "appId": app.settings.app_id,
+            "occurredAt": int(call.at.timestamp() * 1000),
+            "subscriptionType": name,
+            "attemptNumber": 0,
+            "changeSource": call.actor.source,
+            "sourceId": call.actor.source_id,
+            **more,
+        }
+        if name.startswith("object."):
+            event |= {"objectTypeId": TYPES[type].id, **(generic or {})}
+        app.sender.put("app", event, after=GATHER, since=call.at)
+
+
+def _heard(
+    app: "HubSpot", type: str, kind: str, property: str | None, *, typed: bool
+) -> Iterator[tuple[int, str]]:
+    """The subscriptions to an event: id and name.
+
+    A target from the command line is subscribed to everything in one form, one set through the
+    API only to what was asked for.
+    """
+    own = f"{type}.{kind}" if typed and type in ANNOUNCED else None
+    if not app.target or (type, property) in UNHEARD:
+        return
     if app.settings.target:
-        return zlib.crc32(f"{name} {property}".encode())
-    for id, subscription in app.subscriptions.items():
-        wanted = (subscription["eventType"], subscription.get("propertyName"))
-        if subscription["active"] and wanted == (name, property):
-            return int(id)
-    return None
+        if own or type not in ANNOUNCED:
+            name = own or f"object.{kind}"
+            yield zlib.crc32(f"{name} {type} {property}".encode()), name
+        return
+    for id, row in app.subscriptions.items():
+        if not row["active"] or row.get("propertyName") != property:
+            continue
+        generic = row["eventType"] == f"object.{kind}" and row["objectTypeId"] == TYPES[type].id
+        if generic or row["eventType"] == own:
+            yield int(id), row["eventType"]
 
 
 def post(app: "HubSpot", batch: list[Json], attempt: int) -> Post | None:

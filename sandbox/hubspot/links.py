@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import orjson
 
 from sandbox.hubspot.errors import invalid
-from sandbox.hubspot.events import announce
+from sandbox.hubspot.events import ANNOUNCED, announce
 from sandbox.hubspot.portal import Portal
+from sandbox.hubspot.schema import TYPES
 from sandbox.records import Record
 from sandbox.wire import Call, Json
 
@@ -166,14 +167,22 @@ def _announce(
     *,
     removed: bool,
 ) -> None:
-    """Both ends hear of a link."""
-    for one, two in ((start, end), (end, start)):
+    """Both ends hear of a link; the typed form knows no activities."""
+    typed = start.type in ANNOUNCED and end.type in ANNOUNCED
+    for one, two, id in ((start, end, type.id), (end, start, _inverse(portal, type))):
         announce(
             app,
             portal,
             call,
             one.type,
             "associationChange",
+            generic={
+                "fromObjectTypeId": TYPES[one.type].id,
+                "toObjectTypeId": TYPES[two.type].id,
+                "associationTypeId": id,
+                "associationCategory": type.category,
+            },
+            typed=typed,
             associationType=f"{one.type}_to_{two.type}".upper(),
             fromObjectId=int(one.id),
             toObjectId=int(two.id),

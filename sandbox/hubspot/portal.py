@@ -3,7 +3,10 @@
 from copy import deepcopy
 from datetime import datetime
 
-from sandbox.hubspot.schema import OWNERS, TYPES, ObjectType, pipelines, properties
+from sandbox.hubspot.defaults import OWNERS, pipelines
+from sandbox.hubspot.derived import derived
+from sandbox.hubspot.properties import group_of, properties
+from sandbox.hubspot.schema import TYPES, ObjectType
 from sandbox.records import Record, Store
 from sandbox.wire import Actor, Call, Json
 
@@ -23,6 +26,12 @@ class Portal:
         self.id = id
         self.store = Store()
         self.properties = {type.name: properties(type) for type in TYPES.values()}
+        self.groups = {
+            type.name: [
+                group_of(f"{type.name}information", f"{type.name.capitalize()} information", 0)
+            ]
+            for type in TYPES.values()
+        }
         self.pipelines = pipelines()
         self.owners = deepcopy(OWNERS)
         self.labels: list[Json] = []
@@ -96,12 +105,7 @@ class Portal:
 
     def derive(self, record: Record, more: Json, at: datetime, by: Actor) -> None:
         """Fill the properties that HubSpot works out itself."""
-        values = dict(more)
-        if record.type == "deal" and (found := self.stage("deal", record.get("dealstage"))):
-            chance = found[1]["metadata"].get("probability", "0.5")
-            values["hs_deal_stage_probability"] = chance
-            values["hs_is_closed"] = str(float(chance) in (0.0, 1.0)).lower()
-            values["hs_is_closed_won"] = str(float(chance) == 1.0).lower()
+        values = {**more, **derived(self, record)}
         self.store.note(record, values, at=at, by=by)
 
     def index(self, record: Record) -> None:
@@ -133,11 +137,11 @@ class Portal:
     def load(self, kept: Json) -> None:
         self.store.load(kept["store"])
         for name in _KEPT:
-            setattr(self, name, kept[name])
+            setattr(self, name, kept.get(name, getattr(self, name)))
         self.unique = {}
         for type in TYPES:
             for record in self.store.live(type):
                 self.index(record)
 
 
-_KEPT = ("properties", "pipelines", "owners", "labels", "links", "merged", "next_ids")
+_KEPT = ("properties", "groups", "pipelines", "owners", "labels", "links", "merged", "next_ids")

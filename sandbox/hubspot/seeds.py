@@ -1,9 +1,11 @@
 """Many companies, contacts and deals at once, for demonstrations and load."""
 
+from collections import Counter
+
 from sandbox.hubspot.app import HubSpot
 from sandbox.hubspot.events import announce
 from sandbox.hubspot.links import default_type
-from sandbox.hubspot.portal import Portal
+from sandbox.hubspot.portal import Portal, iso
 from sandbox.hubspot.schema import TYPES
 from sandbox.names import company, person
 from sandbox.records import Record
@@ -41,11 +43,17 @@ def seed(app: HubSpot, wanted: Json) -> Json:
                 "dealstage": stages[(number + index) % len(stages)],
             }
             _link(portal, make("deal", deal), parent)
+        for type, body in (("note", "hs_note_body"), ("task", "hs_task_subject")):
+            for index in range(wanted.get(f"{type}s_per_company", 0)):
+                fields = {"hs_timestamp": iso(call.at), body: f"{name} {type} {index + 1}"}
+                _link(portal, make(type, fields), parent)
     if not wanted.get("quiet", True):
         for record in made:
             id = int(record.id)
             announce(app, portal, call, record.type, "creation", objectId=id, changeFlag="CREATED")
-    return {type: sum(r.type == type for r in made) for type in ("company", "contact", "deal")}
+    counts = Counter(record.type for record in made)
+    always = ("company", "contact", "deal")
+    return {type: counts[type] for type in (*always, *(set(counts) - {*always}))}
 
 
 def _link(portal: Portal, record: Record, parent: Record) -> None:

@@ -4,10 +4,12 @@ https://developers.hubspot.com/docs/api-reference/legacy/crm/properties/guide
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
+
+import orjson
 
 from sandbox.hubspot.errors import invalid, problem, refuse
 from sandbox.hubspot.portal import Portal, iso
@@ -15,6 +17,17 @@ from sandbox.hubspot.schema import LIFECYCLE, STAGE_PROPERTIES, ObjectType
 from sandbox.wire import Json, RefusedError
 
 _EMAIL = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+\.[^@\s.,;<>]+\Z")
+_STARTS = (
+    ("hs_timestamp", "hs_meeting_start_time"),
+    ("hs_meeting_start_time", "hs_timestamp"),
+)
+_DEFAULTS = {
+    "task": {
+        "hs_task_status": "NOT_STARTED",
+        "hs_task_priority": "NONE",
+        "hs_task_type": "TODO",
+    },
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -40,9 +53,23 @@ def read(
         except WrongValueError as wrong:
             problems.append(problem(wrong.code, name, wrong.text))
     if problems:
-        names = ", ".join(f"{p['context']['propertyName'][0]}: {p['code']}" for p in problems)
-        raise invalid(f"Property values were not valid: [{names}]", *problems)
+        rows = [
+            {
+                "isValid": False,
+                "message": wrong["message"],
+                "error": wrong["code"],
+                "name": wrong["context"]["propertyName"][0],
+                "localizedErrorMessage": wrong["message"],
+                "portalId": portal.id,
+            }
+            for wrong in problems
+        ]
+        raise invalid(f"Property values were not valid: {orjson.dumps(rows).decode()}", *problems)
     values = _staged(portal, type, values, current)
+    if new:
+        values = {**_DEFAULTS.get(type.name, {}), **values}
+    if type.name == "meeting":
+        values = _timed(values)
     if new:
         _complete(type, values)
     return {name: value for name, value in values.items() if not new or value is not None}
@@ -121,11 +148,20 @@ def _typed(
         if not _EMAIL.match(text):
             raise WrongValueError("INVALID_EMAIL", f"Email address {text} is invalid")
         return text.lower()
+    if name == "hs_email_headers" and not _is_object(text):
+        raise WrongValueError("INVALID_JSON", "hs_email_headers must be JSON text")
     if (type.name, name) == ("company", "domain"):
         return re.sub(r"\A(https?://)?(www\.)?", "", text.lower()).partition("/")[0] or None
     if len(text) > 65_536:
         raise WrongValueError("PROPERTY_VALUE_TOO_LONG", f'"{name}" takes 65,536 characters')
     return text
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def moment(text: str, *, whole_days: bool = False) -> str:
@@ -159,25 +195,23 @@ def _option(portal: Portal, definition: Json, text: str, current: str | None) ->
         if text not in {owner["id"] for owner in portal.owners}:
             raise WrongValueError("INVALID_OWNER_ID", f"{text} is not the id of an owner")
         return text
-    options = {option["value"] for option in definition["options"]}
+    options = [option["value"] for option in definition["options"]]
     if definition["fieldType"] != "checkbox":
         if options and text not in options:
-            raise _not_an_option(name, text, options)
+            raise _not_an_option(text, options)
         return text
     # Several values: "a;b" replaces, a leading ";" appends.
     values = [value for value in text.split(";") if value]
     for value in values:
         if options and value not in options:
-            raise _not_an_option(name, value, options)
+            raise _not_an_option(value, options)
     kept = current.split(";") if text.startswith(";") and current else []
     return ";".join(dict.fromkeys(kept + values))
 
 
-def _not_an_option(name: str, value: str, options: set[str]) -> WrongValueError:
-    allowed = ", ".join(sorted(options))
-    return WrongValueError(
-        "INVALID_OPTION", f'"{value}" was not one of the allowed options of {name}: [{allowed}]'
-    )
+def _not_an_option(value: str, options: Sequence[str]) -> WrongValueError:
+    text = f"{value} was not one of the allowed options: [{', '.join(options)}]"
+    return WrongValueError("INVALID_OPTION", text)
 
 
 def _is_backward(wanted: str, current: str | None) -> bool:
@@ -205,6 +239,14 @@ def _staged(portal: Portal, type: ObjectType, values: Json, current: Mapping[str
         text = f'"{stage}" is not a stage of pipeline "{wanted}"'
         raise invalid(text, problem("INVALID_OPTION", stage_name, text))
     return {**values, pipeline_name: wanted}
+
+
+def _timed(values: Json) -> Json:
+    """A meeting's start and its timestamp are the same moment."""
+    for one, other in _STARTS:
+        if one in values and other not in values:
+            return {**values, other: values[one]}
+    return values
 
 
 def _complete(type: ObjectType, values: Json) -> None:

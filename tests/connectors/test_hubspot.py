@@ -64,9 +64,9 @@ def test_a_merge_moves_every_old_id_and_looks_at_the_survivor():
         }
     )
     assert [(e.change, e.ref) for e in events] == [
+        (Change.MERGED, ref("contacts", 1)),
         (Change.MERGED, ref("contacts", 2)),
         (Change.MERGED, ref("contacts", 3)),
-        (Change.MERGED, ref("contacts", 1)),
         (Change.CHANGED, ref("contacts", 9)),
     ]
     assert {e.survivor for e in events[:3]} == {ref("contacts", 9)}

@@ -33,6 +33,7 @@ from app.connectors.close.shapes import (
     PERSON,
     as_subscription,
     body_of,
+    full_name,
     keys_of,
     kind_of,
     named,
@@ -362,6 +363,7 @@ class Close(Connector):
         )
         kinds = {s["id"]: s.get("status_type") for s in statuses}
         owners = {u["id"]: str(u["email"]).lower() for u in users if u.get("email")}
+        names = {str(u["email"]).lower(): full_name(u) for u in users if u.get("email")}
         return Directory(
             pipelines=tuple(
                 Pipeline(
@@ -375,6 +377,7 @@ class Close(Connector):
                 for p in pipelines
             ),
             owners=owners,
+            names={mail: name for mail, name in names.items() if name},
         )
 
     async def _all(self, path: str) -> list[dict[str, Any]]:

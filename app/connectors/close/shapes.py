@@ -82,6 +82,10 @@ def kind_of(status: Raw, kinds: Mapping[str, Any]) -> str:
     return str(status.get("status_type") or kinds.get(status["id"]) or "active")
 
 
+def full_name(user: Raw) -> str:
+    return " ".join(str(user[part]) for part in ("first_name", "last_name") if user.get(part))
+
+
 def named(write: Write) -> Ref:
     if write.ref is None:
         raise RejectedError(f"a {write.op} without the remote record")

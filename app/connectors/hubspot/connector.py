@@ -41,6 +41,7 @@ from app.connectors.hubspot.shapes import (
     chosen,
     edits_of,
     fates_of,
+    full_name,
     links_listed,
     millis,
     modified_property,
@@ -238,6 +239,9 @@ class HubSpot(Connector):
             version=time_of(raw.get(modified_property(type)) or row.get("updatedAt")),
             relations=relations,
             mentions=tuple(dict.fromkeys(ref for refs in relations.values() for ref in refs)),
+            absorbed=tuple(
+                Ref(self.account.name, type, id) for id in several(raw, "hs_merged_object_ids")
+            ),
             partial=partial,
         )
 
@@ -431,25 +435,31 @@ class HubSpot(Connector):
         pipelines = await self.client.call("GET", "/crm/v3/pipelines/deals", accept=(403, 404))
         details = await self.client.call("GET", "/account-info/v3/details", accept=(403, 404))
         rows = pipelines.data["results"] if pipelines.status == 200 else ()
+        retired, active = await self._owners(archived=True), await self._owners(archived=False)
+        owners = [*retired, *active]
         return Directory(
             pipelines=tuple(as_pipeline(row) for row in ordered(rows)),
-            owners=await self._owners(),
+            owners={str(row["id"]): str(row["email"]).lower() for row in owners},
+            names={str(row["email"]).lower(): name for row in owners if (name := full_name(row))},
             currency=details.data.get("companyCurrency") if details.status == 200 else None,
+            retired=frozenset(str(row["id"]) for row in retired),
         )
 
-    async def _owners(self) -> dict[str, str]:
-        owners: dict[str, str] = {}
+    async def _owners(self, *, archived: bool) -> list[Raw]:
+        """The owners that have an address.
+
+        https://developers.hubspot.com/docs/api-reference/legacy/crm/owners/guide
+        """
+        owners: list[Raw] = []
         after: str | None = None
         while True:
-            params = {"limit": 100, "after": after}
+            params = {"limit": 100, "after": after, "archived": str(archived).lower()}
             answer = await self.client.call(
                 "GET", "/crm/v3/owners", params=params, accept=(403, 404)
             )
             if answer.status != 200:
                 return owners
-            for row in answer.data["results"]:
-                if row.get("email"):
-                    owners[str(row["id"])] = str(row["email"]).lower()
+            owners += [row for row in answer.data["results"] if row.get("email")]
             after = ((answer.data.get("paging") or {}).get("next") or {}).get("after")
             if not after:
                 return owners

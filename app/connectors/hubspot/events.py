@@ -121,7 +121,10 @@ def _child(row: Raw, account: str) -> Ref | None:
 
 
 def _merged(event: Event, row: Raw, account: str, type: str) -> Iterator[Event]:
-    """One event per loser, and one to look at the survivor, whose id may be a new one."""
+    """One event per loser, and one to look at the survivor, whose id may be a new one.
+
+    Then the primary is a loser too, the first: it is its link that gets the new name.
+    """
     name = "newObjectId" if row.get("newObjectId") is not None else "primaryObjectId"
     survivor = Ref(account, type, _id(row, name))
     losers = row.get("mergedObjectIds")
@@ -129,7 +132,7 @@ def _merged(event: Event, row: Raw, account: str, type: str) -> Iterator[Event]:
         raise BadPayloadError("it has no mergedObjectIds")
     ids = [_as_id(loser, "mergedObjectIds") for loser in losers]
     if row.get("primaryObjectId") is not None:
-        ids.append(_id(row, "primaryObjectId"))
+        ids.insert(0, _id(row, "primaryObjectId"))
     for id in dict.fromkeys(ids):
         if id != survivor.id:
             yield replace(

@@ -92,6 +92,10 @@ def several(raw: Raw, *names: str) -> list[str]:
     return [part for name in names for part in str(raw.get(name) or "").split(";") if part.strip()]
 
 
+def full_name(owner: Raw) -> str:
+    return " ".join(str(owner[part]) for part in ("firstName", "lastName") if owner.get(part))
+
+
 def ordered(rows: Iterable[Raw]) -> list[Raw]:
     return sorted(rows, key=lambda row: row.get("displayOrder") or 0)
 

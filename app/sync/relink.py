@@ -1,0 +1,188 @@
+"""After a remote merge: whatever belonged to the lost record belongs to the survivor."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import conflicts, journal, lanes, links, outbox, records
+from app.db.journal import Cause, Entry
+from app.db.links import Link
+from app.domain.absorb import absorb, renamed
+from app.domain.decide import RecordState
+from app.domain.entities import relations_of
+from app.domain.values import Ref
+
+log = structlog.get_logger()
+
+
+async def relink(db: AsyncConnection, ref: Ref, to: Ref) -> None:
+    """Follow a merge of two remote records, told in whatever order and however often.
+
+    Where both had a living counterpart in another account, the lost one's stays linked but
+    parked, and a card asks what to do with it.
+    """
+    found = await links.by_ref(db, [ref, to], lock=True)
+    lost, kept = found.get(ref), found.get(to)
+    if lost is None and kept is not None:
+        # We never met it: late news of it must not make it a record of its own.
+        tombstone = Link.new(kept.record_id, kept.entity, ref, {}, {}, None)
+        await links.add(db, [tombstone.now(state="gone", ended="merged")])
+    elif lost is not None and kept is None:
+        await _rename(db, lost, to)
+    elif lost is not None and kept is not None:
+        await _follow(db, lost, kept)
+
+
+async def _rename(db: AsyncConnection, lost: Link, to: Ref) -> None:
+    """We never met the survivor: our link has a new name, and keeps what was agreed."""
+    if lost.ended in ("merged", "purged"):
+        return  # whatever it was merged into has news of its own
+    await links.end(db, [lost.ref], "merged")
+    standing = await _standing(db, lost.record_id, to.account)
+    parked = lost.state == "parked" or standing is not None
+    state = "parked" if parked else "live"
+    new = Link.new(lost.record_id, lost.entity, to, lost.base, lost.sent, lost.seen_at)
+    await links.add(db, [new.now(state=state)])
+    if standing is None:
+        await conflicts.rename(db, lost.ref, to)
+    else:
+        await conflicts.settle_refs(db, [lost.ref], how={"by": "merge", "into": str(to)})
+        await conflicts.parked(db, lost.entity, lost.record_id, to, standing.ref)
+    # It was told deleted before we heard that it was merged: it lives.
+    await records.set_state(db, [lost.record_id], "live")
+    await mark(db, [lost.record_id])
+    log.info("record.merged", ref=str(lost.ref), into=str(to), record=str(lost.record_id))
+
+
+async def _follow(db: AsyncConnection, lost: Link, kept: Link) -> None:
+    """Both are known: their records become one."""
+    if "purged" in (lost.ended, kept.ended):
+        return
+    if lost.ended != "merged":
+        await links.end(db, [lost.ref], "merged")
+        await conflicts.settle_refs(db, [lost.ref], how={"by": "merge", "into": str(kept.ref)})
+    if lost.record_id != kept.record_id:
+        await unite(db, lost.record_id, kept.record_id, into=kept.ref)
+        log.info("record.merged", ref=str(lost.ref), into=str(kept.ref), record=str(kept.record_id))
+    await promote(db, kept.record_id, kept.ref.account)
+
+
+async def unite(db: AsyncConnection, lost_id: UUID, kept_id: UUID, *, into: Ref) -> None:
+    """Two of our records are one: links, fields, keys, cards, marks and children of the lost
+    one go to the survivor; values that do not fit are in the journal.
+    """
+    both = await records.get(db, [lost_id, kept_id], lock=True)
+    lost, kept = both[lost_id], both[kept_id]
+    moved = await _move_links(db, lost, kept, into)
+    takes, clashes = absorb(kept.fields, lost.fields)
+    stamps = {t.field: lost.stamps[t.field] for t in takes if t.field in lost.stamps}
+    united = replace(
+        kept,
+        fields={**kept.fields, **{take.field: take.new for take in takes}},
+        stamps={**kept.stamps, **stamps},
+        version=max(kept.version, lost.version) + 1,
+        container=kept.container and lost.container,
+        state="live" if "live" in (kept.state, lost.state) else kept.state,
+    )
+    await records.change(db, [united], source=into.account)
+    await records.merge_into(db, lost.id, kept.id)
+    cause = Cause("merge", str(lost.id))
+    await journal.write(db, [Entry(kept.id, united.version, into.account, cause, takes, clashes)])
+    await conflicts.hand_over(db, lost.id, kept.id)
+    await outbox.hand_over(db, lost.id, united)
+    await mark(db, [kept.id])
+    await _hand_over(db, lost.id, kept.id, {into.account, *moved}, cause, into)
+
+
+async def _move_links(
+    db: AsyncConnection, lost: RecordState, kept: RecordState, into: Ref
+) -> list[str]:
+    """Give the links of the lost record to the survivor; the accounts where they go on living."""
+    standing = {
+        link.ref.account
+        for link in await links.by_record(db, [kept.id], lock=True)
+        if link.state == "live"
+    }
+    moved = []
+    for link in await links.by_record(db, [lost.id], lock=True):
+        account = link.ref.account
+        if link.state == "gone":
+            await links.move(db, link.ref, kept.id, state="gone")
+        elif link.state == "parked" or account in standing:
+            await links.move(db, link.ref, kept.id, state="parked")
+            await conflicts.parked(db, lost.entity, kept.id, link.ref, into)
+        else:
+            await links.move(db, link.ref, kept.id, state="live")
+            moved.append(account)
+    return moved
+
+
+async def _hand_over(
+    db: AsyncConnection, lost: UUID, kept: UUID, moved: Collection[str], cause: Cause, into: Ref
+) -> None:
+    """Children follow the survivor.
+
+    In the accounts where the parent itself moved they are there already; elsewhere they have
+    still to be told.
+    """
+    children = await records.get(db, await records.children(db, [lost]), lock=True)
+    changed: list[RecordState] = []
+    entries: list[Entry] = []
+    for child in children.values():
+        names = tuple(relations_of(child.entity))
+        takes = renamed(child.fields, names, str(lost), str(kept))
+        if takes:
+            fields = {**child.fields, **{take.field: take.new for take in takes}}
+            now = replace(child, fields=fields, version=child.version + 1)
+            changed.append(now)
+            entries.append(Entry(child.id, now.version, into.account, cause, takes))
+    await records.change(db, changed, source=into.account)
+    await journal.write(db, entries)
+    agreed = []
+    for link in await links.by_record(db, children, lock=True):
+        names = tuple(relations_of(link.entity))
+        base = {t.field: t.new for t in renamed(link.base, names, str(lost), str(kept))}
+        sent = {t.field: t.new for t in renamed(link.sent, names, str(lost), str(kept))}
+        if link.ref.account in moved and (base or sent):
+            agreed.append(
+                links.Agreement(link.ref, {**link.base, **base}, {**link.sent, **sent}, None)
+            )
+    await links.agree(db, agreed)
+    await mark(db, [child.id for child in changed if child.state == "live"])
+
+
+async def promote(db: AsyncConnection, record_id: UUID, account: str) -> bool:
+    """Where the living counterpart is gone, a parked one takes its place; say whether."""
+    own = await links.by_record(db, [record_id], account=account, lock=True)
+    parked = [link for link in own if link.state == "parked"]
+    if not parked or any(link.state == "live" for link in own):
+        return False
+    await links.set_state(db, [parked[0].ref], "live")
+    await conflicts.settle_refs(
+        db, [parked[0].ref], kinds=("merge", "suspect"), how={"by": "the other is gone"}
+    )
+    await mark(db, [record_id])
+    return True
+
+
+async def _standing(db: AsyncConnection, record_id: UUID, account: str) -> Link | None:
+    own = await links.by_record(db, [record_id], account=account)
+    return next((link for link in own if link.state == "live"), None)
+
+
+async def mark(db: AsyncConnection, ids: Collection[UUID]) -> None:
+    """Every account that has one of these records may be behind now."""
+    found = await records.get(db, ids)
+    behind = {
+        (link.ref.account, link.record_id): found[link.record_id]
+        for link in await links.by_record(db, ids)
+        if link.state == "live" and link.record_id in found
+    }
+    await outbox.mark(db, behind)
+    for account in sorted({account for account, _ in behind}):
+        await lanes.wake(db, account, "out")

@@ -178,6 +178,8 @@ class Preview:
 
         ``own`` are their links in the account that is scanned, where a dry run asks.
         """
+        if not rows:
+            return [], {}
         await house.learn(member.name)
         items: list[dict[str, Any]] = []
         learned: dict[UUID, RecordState] = {}

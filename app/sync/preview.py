@@ -352,8 +352,7 @@ async def writes_of(
     remote_id = link.ref.id if link else None
 
     def changes(names: Iterable[str]) -> dict[str, Any]:
-        ours = record.fields
-        return {n: {"from": base.get(n), "to": ours.get(n)} for n in sorted(names)}
+        return {n: {"from": base.get(n), "to": job.ours.get(n)} for n in sorted(names)}
 
     items = []
     if job.write is not None:

@@ -43,6 +43,8 @@ class Member:
     config: AccountConfig
     connector: Connector
     mappings: Mapping[str, EntityMapping]
+    #: Options that were added to its picklists, by path and value.
+    offered: set[tuple[str, str]] = field(default_factory=set)
 
     def type_of(self, entity: str) -> str:
         """The vendor's own word for an entity."""

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from app.connectors.hubspot import events, lifecycle
 from app.connectors.hubspot.dialect import HubSpotDialect, as_exists, row_error
+from app.connectors.hubspot.fields import as_fields, with_option
 from app.connectors.hubspot.search import (
     BATCH,
     HISTORY_BATCH,
@@ -76,6 +77,7 @@ from app.sdk import (
     Raw,
     Ref,
     RejectedError,
+    RemoteField,
     StaleError,
     Subscription,
     SyncError,
@@ -720,24 +722,40 @@ class HubSpot(Connector):
         return found
 
     async def _check_type(self, type: str) -> list[Finding]:
+        name = self.account.external_id
         try:
             await self.client.call("GET", f"/crm/v3/objects/{type}", params={"limit": 1})
-            answer = await self.client.call("GET", f"/crm/v3/properties/{type}")
+            unique = await self._property(type, name) if name else None
         except SyncError as error:
             remedy = (
                 f"Give the app the scopes crm.objects.{type}.read and .write, and "
                 f"crm.schemas.{type}.read."
             )
             return [Finding(f"read {type}", False, error.reason, remedy)]
-        known = {row["name"]: row for row in answer.data["results"]}
         found = [Finding(f"read {type}", True, "can be listed")]
-        missing = [name for name in self.properties.get(type, ()) if name not in known]
-        if missing:
-            remedy = "Create them in HubSpot, or map these fields to something else."
-            found.append(Finding(f"map {type}", False, f"no property {', '.join(missing)}", remedy))
-        if name := self.account.external_id:
-            found.append(_check_external(type, name, known.get(name)))
+        if name:
+            found.append(_check_external(type, name, unique))
         return found
+
+    async def fields(self, entity: str) -> Mapping[str, RemoteField] | None:
+        type = self.manifest.entities[entity].type
+        answer = await self.client.call("GET", f"/crm/v3/properties/{type}", accept=(404,))
+        return as_fields(answer.data["results"]) if answer.status == 200 else None
+
+    async def create_option(self, entity: str, path: str, value: str) -> None:
+        """https://developers.hubspot.com/docs/api-reference/crm-properties-v3"""
+        type = self.manifest.entities[entity].type
+        there = await self._property(type, path)
+        if there is None or there.get("type") != "enumeration":
+            raise RejectedError(f"{path} of {type} has no options", field=path)
+        if any(option["value"] == value for option in there.get("options") or ()):
+            return
+        await self.client.call(
+            "PATCH",
+            f"/crm/v3/properties/{type}/{{name}}",
+            at={"name": path},
+            json=with_option(there, value),
+        )
 
     async def prepare(self) -> list[Finding]:
         name = self.account.external_id

@@ -23,6 +23,7 @@ def me(org: Close, call: Call) -> Answer:
 
 @routes.on("GET", "/user/")
 def users(org: Close, call: Call) -> Answer:
+    """Active users only; those who left can be read by id."""
     return listed(call, org.users)
 
 
@@ -36,11 +37,28 @@ def user(org: Close, call: Call, id: str) -> Answer:
 
 @routes.on("GET", "/organization/{id}/")
 def organization(org: Close, call: Call, id: str) -> Answer:
+    """The organisation; `_expand=memberships__user` and its like show whole users.
+
+    https://developer.close.com/api/resources/organizations
+    """
     if id != defaults.ORGANIZATION:
         raise refuse(404, "Not found")
-    memberships = [{"user_id": user["id"], "user": user} for user in org.users]
-    body = {"id": id, "name": "Sandbox", "currency": "USD", "memberships": memberships}
+    expanded = call.many("_expand")
+    body: Json = {"id": id, "name": "Sandbox", "currency": "USD"}
+    groups = {"memberships": org.users, "inactive_memberships": org.inactive_users}
+    for name, people in groups.items():
+        body[name] = [_membership(user, f"{name}__user" in expanded) for user in people]
     return Answer(200, body | {"lead_statuses": org.lead_statuses, "pipelines": org.pipelines})
+
+
+def _membership(user: Json, expanded: bool) -> Json:
+    membership = {
+        "id": user["id"].replace("user_", "memb_", 1),
+        "user_id": user["id"],
+        "role_id": "admin",
+        "organization_id": defaults.ORGANIZATION,
+    }
+    return membership | {"user": user} if expanded else membership
 
 
 @routes.on("GET", "/pipeline/")

@@ -9,6 +9,8 @@ from sandbox.hubspot.portal import Portal, iso
 from sandbox.hubspot.schema import ObjectType
 from sandbox.wire import Answer, Call, Json
 
+OWNERS_PAGE = 500
+
 
 @routes.on("GET", "/crm/v3/pipelines/{type}")
 def pipelines(app: HubSpot, portal: Portal, call: Call, type: str) -> Answer:
@@ -49,6 +51,8 @@ def stages(app: HubSpot, portal: Portal, call: Call, type: str, id: str) -> Answ
 def owners(app: HubSpot, portal: Portal, call: Call) -> Answer:
     """Owners, optionally the one with an e-mail address."""
     email, limit = call.one("email").lower(), int(call.one("limit", "100"))
+    if not 1 <= limit <= OWNERS_PAGE:
+        raise invalid(f"limit must be between 1 and {OWNERS_PAGE}")
     archived = call.flag("archived")
     after = int(call.one("after", "0") or 0)
     found = [
@@ -64,10 +68,10 @@ def owners(app: HubSpot, portal: Portal, call: Call) -> Answer:
 
 @routes.on("GET", "/crm/v3/owners/{id}")
 def owner(app: HubSpot, portal: Portal, call: Call, id: str) -> Answer:
-    """One owner, by owner id or with `idProperty=userId` by user id."""
-    key = "userId" if call.one("idProperty") == "userId" else "id"
+    """One owner, by owner id or with `idProperty=userId` by user id; archived ones on request."""
+    key = "userIdIncludingInactive" if call.one("idProperty") == "userId" else "id"
     for found in portal.owners:
-        if str(found[key]) == id:
+        if str(found[key]) == id and found["archived"] == call.flag("archived"):
             return Answer(200, found)
     raise missing(id)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -63,6 +63,8 @@ class House:
     previews: dict[UUID, Any] = field(default_factory=dict)
     _directories: dict[str, tuple[Directory, datetime]] = field(default_factory=dict)
     _contexts: dict[tuple[str, str], Context] = field(default_factory=dict)
+    #: (account, path, id) of stages and owners that were asked about.
+    _strangers: set[tuple[str, str, str]] = field(default_factory=set)
     #: The accounts whose held marks were released under what we know now.
     _released: set[str] = field(default_factory=set)
 
@@ -98,6 +100,13 @@ class House:
                 await accounts.keep_directory(db, account, directory)
             self._keep({account: (directory, now())})
         await self._release(account)
+
+    async def ask_about(self, account: str, strange: Collection[tuple[str, str]]) -> None:
+        """Look at the directory again for ids it did not know, once for each of them."""
+        fresh = {(account, *one) for one in strange} - self._strangers
+        if fresh:
+            await self.learn(account, age=timedelta())
+            self._strangers.update(fresh)
 
     def _keep(self, found: Mapping[str, tuple[Directory, datetime]]) -> None:
         before = {name: directory for name, (directory, _) in self._directories.items()}

@@ -8,8 +8,9 @@ from sandbox.hubspot import (  # the routes
     labels,
     merges,
     objects,
+    owners,
+    pipelines,
     search,
-    setup,
     subscriptions,
 )
 
@@ -21,7 +22,8 @@ __all__ = [
     "labels",
     "merges",
     "objects",
+    "owners",
+    "pipelines",
     "search",
-    "setup",
     "subscriptions",
 ]

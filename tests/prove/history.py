@@ -321,7 +321,7 @@ class Life:
         skip = self._skipped()
         paths = {name: path for path, name in FIELDS.items()}
         journal = lost_values((paths[name], value) for name, value in self.engine.journal)
-        policy = dict.fromkeys(PATHS, self.history.policy)
+        policy = dict.fromkeys(("title", "score", "flag", "email"), self.history.policy)
         for thing in range(1, self.things + 1):
             shown = self._shown(thing)
             held = {

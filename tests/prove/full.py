@@ -207,7 +207,7 @@ class Company:
         path = f"/crm/v3/objects/companies/{id}?propertiesWithHistory={name}"
         if account in self.gone:
             path += "&archived=true"
-        answer = await self.portal(account)._call("GET", path)
+        answer = await self.portal(account).call("GET", path)
         kept = reversed(answer["propertiesWithHistory"].get(name, []))
         return [(v["value"], _time(v["timestamp"]), v["sourceType"] == "CRM_UI") for v in kept]
 

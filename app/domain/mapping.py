@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from app.config import FIELDS
+from app.domain import activities
 from app.domain.codecs import ABSENT, CODECS, Codec, Context, Held
 from app.domain.entities import relations_of
 from app.domain.owners import OWNER
@@ -15,7 +16,12 @@ from app.domain.values import Fields, Raw, Value
 from app.errors import ConfigError
 
 #: Every transform by its name in a mapping.
-TRANSFORMS: Mapping[str, Codec] = {**CODECS, "owner": OWNER, "stage": STAGE}
+TRANSFORMS: Mapping[str, Codec] = {
+    **CODECS,
+    **activities.TRANSFORMS,
+    "owner": OWNER,
+    "stage": STAGE,
+}
 
 Direction = Literal["both", "from", "to", "off"]
 

@@ -221,5 +221,6 @@ TRANSFORMS: Mapping[str, Codec] = {
         {"open": "NOT_STARTED", "done": "COMPLETED"},
         dict.fromkeys(("IN_PROGRESS", "WAITING", "DEFERRED"), "open"),
     ),
+    "task_level": _words({"low": "LOW", "medium": "MEDIUM", "high": "HIGH"}),
     "task_priority": _words({"high": "high", "medium": "medium"}),
 }

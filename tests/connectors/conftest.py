@@ -115,6 +115,15 @@ HUBSPOT = Candidate(
             "dealstage": "appointmentscheduled",
             "pipeline": "default",
         },
+        "note": lambda n: {"hs_note_body": f"<p>{n}</p>", "hs_timestamp": AT},
+        "call": lambda n: {"hs_call_body": f"<p>{n}</p>", "hs_timestamp": AT},
+        "email": lambda n: {
+            "hs_email_subject": n,
+            "hs_email_direction": "EMAIL",
+            "hs_timestamp": AT,
+        },
+        "meeting": lambda n: {"hs_meeting_title": n, "hs_timestamp": AT},
+        "task": lambda n: {"hs_task_subject": n},
     },
     refused={"no_such_property": "x"},
 )

@@ -430,7 +430,11 @@ async def test_what_a_lost_create_left_behind_is_found(it: Candidate, control: C
         wanted = write(connector, entity, fields("Lost"), **parents)
         before = NOON.now(NOON.tzinfo)
         assert await connector.probe(wanted, before) == []
-        path = "/batch/create" if it.name == "hubspot" else "/(lead|contact|opportunity|task|activity/[a-z]+)/$"
+        path = (
+            "/batch/create"
+            if it.name == "hubspot"
+            else "/(lead|contact|opportunity|task|activity/[a-z]+)/$"
+        )
         await control.fault(
             vendor=it.name,
             fault="drop_after_commit",

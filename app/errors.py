@@ -12,7 +12,8 @@
         ├── StaleError             read again, merge, push   409, 412
         │   └── ExistsError        a create met a record that is already there: adopt it
         ├── RejectedError          dead letter               400, 422
-        │   └── NotFoundError      404: gone only when a second source agrees
+        │   ├── NotFoundError      404: gone only when a second source agrees
+        │   └── HeldError          a value has no place there: goes once it is mapped
         ├── AccountError           pause the lane, tell a person  401, 402, 403
         └── DeliveryError
             ├── BadSignatureError      401, nothing stored
@@ -82,6 +83,10 @@ class ExistsError(StaleError):
 
 class RejectedError(SyncError):
     """The CRM refuses this content; sending it again will not help."""
+
+
+class HeldError(RejectedError):
+    """A value has no place there. It goes by itself once it is mapped, or exists there."""
 
 
 class NotFoundError(RejectedError):

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from itertools import count
 
 import httpx
@@ -64,9 +65,11 @@ class Sender:
     _flying: dict["asyncio.Task[None]", list[Delivery]] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def put(self, target: str, event: Json, *, after: float = 0.0) -> None:
-        """Queue an event for a target."""
-        due = now().timestamp() + after + self.weather.delay
+    def put(
+        self, target: str, event: Json, *, after: float = 0.0, since: datetime | None = None
+    ) -> None:
+        """Queue an event for a target; what is queued since the same moment goes together."""
+        due = (since or now()).timestamp() + after + self.weather.delay
         if self.weather.shuffle:
             due += random.uniform(0, 0.3)
         for _ in range(1 + self.weather.duplicate):

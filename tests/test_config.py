@@ -55,6 +55,25 @@ def test_accounts_alone_are_complete():
     assert found.body_limit == 10 * 2**20
 
 
+def test_key_rules_have_one_spelling_and_a_default():
+    found = parse(TWO + "sync: {person: {keys: [emails, first_name+last_name + phones]}}")
+    assert found.sync["person"].keys == ("email", "first_name + last_name + phone")
+    assert found.sync["company"].keys == ("domain",)
+    assert found.sync["deal"].keys is None
+
+
+def test_a_key_that_tells_nobody_apart_is_refused():
+    keys = "[emial, owner, email, emails, title + title, custom.number, external_id]"
+    assert complaints(TWO + f"sync: {{person: {{keys: {keys}}}}}") == [
+        "syncline.yaml:6: sync.person.keys[0]: 'emial' is no field of person "
+        "(did you mean 'email'?)",
+        "syncline.yaml:6: sync.person.keys[1]: 'owner' tells nobody from anybody else",
+        "syncline.yaml:6: sync.person.keys[2]: 'email' is written twice",
+        "syncline.yaml:6: sync.person.keys[3]: 'email' is written twice",
+        "syncline.yaml:6: sync.person.keys[4]: 'title + title' is written twice",
+    ]
+
+
 def test_an_empty_file_is_an_empty_configuration():
     assert parse("").accounts == {}
     assert parse("accounts:\nsync:\n").sync == {}
@@ -95,8 +114,9 @@ def test_a_mistake_under_activity_is_named_once():
 def test_an_account_takes_part_only_in_what_its_system_has():
     found = parse("accounts: {desk: {connector: desk}, close: {connector: close}}")
 
-    assert found.entity("person") == EntitySync(accounts=("desk", "close"), conflict="desk")
-    assert found.entity("deal") == EntitySync(accounts=("close",), conflict="close")
+    both, one = ("desk", "close"), ("close",)
+    assert found.entity("person") == EntitySync(accounts=both, conflict="desk", keys=("email",))
+    assert found.entity("deal") == EntitySync(accounts=one, conflict="close")
 
 
 def test_an_entity_nobody_takes_part_in_is_absent():
@@ -148,7 +168,8 @@ def test_a_field_follows_its_entity_unless_it_has_a_direction_of_its_own():
 def test_words_stay_words():
     """YAML would turn these into false, 83 and a date; a stage may be called so."""
     found = parse(TWO + "sync: {deal: {stages: {No: {close: 0123, hubspot: 2026-01-31}}}}")
-    assert found.sync["deal"].stages == {"No": {"close": "0123", "hubspot": "2026-01-31"}}
+    close, hubspot = found.sync["deal"].stages["No"].values()
+    assert (str(close[0]), str(hubspot[0])) == ("0123", "2026-01-31")
 
     found = parse(TWO + "sync: {person: {fields: {owner: {direction: off}}}}")
     assert not found.sync["person"].may_read("close", "owner")
@@ -195,7 +216,11 @@ def test_one_secret_or_several():
 def test_options_are_what_only_some_systems_read():
     found = parse("accounts: {hubspot: {connector: hubspot, portal_id: 62515}}")
 
-    assert found.accounts["hubspot"].options == {"portal_id": 62515, "legacy_signatures": False}
+    assert found.accounts["hubspot"].options == {
+        "portal_id": 62515,
+        "legacy_signatures": False,
+        "lifecycle": "hold",
+    }
 
 
 def test_handlers_are_found_beside_the_file(tmp_path, monkeypatch):
@@ -553,3 +578,58 @@ def test_the_page_names_every_variable_key_and_field():
 
     assert [word for word in sorted(keys | names) if f"`{word}`" not in page] == []
     assert [word for word in sorted(fields) if word not in page] == []
+
+
+def test_a_stage_can_name_its_pipeline_and_there_may_be_several():
+    found = parse(
+        TWO
+        + dedent("""\
+            sync:
+              deal:
+                pipelines: {Sales: {close: Sales, hubspot: [default, Partners]}}
+                stages:
+                  Won: {close: {pipeline: Sales, stage: Won}, hubspot: [closedwon, paid]}
+            """)
+    ).sync["deal"]
+    assert [str(place) for place in found.stages["Won"]["close"]] == ["Sales / Won"]
+    assert [str(place) for place in found.stages["Won"]["hubspot"]] == ["closedwon", "paid"]
+    assert found.pipelines["Sales"] == {"close": ("Sales",), "hubspot": ("default", "Partners")}
+
+
+def test_a_map_that_can_be_read_in_two_ways_is_refused():
+    assert complaints(
+        TWO
+        + dedent("""\
+            sync:
+              deal:
+                pipelines:
+                  Sales: {close: Sales}
+                  Other: {close: sales}
+                stages:
+                  New: {close: [Lead In, First], hubspot: []}
+                  new: {close: {pipeline: Sales, stage: lead in}}
+                  Won: {close: [{pipeline: Sales, stage: Won}, {pipline: Sales, stage: X}]}
+                  Paid: {close: {pipeline: Partners, stage: Won}}
+            """)
+    ) == [
+        "syncline.yaml:10: sync.deal.pipelines.Other.close: 'sales' is 'Sales' already",
+        "syncline.yaml:12: sync.deal.stages.New.hubspot: must not be empty",
+        "syncline.yaml:13: sync.deal.stages.new: is the same word as 'New'",
+        "syncline.yaml:13: sync.deal.stages.new.close: 'Sales / lead in' is 'New' already",
+        "syncline.yaml:14: sync.deal.stages.Won.close[1].pipline: unknown key "
+        "(did you mean 'pipeline'?)",
+    ]
+
+
+def test_owners_are_compared_whatever_their_case_and_an_alias_is_one_person():
+    owners = "{default: Ana@X.example, aliases: {Bo@x.example: BO@crm.example}}"
+    found = parse(f"accounts: {{close: {{connector: close, owners: {owners}}}}}")
+    assert found.accounts["close"].owners.default == "ana@x.example"
+    assert found.accounts["close"].owners.aliases == {"bo@x.example": "bo@crm.example"}
+    (said,) = complaints(
+        "accounts: {close: {connector: close, owners: {aliases: {a@x: c@x, b@x: C@x}}}}"
+    )
+    assert said == (
+        "syncline.yaml:1: accounts.close.owners.aliases: gives 'c@x' to several people: "
+        "an alias is one person; use stand_ins"
+    )

@@ -17,7 +17,10 @@ from app.api.health import LaneShape
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME, Listed
 from app.db import accounts, deliveries, lanes, overview
+from app.domain import owners, stages
 from app.domain.values import Finding, Subscription
+from app.errors import SyncError
+from app.sdk.connector import Connector
 
 log = logs.get()
 
@@ -209,9 +212,26 @@ def _findings(name: str, findings: Sequence[Finding]) -> Findings:
 
 
 @router.post("/{name}/test", responses=problems.responses(problems.UNKNOWN_ACCOUNT))
-async def test(name: str, connector: ConnectorDep) -> Findings:
-    """Ask the CRM: do credentials, permissions, objects and fields suffice? Writes nothing."""
-    return _findings(name, await connector.check())
+async def test(name: str, desk: DeskDep, connector: ConnectorDep) -> Findings:
+    """Ask the CRM: do credentials, permissions, objects and fields suffice? Writes nothing there.
+
+    What it says of its pipelines, stages and owners is remembered, and compared with the
+    configuration.
+    """
+    return _findings(name, [*await connector.check(), *await _directory(desk, name, connector)])
+
+
+async def _directory(desk: Desk, name: str, connector: Connector) -> list[Finding]:
+    try:
+        directory = await connector.directory()
+    except SyncError:
+        return []  # the check above has said why
+    async with desk.database.transaction() as db:
+        await accounts.keep_directory(db, name, directory)
+        await lanes.wake(db, name, "out")  # what was held may go now
+    deal = desk.config.entity("deal")
+    of_deals = stages.check(deal, name, directory) if deal else []
+    return [*of_deals, *owners.check(desk.config.accounts[name].owners, directory)]
 
 
 @router.post(

@@ -10,9 +10,11 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from app.config.model import (
+    DEFAULT_KEYS,
     FAMILIES,
     FIELDS,
     LATEST,
+    NO_KEYS,
     QUIET,
     RELATIONS,
     REVIEW,
@@ -22,12 +24,16 @@ from app.config.model import (
     FieldSync,
     Guard,
     MappingRow,
+    OwnersConfig,
+    StagePlace,
     field_names,
     is_account_name,
     is_field,
+    key_parts,
 )
 from app.config.source import Path as Key
 from app.config.source import Source, did_you_mean
+from app.config.stages import ambiguities
 from app.errors import ConfigError
 
 #: The entities that a connector declares; LookupError or ConfigError for no connector of ours.
@@ -198,6 +204,7 @@ class _Sync:
                 update={
                     "accounts": members,
                     "conflict": found.conflict or first,
+                    "keys": DEFAULT_KEYS.get(entity) if found.keys is None else found.keys,
                     "fields": fields,
                 }
             )
@@ -214,22 +221,38 @@ class _Sync:
                     self.source.blame(path, f"the system of {name!r} has no {entity}")
         self._check_policy((*here, "conflict"), found.conflict, members)
         self._check_direction((*here, "direction"), found.direction, members)
+        for number, rule in enumerate(found.keys or ()):
+            self._check_key((*here, "keys", number), entity, rule, found.keys or ())
         for field, special in found.fields.items():
             path = (*here, "fields", field)
             if not any(is_field(one, field) for one in FAMILIES.get(key, ())):
                 _check_field(self.source, path, entity, field)
             self._check_policy((*path, "conflict"), special.conflict, members)
             self._check_direction((*path, "direction"), special.direction or "both", members)
-        if found.stages and entity != "deal":
-            self.source.blame((*here, "stages"), "only deals have stages")
-        for stage, names in found.stages.items():
-            for name in names:
-                self._is_account((*here, "stages", stage, name), name, members)
+        for key, lines in (("stages", found.stages), ("pipelines", found.pipelines)):
+            if lines and entity != "deal":
+                self.source.blame((*here, key), f"only deals have {key}")
+            for ours, owns in lines.items():
+                for name in owns:
+                    self._is_account((*here, key, ours, name), name, members)
+        for place, complaint in ambiguities(found):
+            self.source.blame((*here, *place), complaint)
 
     def _check_direction(self, path: Key, direction: str, members: Sequence[str]) -> None:
         _, _, account = direction.partition(" ")
         if account:
             self._is_account(path, account, members, within=direction)
+
+    def _check_key(self, path: Key, entity: str, rule: str, all: Sequence[str]) -> None:
+        """Every part of a key rule is a field that can tell one record from another."""
+        parts = key_parts(rule)
+        for part in parts:
+            if part in NO_KEYS:
+                self.source.blame(path, f"{part!r} tells nobody from anybody else")
+            elif part != "external_id":
+                _check_field(self.source, path, entity, part)
+        if len(set(parts)) < len(parts) or all.count(rule) > 1:
+            self.source.blame(path, f"{rule!r} is written twice")
 
     def _check_policy(self, path: Key, policy: str | None, members: Sequence[str]) -> None:
         if policy and policy not in (*members, LATEST, REVIEW):
@@ -296,6 +319,8 @@ _KEYS: Final[tuple[tuple[tuple[str | None, ...], type[BaseModel]], ...]] = (
     (("accounts", None, "mapping", None, None), MappingRow),
     (("sync", None), EntitySync),
     (("sync", None, "fields", None), FieldSync),
+    (("sync", None, "stages", None, None, None), StagePlace),
+    (("accounts", None, "owners"), OwnersConfig),
 )
 _WORDS: Final[Mapping[str, str]] = {
     "int_parsing": "is not a whole number",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -127,6 +128,11 @@ RELATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("note", "call", "email", "meeting", "task"), ("company", "people", "deals")),
 }
 
+#: By what two records are recognised as one unless the file says otherwise, strongest first.
+DEFAULT_KEYS: Final[Mapping[str, tuple[str, ...]]] = {"company": ("domain",), "person": ("email",)}
+#: Fields that are no names: what they hold identifies nobody, or is the vendor's own wording.
+NO_KEYS: Final = frozenset({"address", "description", "owner", "people"})
+
 LATEST: Final = "latest"
 REVIEW: Final = "review"
 
@@ -200,7 +206,45 @@ class MappingRow(_Frozen):
 
 
 def _one_or_many(given: Any) -> Any:
-    return (given,) if isinstance(given, str | SecretStr) else given
+    return (given,) if isinstance(given, str | SecretStr | dict) else given
+
+
+class OwnersConfig(_Frozen):
+    """Who stands for whom where people have no user, or another address, in this account."""
+
+    aliases: dict[str, str] = Field(
+        default_factory=dict,
+        description="The same person under another address: theirs elsewhere, then theirs here.",
+    )
+    stand_ins: dict[str, str] = Field(
+        default_factory=dict,
+        description="Who owns here what belongs to somebody without a user here.",
+    )
+    default: str | None = Field(
+        None, min_length=1, description="Who owns here what belongs to nobody that is known here."
+    )
+
+    @field_validator("aliases", "stand_ins")
+    @classmethod
+    def _folded(cls, people: dict[str, str]) -> dict[str, str]:
+        return {
+            theirs.strip().casefold(): ours.strip().casefold() for theirs, ours in people.items()
+        }
+
+    @field_validator("default")
+    @classmethod
+    def _folded_too(cls, default: str | None) -> str | None:
+        return default and default.strip().casefold()
+
+    @field_validator("aliases")
+    @classmethod
+    def _one_to_one(cls, aliases: dict[str, str]) -> dict[str, str]:
+        twice = [one for one, n in Counter(aliases.values()).items() if n > 1]
+        if twice:
+            raise ValueError(
+                f"gives {twice[0]!r} to several people: an alias is one person; use stand_ins"
+            )
+        return aliases
 
 
 def _off(given: Any) -> Any:
@@ -268,6 +312,14 @@ class AccountConfig(_Frozen):
     legacy_signatures: _Flag = Field(
         False, description="HubSpot: accept a delivery signed by v1 or v2 alone."
     )
+    lifecycle: Literal["hold", "clear"] = Field(
+        "hold",
+        description="HubSpot: what to do with an earlier lifecycle stage: `hold` it for a person, "
+        "or `clear` the present one first, in a write of its own.",
+    )
+    owners: OwnersConfig = Field(
+        default_factory=OwnersConfig, description="Owners without a user here: who stands in."
+    )
     login_url: str | None = Field(None, description="Salesforce: where to sign in.")
     audience: str | None = Field(None, description="Salesforce: the JWT's audience.")
     mapping: dict[str, dict[str, MappingRow]] = Field(
@@ -283,7 +335,7 @@ class AccountConfig(_Frozen):
     @property
     def options(self) -> Mapping[str, object]:
         """The further settings that only some connectors read."""
-        names = ("portal_id", "legacy_signatures", "login_url", "audience")
+        names = ("portal_id", "legacy_signatures", "lifecycle", "login_url", "audience")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @field_validator("base_url", "login_url", "audience")
@@ -348,6 +400,69 @@ class FieldSync(_Frozen):
         return LATEST if policy == "lww" else policy
 
 
+class StagePlace(_Frozen):
+    """One stage of an account; a bare text is its id or its name, in whatever pipeline."""
+
+    stage: str = Field(min_length=1, description="Its id or its name there.")
+    pipeline: str | None = Field(
+        None, min_length=1, description="The id or name of the pipeline it stands in."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_is_a_stage(cls, place: Any) -> Any:
+        return {"stage": place} if isinstance(place, str) else place
+
+    def __str__(self) -> str:
+        return f"{self.pipeline} / {self.stage}" if self.pipeline else self.stage
+
+
+_NAMED: Final = {"type": ["string", "integer"]}
+_PLACE: Final = {
+    "type": "object",
+    "properties": {"pipeline": _NAMED, "stage": _NAMED},
+    "required": ["stage"],
+    "additionalProperties": False,
+}
+
+
+def _one_or_more(given: Any) -> Any:
+    if given == []:
+        raise ValueError("must not be empty")
+    return _one_or_many(given)
+
+
+_Places = Annotated[
+    tuple[StagePlace, ...],
+    BeforeValidator(_one_or_more),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _NAMED,
+                _PLACE,
+                {"type": "array", "minItems": 1, "items": {"anyOf": [_NAMED, _PLACE]}},
+            ]
+        }
+    ),
+]
+_Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_one_or_more),
+    WithJsonSchema({"anyOf": [_NAMED, {"type": "array", "minItems": 1, "items": _NAMED}]}),
+]
+
+
+def key_parts(rule: str) -> list[str]:
+    """The canonical fields of a key rule: `company + name` has two."""
+    return [part.strip() for part in rule.split("+")]
+
+
+def _key_rule(rule: str) -> str:
+    """A rule in its one spelling; the list of all addresses is known by its singular."""
+    plural = {"emails": "email", "phones": "phone"}
+    return " + ".join(plural.get(part, part) for part in key_parts(rule))
+
+
 class EntitySync(_Frozen):
     """How one entity travels between accounts."""
 
@@ -356,21 +471,34 @@ class EntitySync(_Frozen):
     )
     conflict: str = Field("", description=f"{_POLICY} Default: the first account of the file.")
     direction: _Direction = Field("both", description=_DIRECTION_WORDS)
+    keys: tuple[str, ...] | None = Field(
+        None,
+        description="By what records of two accounts are recognised as one, strongest first: "
+        "`email`, `domain`, `phone`, `external_id`, any field, or several: `company + name`. "
+        "Default: `email` for a person, `domain` for a company, nothing for the rest.",
+    )
     fields: dict[str, FieldSync] = Field(
         default_factory=dict, description="Canonical fields that differ from the rest."
     )
-    stages: dict[
-        str,
-        dict[str, Annotated[str, WithJsonSchema({"type": ["string", "integer"]})]],
-    ] = Field(
+    stages: dict[str, dict[str, _Places]] = Field(
         default_factory=dict,
-        description="Deals: canonical stage, then each account's own, by id or by name.",
+        description="Deals: canonical stage, then each account's own, by id or by name, or as "
+        "`{pipeline, stage}`; of several, all are read as it and the first is written.",
+    )
+    pipelines: dict[str, dict[str, _Names]] = Field(
+        default_factory=dict,
+        description="Deals: canonical pipeline, then each account's own, by id or by name.",
     )
 
     @field_validator("conflict")
     @classmethod
     def _one_word(cls, policy: str) -> str:
         return LATEST if policy == "lww" else policy
+
+    @field_validator("keys")
+    @classmethod
+    def _one_spelling(cls, rules: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if rules is None else tuple(map(_key_rule, rules))
 
     def policy(self, field: str) -> str:
         """Who settles a conflict of this field: an account, `latest` or `review`."""

@@ -220,12 +220,23 @@ async def keep_directory(db: AsyncConnection, name: str, directory: Directory) -
         "owners": dict(directory.owners),
         "names": dict(directory.names),
         "currency": directory.currency,
+        "retired": sorted(directory.retired),
     }
     await db.execute(
         sa.update(accounts)
         .where(accounts.c.name == name)
         .values(directory=content, directory_at=sa.func.now())
     )
+
+
+async def mapped_as(db: AsyncConnection, name: str, digest: str) -> bool:
+    """Remember what the account is mapped by; whether that is new."""
+    changed = await db.execute(
+        sa.update(accounts)
+        .where(accounts.c.name == name, accounts.c.mapped.is_distinct_from(digest))
+        .values(mapped=digest)
+    )
+    return changed.rowcount > 0
 
 
 async def directories(
@@ -249,4 +260,5 @@ def _directory(content: Mapping[str, Any]) -> Directory:
         owners=content["owners"],
         names=content.get("names") or {},
         currency=content["currency"],
+        retired=frozenset(content["retired"]),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.tables import outbox
+from app.db.tables import accounts, outbox
 from app.domain.decide import RecordState
+from app.errors import HeldError
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,9 @@ def _this(account: str, record_id: UUID) -> sa.ColumnElement[bool]:
     return sa.and_(outbox.c.account == account, outbox.c.record_id == record_id)
 
 
+#: Held for want of a place there, not refused: it goes by itself once there is one.
+_HELD = outbox.c.error["class"].astext == HeldError.__name__
+
 _INTEND = (
     sa.update(outbox)
     .where(
@@ -205,6 +209,36 @@ async def postpone(
     await db.execute(sa.update(outbox).where(_this(mark.account, mark.record_id)).values(values))
 
 
+async def wait(
+    db: AsyncConnection, mark: Mark, *, until: datetime, error: Mapping[str, Any]
+) -> None:
+    """Look again later, with the reason; it is no attempt."""
+    await db.execute(
+        sa.update(outbox)
+        .where(_this(mark.account, mark.record_id))
+        .values(due_at=until, error=error)
+    )
+
+
+async def end_waits(db: AsyncConnection, account: str, entities: Collection[str]) -> None:
+    """What these marks may have waited for is over: they are due now."""
+    await db.execute(
+        sa.update(outbox)
+        .where(
+            outbox.c.account == account,
+            outbox.c.entity.in_(set(entities)),
+            outbox.c.state == "pending",
+            outbox.c.error.is_not(None),
+        )
+        .values(due_at=sa.func.now())
+    )
+
+
+async def forget(db: AsyncConnection, record_ids: Collection[UUID]) -> None:
+    """Records that are no more have nothing to say."""
+    await db.execute(sa.delete(outbox).where(outbox.c.record_id.in_(set(record_ids))))
+
+
 async def bury(db: AsyncConnection, mark: Mark, error: Mapping[str, Any]) -> None:
     """A dead letter, unless the record has moved on meanwhile: then the newer version tries."""
     await db.execute(
@@ -218,6 +252,26 @@ async def bury(db: AsyncConnection, mark: Mark, error: Mapping[str, Any]) -> Non
             intent_at=None,
         )
     )
+
+
+async def release_held(db: AsyncConnection, account: str) -> int:
+    """Make due what waits for a mapping there; how many marks."""
+    freed = await db.execute(
+        sa.update(outbox)
+        .where(outbox.c.account == account, outbox.c.state == "dead", _HELD)
+        .values(state="pending", attempts=0, error=None, due_at=sa.func.now())
+    )
+    return freed.rowcount
+
+
+async def with_held(db: AsyncConnection, names: Collection[str], age: timedelta) -> list[str]:
+    """The accounts that hold marks and whose directory was not looked at for so long."""
+    held = sa.exists().where(outbox.c.account == accounts.c.name, outbox.c.state == "dead", _HELD)
+    seen = sa.func.coalesce(accounts.c.directory_at, sa.text("'-infinity'::timestamptz"))
+    query = sa.select(accounts.c.name).where(
+        accounts.c.name.in_(names), seen <= sa.func.now() - age, held
+    )
+    return list((await db.execute(query)).scalars())
 
 
 _HAND_OVER = sa.text(

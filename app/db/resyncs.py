@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+import uuid_utils.compat as uuid
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -50,6 +51,33 @@ async def current(db: AsyncConnection, account: str) -> Resync | None:
     )
     row = found.one_or_none()
     return None if row is None else Resync(*row)
+
+
+async def surveyed(db: AsyncConnection, account: str) -> frozenset[str]:
+    """The entities of which we have seen every record of this account at least once."""
+    found = await db.execute(
+        sa.select(resyncs.c.entities, resyncs.c.cursor, resyncs.c.state).where(
+            resyncs.c.account == account,
+            resyncs.c.ids.is_(None),
+            resyncs.c.since.is_(None),
+            ~resyncs.c.dry_run,
+            resyncs.c.state.in_(("running", "done")),
+        )
+    )
+    seen: set[str] = set()
+    for entities, cursor, state in found:
+        passed = len(entities) if state == "done" else entities.index(cursor["entity"])
+        seen.update(entities[:passed])
+    return frozenset(seen)
+
+
+async def begin(db: AsyncConnection, account: str, entity: str, ids: Collection[str]) -> None:
+    """Queue a look at these remote records."""
+    await db.execute(
+        sa.insert(resyncs).values(
+            id=uuid.uuid7(), account=account, entities=[entity], ids=sorted(ids)
+        )
+    )
 
 
 async def advance(

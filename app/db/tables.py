@@ -55,6 +55,7 @@ accounts = sa.Table(
     sa.Column("secrets", BYTEA),
     _json("directory", null=True),
     _at("directory_at", null=True),
+    sa.Column("mapped", sa.Text),  # digest of configuration and directories at the last release
     _at("created_at", default=True),
 )
 
@@ -145,6 +146,27 @@ keys = sa.Table(
     sa.Index("ix_keys_record", "record_id"),
 )
 
+#: By which rules the records of an entity hold their keys, and how far a change of the rules
+#: has come: ``wanted`` are the new ones, ``cursor`` the last record that has its new keys.
+keyed = sa.Table(
+    "keyed",
+    metadata,
+    sa.Column("entity", sa.Text, primary_key=True),
+    sa.Column("rules", sa.ARRAY(sa.Text)),
+    sa.Column("wanted", sa.ARRAY(sa.Text)),
+    sa.Column("cursor", UUID(as_uuid=True)),
+)
+
+#: Pairs of records that a person said are two, the smaller id first: nobody asks again.
+separations = sa.Table(
+    "separations",
+    metadata,
+    sa.Column("one", UUID(as_uuid=True), sa.ForeignKey(records.c.id), primary_key=True),
+    sa.Column("other", UUID(as_uuid=True), sa.ForeignKey(records.c.id), primary_key=True),
+    _at("at", default=True),
+    sa.Index("ix_separations_other", "other"),
+)
+
 #: The relations inside the fields of live records, turned round: who are my children?
 relations = sa.Table(
     "relations",
@@ -159,8 +181,10 @@ relations = sa.Table(
 #: moment where it differs (a vendor reformats), ``written`` our last write to each field
 #: (domain/fights.py). ``writing`` says a write of ours is on its way;
 #: ``synced_at`` is when anything here last moved: what was read before that is not trusted.
-#: ``ended`` says why a link that is gone is gone: deleted there, merged away there, propagated
-#: (deleted there by us), purged, or waived (deleted there, and a person wants it there anew).
+#: A parked ref waits for a person, a merging one for its merge there; an unlinked one belongs to
+#: nobody until a person says so. ``ended`` says why a link that is gone is gone: deleted there,
+#: merged away there, propagated (deleted there by us), purged, or waived (deleted there, and a
+#: person wants it there anew).
 links = sa.Table(
     "links",
     metadata,
@@ -175,7 +199,7 @@ links = sa.Table(
     _json("written"),
     _at("seen_at", null=True),
     sa.Column("writing", sa.Boolean, nullable=False, server_default=sa.false()),
-    *_state("live", "parked", "gone"),
+    *_state("live", "parked", "merging", "unlinked", "gone"),
     sa.Column("ended", sa.Text),
     _at("ended_at", null=True),
     _at("created_at", default=True),

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from app.config import OwnersConfig, StagePlace
 from app.domain import identity, richtext
 from app.domain.values import NOTHING, Directory, Fields, Value
 
@@ -39,28 +40,38 @@ ABSENT: Any = _Absent()
 
 
 class Held(Exception):
-    """A value that the target account has no place for; a person must map it."""
+    """A value that the target account has no place for; a person must map it.
 
-    def __init__(self, field_name: str, reason: str) -> None:
+    ``stand_in`` are the remote values that serve meanwhile in a create that needs some.
+    """
+
+    def __init__(self, field_name: str, reason: str, stand_in: Sequence[Any] | None = None) -> None:
         super().__init__(reason)
         self.field = field_name
         self.reason = reason
+        self.stand_in = stand_in
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """What codecs may look at beside the values.
 
-    ``stages`` map a canonical stage to this account's own, by id or by name; ``kinds`` tell
-    the class of a stage name of any account; ``hints`` are earlier readings of the same
-    fields, best first; ``current`` is what the account last had (None on a create). ``names``
-    are those of people, by e-mail address, ``accounts`` all of ours, and ``via`` is the account
-    that told us of this record's author.
+    ``stages`` and ``pipelines`` map ours to this account's own; ``kinds`` tell the class of a
+    stage name of any account; ``words`` are names of stages and pipelines from before they were
+    mapped (``own_words`` in this account), with what they are called today; ``owners`` say who
+    stands in for whom; ``hints`` are earlier readings of the same fields, best first;
+    ``current`` is what the account last had (None on a create). ``names`` are those of people,
+    by e-mail address, ``accounts`` all of ours, and ``via`` is the account that told us of this
+    record's author.
     """
 
     directory: Directory = field(default_factory=Directory)
-    stages: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    stages: Mapping[str, Sequence[StagePlace]] = field(default_factory=lambda: NOTHING)
+    pipelines: Mapping[str, Sequence[str]] = field(default_factory=lambda: NOTHING)
     kinds: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    words: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: NOTHING)
+    own_words: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: NOTHING)
+    owners: OwnersConfig = field(default_factory=OwnersConfig)
     hints: tuple[Fields, ...] = ()
     current: Fields | None = None
     names: Mapping[str, str] = field(default_factory=lambda: NOTHING)

@@ -16,15 +16,19 @@ from uuid import UUID
 
 import orjson
 
-from app.config import EntitySync
+from app.config import LATEST, REVIEW, EntitySync
 from app.domain import fights, identity, policy
 from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT, Context
-from app.domain.entities import is_blank, is_set, relations_of
+from app.domain.entities import equal, is_blank, is_set, relations_of
 from app.domain.fights import Written
 from app.domain.mapping import EntityMapping, says_the_same, to_canonical
-from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
-from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
+from app.domain.merge import Clash, Merged, Policy, Take, Winner, behind, merge
+from app.domain.stages import todays
+from app.domain.values import NOTHING, Fields, Key, Observation, Raw, Ref, Value
+
+#: The kind of a candidate that is certain: a create of ours found again, or a person's word.
+OURS = "ours"
 
 Stamps = Mapping[str, Mapping[str, Any]]
 
@@ -71,6 +75,8 @@ class State:
     parents: Mapping[Ref, UUID] = field(default_factory=dict)
     candidates: Mapping[Key, UUID] = field(default_factory=dict)
     taken: tuple[UUID, ...] = ()
+    #: A person said that this is none of the records we know.
+    apart: bool = False
     ours_at: Mapping[str, datetime] = field(default_factory=dict)
 
 
@@ -141,15 +147,19 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         if not observation.gone:
             return Plan(Result.MISSING, ref, reason="the account does not show this record")
         return (
-            Plan(Result.GONE, ref) if link and link.state != "gone" else Plan(Result.UNCHANGED, ref)
+            Plan(Result.GONE, ref)
+            if link and link.state not in ("gone", "unlinked")
+            else Plan(Result.UNCHANGED, ref)
         )
-    if link is not None and link.state == "parked":
+    if link is not None and link.state == "unlinked":
+        return Plan(Result.UNCHANGED, ref, reason="a person unlinked it")
+    if link is not None and link.state in ("parked", "merging"):
         return Plan(Result.UNCHANGED, ref, reason="parked until its merge is decided")
     if record is not None and record.state == "purged":
         return Plan(Result.UNCHANGED, ref, reason="it was purged, and nothing of it is kept")
     theirs = reading(state, observation)
     if link is None:
-        match = identity.verdict(state.candidates, taken=state.taken)
+        match = _match(state, theirs)
         if match.unsure:
             return Plan(Result.HELD, ref, candidates=match.unsure, reason=match.reason)
         if match.is_new and not state.sync.introduces(ref.account):
@@ -157,7 +167,42 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         if match.is_new:
             return _introduce(state, observation, theirs, new_id, now)
     assert record is not None, "a link or a match always comes with its record"
-    return _update(state, observation, theirs, record, now)
+    state = _in_todays_words(state)
+    return _update(state, observation, theirs, state.record or record, now)
+
+
+def _in_todays_words(state: State) -> State:
+    """A stage that was mapped since we saw it is called anew, so that this is no edit."""
+    words, own = state.context.words, state.context.own_words
+    link, record = state.link, state.record
+    if link is not None:
+        link = replace(link, base=todays(link.base, own), sent=todays(link.sent, words))
+    if record is not None:
+        record = replace(record, fields=todays(record.fields, words))
+    return replace(state, link=link, record=record) if words or own else state
+
+
+def keys_of(state: State, fields: Fields, record_id: UUID | str | None = None) -> tuple[Key, ...]:
+    """The identity keys of these fields by the entity's rules."""
+    ours = None if record_id is None else str(record_id)
+    return identity.keys(state.entity, fields, state.sync.keys, external_id=ours)
+
+
+def _match(state: State, theirs: Fields) -> identity.Verdict:
+    """Which of our records this is, if any."""
+    if state.apart:
+        return identity.Verdict()
+    found = identity.verdict(state.candidates, taken=state.taken)
+    if found.same is None or state.record is None or OURS in {k.kind for k in state.candidates}:
+        return found
+    mine = keys_of(state, state.record.fields)
+    rule = identity.contradiction(state.sync.keys or (), keys_of(state, theirs), mine)
+    if not rule:
+        return found
+    shared = ", ".join(f"{key.kind} {key.value}" for key in state.candidates)
+    return identity.Verdict(
+        unsure=(found.same,), reason=f"it has the same {shared}, but another {rule}"
+    )
 
 
 def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
@@ -197,7 +242,11 @@ def _introduce(
         base=theirs,
         sent={},
         marks=tuple(a for a in state.sync.accounts if a != account and state.sync.receives(a)),
-        keys=identity.keys(state.entity, fields),
+        keys=tuple(
+            key
+            for key in keys_of(state, fields, new_id)
+            if not (state.apart and key in state.candidates)
+        ),
         seen_at=observation.version,
     )
 
@@ -212,6 +261,8 @@ def _update(
     account = observation.ref.account
     link = state.link or LinkState(record.id)
     merged, untimed = _merge(state, observation, theirs, record, link, now)
+    lost, unsure = overwritten(state, observation, theirs, link)
+    merged = _contest(state, observation, record, link, merged, lost)
     fields = merged.onto(record.fields)
     settled = tuple(
         name for name in link.held if name in theirs and theirs[name] == fields.get(name)
@@ -245,10 +296,10 @@ def _update(
         base=merged.base if moved or state.link is None else None,
         sent=merged.sent if moved or state.link is None else None,
         marks=state.sync.accounts if revived else marks,
-        keys=identity.keys(state.entity, fields) if changed or state.link is None else (),
+        keys=keys_of(state, fields, record.id) if changed or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
-        untimed=untimed,
+        untimed=(*untimed, *unsure),
     )
 
 
@@ -299,6 +350,97 @@ def _merge(
         fight=lambda name, value: fights.verdict(link.written, name, value, now),
     )
     return merged, tuple(untimed)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An edit that a write of ours replaced before we could see it."""
+
+    field: str
+    value: Value
+    at: datetime
+
+
+def overwritten(
+    state: State, observation: Observation, theirs: Fields, link: LinkState
+) -> tuple[list[Lost], list[str]]:
+    """The edits that our writes replaced unseen, and the fields of which only a history can tell.
+
+    Between our last look at a record and our write to it lie some milliseconds. What was
+    edited then is gone from the record, but not from what the vendor tells of it.
+    """
+    assert observation.raw is not None
+    lost: dict[str, Lost] = {}
+    unsure: list[str] = []
+
+    def read(name: str, raw: Raw) -> Value:
+        return to_canonical(state.mapping, raw, state.context).get(name, ABSENT)
+
+    for claim in observation.claims:
+        for name, written in link.written.items():
+            paths = [p for p in edited(state.mapping, name) if p in claim.fields]
+            if not paths or name in link.held:
+                continue
+            if claim.before and claim.raw is not None:
+                value = read(name, {**claim.raw, **claim.before})
+                ours = equal(read(name, claim.raw), written["now"])
+                if ours and fights.overwrote(written, value, claim.at):
+                    lost[name] = Lost(name, value, claim.at)
+                continue
+            if claim.raw is not None or not equal(theirs.get(name, ABSENT), written["now"]):
+                continue
+            (path, *_) = paths
+            value = read(name, {**observation.raw, path: claim.fields[path]})
+            if not fights.overwrote(written, value, claim.at):
+                continue
+            if observation.histories is None:
+                unsure.append(name)
+                continue
+            edits = observation.histories.get(path, ())
+            values = [read(name, {**observation.raw, path: edit.value}) for edit in edits]
+            for edit, then, after in zip(edits[1:], values[1:], values, strict=False):
+                if equal(then, value) and equal(after, written["now"]):
+                    lost[name] = Lost(name, value, edit.at)
+    return list(lost.values()), unsure
+
+
+def _contest(
+    state: State,
+    observation: Observation,
+    record: RecordState,
+    link: LinkState,
+    merged: Merged,
+    lost: Sequence[Lost],
+) -> Merged:
+    """The merge as it had been, had we seen these edits before we wrote over them."""
+    account = observation.ref.account
+    for edit in lost:
+        stamp = policy.stamp_of(record.stamps, edit.field)
+        rule = state.sync.policy(edit.field)
+        winner, why = policy.settle(
+            # One of the two is gone from the CRM already: there is nothing left to hold.
+            LATEST if rule == REVIEW else rule,
+            account=account,
+            theirs_at=edit.at,
+            ours_by=stamp.account,
+            ours_at=stamp.at,
+        )
+        again = merge(
+            {edit.field: link.written[edit.field]["was"]},
+            {},
+            merged.onto(record.fields),
+            {edit.field: edit.value},
+            policy=_settled(winner, why),
+            readable=lambda name: state.sync.may_read(account, name),
+        )
+        merged = replace(
+            merged, takes=(*merged.takes, *again.takes), clashes=(*merged.clashes, *again.clashes)
+        )
+    return merged
+
+
+def _settled(winner: Winner, why: str) -> Policy:
+    return lambda _name, _ours, _theirs: (winner, why)
 
 
 def _marks(

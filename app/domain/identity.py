@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import orjson
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 from publicsuffixlist import PublicSuffixList
 
+from app.config import DEFAULT_KEYS, key_parts
 from app.domain.values import Fields, Key, Value
 
 #: Mail hosts whose domain says nothing about the company. A short list of the largest; a
@@ -26,6 +31,11 @@ SHARED_HOSTS = frozenset(
     "facebook.com linkedin.com instagram.com twitter.com x.com youtube.com github.com "
     "medium.com linktr.ee sites.google.com wixsite.com wordpress.com notion.site".split()
 )
+
+
+#: Characters of a key; longer texts are no names, and no index would take them.
+LONGEST = 500
+_E164 = re.compile(r"\+\d{6,15}(;ext=\w+)?")
 
 
 @cache
@@ -86,25 +96,64 @@ def normalise(kind: str, text: str) -> str | None:
             return email(text)
         case "domain":
             return domain(text)
-        case _:
+        case "phone":
+            return number if _E164.fullmatch(number := phone(text)) else None
+        case "external_id":
             return text.strip() or None
+        case _:
+            # Upper case, accents written in two ways and double blanks make no other name.
+            return " ".join(unicodedata.normalize("NFKC", text).casefold().split()) or None
 
 
-def keys(entity: str, fields: Fields) -> tuple[Key, ...]:
-    """The identity keys of a record, sorted so that everyone locks them in one order."""
-    wanted: list[tuple[str, Value]] = []
-    if entity == "person":
-        addresses = fields.get("emails")
-        every = addresses if isinstance(addresses, list) else []
-        wanted = [("email", text) for text in (*every, fields.get("email"))]
-    if entity == "company":
-        wanted = [("domain", fields.get("domain"))]
-    found = {
-        Key(kind, value)
-        for kind, text in wanted
-        if isinstance(text, str) and (value := normalise(kind, text))
-    }
-    return tuple(sorted(found))
+def keys(
+    entity: str,
+    fields: Fields,
+    rules: Sequence[str] | None = None,
+    *,
+    external_id: str | None = None,
+) -> tuple[Key, ...]:
+    """The identity keys of a record, sorted so that everyone locks them in one order.
+
+    ``rules`` are those of the configuration (``email``, ``company + name`` …); None means the
+    entity's ordinary ones. ``external_id`` is our own record id, where an account keeps it.
+    """
+    wanted = DEFAULT_KEYS.get(entity, ()) if rules is None else rules
+    shown = {**fields, "external_id": external_id}
+    return tuple(
+        sorted({Key(rule, v) for rule in wanted for v in _values(rule, shown) if len(v) <= LONGEST})
+    )
+
+
+def _values(rule: str, fields: Fields) -> Iterator[str]:
+    """What a record says by one rule; a rule of several parts needs a value for each."""
+    parts = key_parts(rule)
+    for one in product(*(sorted(_part(name, fields)) for name in parts)):
+        yield one[0] if len(one) == 1 else orjson.dumps(one).decode()
+
+
+def _part(name: str, fields: Fields) -> set[str]:
+    """The compared forms of one field: of all addresses or numbers where there are several."""
+    every: list[Value] = [fields.get(name)]
+    if name in ("email", "phone"):
+        every.append(fields.get(f"{name}s"))
+    flat = [one for value in every for one in (value if isinstance(value, list) else [value])]
+    texts = (str(one) for one in flat if isinstance(one, str | int | float))
+    return {found for text in texts if (found := normalise(name, text))}
+
+
+def contradiction(rules: Sequence[str], theirs: Collection[Key], ours: Collection[Key]) -> str:
+    """The rule by which two records differ though they share a weaker key; empty if none.
+
+    The rules are in order of trust: two companies of one name with two domains are two.
+    """
+    for rule in rules:
+        there = {key.value for key in theirs if key.kind == rule}
+        here = {key.value for key in ours if key.kind == rule}
+        if there & here:
+            return ""
+        if there and here:
+            return rule
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,9 @@ def to_remote(
             values = row.codec.put([fields.get(name) for name in row.fields], context)
         except Held as refusal:
             held.update(dict.fromkeys(wanted.intersection(row.fields), refusal.reason))
-            continue
+            if refusal.stand_in is None:
+                continue
+            values = refusal.stand_in
         remote.update({p: v for p, v in zip(row.paths, values, strict=False) if v is not ABSENT})
     return remote, held
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
 
 from app.clock import now
-from app.db import conflicts, events, outbox
+from app.db import conflicts, events, outbox, resyncs
 from app.db.journal import Cause
 from app.domain import identity
+from app.domain.decide import OURS
 from app.domain.values import (
     Key,
     Observation,
@@ -38,6 +39,8 @@ NEWS = timedelta(seconds=1)
 SOON = timedelta(milliseconds=100)
 #: Vendors' search may lag this much behind a create whose answer was lost.
 PROBE_AGE = timedelta(seconds=35)
+#: A create that waits for a scan looks again after this, or when the scan ends.
+SURVEY = timedelta(minutes=1)
 #: A create's intent may be stamped by a clock that differs from the vendor's.
 _SKEW = timedelta(seconds=60)
 
@@ -49,9 +52,10 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
         return jobs
     entity = creating[0].record.entity
     promise = member.connector.manifest.entities[entity]
-    wanted = {job.record.id: _keys(member, job) for job in creating}
+    creating = await _surveyed(house, member, creating, counts)
+    wanted = {job.record.id: _keys(house, member, job) for job in creating}
     _, started = await known(house, [])
-    found, creating = await _find(house, member, creating, wanted, counts)
+    found, creating = await _find(house, member, creating, wanted, counts) if creating else ({}, [])
     go_on = [job for job in jobs if job.link is not None]
     async with house.database.transaction() as db:
         unread = await events.oldest(db, [member.name])
@@ -138,13 +142,56 @@ async def _find(
     return found, fine
 
 
-def _keys(member: Member, job: Job) -> list[Key]:
+async def _surveyed(
+    house: House, member: Member, jobs: list[Job], counts: dict[str, int]
+) -> list[Job]:
+    """The jobs whose record cannot be there unknown to us.
+
+    What a CRM cannot look up (a name, a number of the operator's own) we know only once all of
+    its records were scanned: until then such a create waits.
+    """
+    entity = jobs[0].record.entity
+    able = {*member.connector.manifest.entities[entity].keys, OURS, "external_id"}
+    blind = {
+        job.record.id: kinds
+        for job in jobs
+        if job.mark.intent is None and (kinds := {k.kind for k in _all_keys(house, job)} - able)
+    }
+    if not blind:
+        return jobs
+    async with house.database.transaction() as db:
+        if entity in await resyncs.surveyed(db, member.name):
+            return jobs
+        for job in jobs:
+            if job.record.id in blind:
+                error = _unknown(member, entity, blind[job.record.id])
+                shown = describe(error, record=str(job.record.id))
+                await outbox.wait(db, job.mark, until=now() + SURVEY, error=shown)
+                count(counts, "waiting")
+    return [job for job in jobs if job.record.id not in blind]
+
+
+def _unknown(member: Member, entity: str, kinds: Collection[str]) -> TransientError:
+    named, name = ", ".join(sorted(kinds)), member.name
+    return TransientError(
+        f"{name} cannot be asked who has this {named}: it is created there once "
+        f"`syncline resync {name} --entity {entity}` has seen them all"
+    )
+
+
+def _all_keys(house: House, job: Job) -> tuple[Key, ...]:
+    record = job.record
+    rules = house.key_rules(record.entity)
+    return identity.keys(record.entity, record.fields, rules, external_id=str(record.id))
+
+
+def _keys(house: House, member: Member, job: Job) -> list[Key]:
     """What to look for there before creating; our own id too where a create was begun before."""
-    keys = list(identity.keys(job.record.entity, job.record.fields))
+    keys = {*_all_keys(house, job)}
     if job.mark.intent is not None and member.config.external_id:
-        keys.append(Key("external_id", str(job.record.id)))
+        keys.add(Key("external_id", str(job.record.id)))
     kinds = member.connector.manifest.entities[job.record.entity].keys
-    return [key for key in keys if key.kind in kinds]
+    return sorted(key for key in keys if key.kind in kinds)
 
 
 async def _probe(member: Member, job: Job) -> dict[Ref, Observation]:

@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import conflicts, journal, lanes, links, outbox, records
+from app.db import conflicts, journal, keyed, lanes, links, outbox, records
 from app.db.journal import Cause, Entry
 from app.db.links import Link
 from app.domain.decide import Plan, RecordState, Result, State
@@ -111,6 +111,7 @@ class Changes:
             asked = {key for i, (_, _, keys) in mine.items() if i not in fresh for key in keys}
             owners = await records.owners_of(db, entity, asked)
             wanted: dict[UUID, tuple[Key, ...]] = {}
+            apart = await keyed.separated(db, mine) if set(owners.values()) - fresh else {}
             for record_id, (_, ref, keys) in mine.items():
                 foreign = {
                     key: owner
@@ -118,11 +119,14 @@ class Changes:
                     if record_id not in fresh and (owner := owners.get(key, record_id)) != record_id
                 }
                 wanted[record_id] = tuple(key for key in keys if key not in foreign)
-                if foreign:
+                strangers = {
+                    owner for owner in foreign.values() if owner not in apart.get(record_id, ())
+                }
+                if strangers:
                     named = ", ".join(f"{key.kind} {key.value}" for key in foreign)
                     reason = f"{named} belongs to another record too"
                     await conflicts.unsure(
-                        db, entity, ref, tuple(foreign.values()), reason, {}, record_id=record_id
+                        db, entity, ref, tuple(sorted(strangers)), reason, {}, record_id=record_id
                     )
             await records.claim(db, entity, wanted)
 

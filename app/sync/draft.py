@@ -27,7 +27,7 @@ from app.domain.values import (
     Value,
     Write,
 )
-from app.errors import RejectedError
+from app.errors import HeldError
 from app.sync.house import House, Member
 from app.sync.trouble import describe
 
@@ -213,7 +213,7 @@ async def bury_held(db: AsyncConnection, job: Job) -> None:
     """A value that has no place there waits for a person; a newer version tries again."""
     name, reason = next(iter(job.held.items()))
     error = describe(
-        RejectedError(reason, field=name, value=str(job.record.fields.get(name))),
+        HeldError(reason, field=name, value=str(job.record.fields.get(name))),
         record=str(job.record.id),
     )
     await outbox.bury(db, job.mark, error)

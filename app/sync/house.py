@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,13 +15,13 @@ import yaml
 
 from app.clock import now
 from app.config import AccountConfig, Config, EntitySync
-from app.db import accounts
+from app.db import accounts, lanes, outbox
 from app.db.accounts import Box
 from app.db.engine import Database
+from app.domain import stages
 from app.domain.codecs import Context
 from app.domain.manifest import Manifest
 from app.domain.mapping import EntityMapping, compile_mapping, overlay
-from app.domain.stages import kinds_of
 from app.domain.values import Directory
 from app.errors import AccountError, RejectedError
 from app.sdk.connector import Account, Connector
@@ -61,62 +62,91 @@ class House:
     #: Dry runs in progress in this process, by resync.
     previews: dict[UUID, Any] = field(default_factory=dict)
     _directories: dict[str, tuple[Directory, datetime]] = field(default_factory=dict)
+    _contexts: dict[tuple[str, str], Context] = field(default_factory=dict)
+    #: The accounts whose held marks were released under what we know now.
+    _released: set[str] = field(default_factory=set)
 
     def sync_of(self, entity: str, account: str) -> EntitySync | None:
         """How an entity travels, if this account takes part."""
         sync = self.config.entity(entity)
         return sync if sync is not None and account in sync.accounts else None
 
-    async def learn(self, account: str, *, fresh: bool = False) -> None:
-        """Have the directories at hand; this account's not older than ten minutes."""
+    def key_rules(self, entity: str) -> tuple[str, ...]:
+        """By what records of an entity are recognised, strongest first."""
+        sync = self.config.entity(entity)
+        return (sync.keys if sync else None) or ()
+
+    async def learn(self, account: str, *, age: timedelta = DIRECTORY_AGE) -> None:
+        """Have the directories at hand; this account's not older than that.
+
+        What was held for want of a stage or a value there is due again where that may have
+        changed: in the configuration or in a directory.
+        """
         async with self.database.transaction() as db:
-            self._directories.update(await accounts.directories(db, set(self.members)))
-        _, at = self._directories.get(account, (None, datetime.min.replace(tzinfo=UTC)))
-        if not fresh and now() - at < DIRECTORY_AGE:
+            self._keep(await accounts.directories(db, set(self.members)))
+        known, at = self._directories.get(account, (None, datetime.min.replace(tzinfo=UTC)))
+        if now() - at >= age:
+            try:
+                directory = await self.members[account].connector.directory()
+            except (RejectedError, AccountError) as refusal:
+                # Nothing is learned, so nothing is lost; an empty directory would hold every deal.
+                log.warning("directory.refused", account=account, reason=str(refusal))
+                if known is None:
+                    raise
+                directory = known
+            async with self.database.transaction() as db:
+                await accounts.keep_directory(db, account, directory)
+            self._keep({account: (directory, now())})
+        await self._release(account)
+
+    def _keep(self, found: Mapping[str, tuple[Directory, datetime]]) -> None:
+        before = {name: directory for name, (directory, _) in self._directories.items()}
+        self._directories.update(found)
+        if before != {name: directory for name, (directory, _) in self._directories.items()}:
+            self._contexts.clear()
+            self._released.clear()
+
+    async def _release(self, account: str) -> None:
+        """Make due again what was held under another configuration or other directories."""
+        if account in self._released:
             return
-        try:
-            directory = await self.members[account].connector.directory()
-        except (RejectedError, AccountError) as refusal:
-            # Nothing is learned, so nothing is kept; an empty directory would hold every deal.
-            log.warning("directory.refused", account=account, reason=str(refusal))
-            if account not in self._directories:
-                raise
-            return
+        said = [repr(self._directories[name][0].pipelines) for name in sorted(self._directories)]
+        digest = hashlib.sha256("\n".join([self.config.digest, *said]).encode()).hexdigest()
         async with self.database.transaction() as db:
-            await accounts.keep_directory(db, account, directory)
-        self._directories[account] = (directory, now())
+            if await accounts.mapped_as(db, account, digest):
+                count = await outbox.release_held(db, account)
+                if count:
+                    await lanes.wake(db, account, "out")
+                    log.info("push.released", account=account, marks=count)
+        self._released.add(account)
 
     def context(self, entity: str, account: str) -> Context:
         """What the codecs of an account may look at."""
-        known = {name: d for name, (d, _) in self._directories.items()}
-        sync = self.config.entity(entity)
-        stages = {
-            canonical: own[account]
-            for canonical, own in (sync.stages if sync else {}).items()
-            if account in own
-        }
-        kinds = kinds_of([known[name] for name in self.members if name in known])
-        for canonical, own in (sync.stages if sync else {}).items():
-            for name, stage in own.items():
-                kind = _kind_of(known.get(name, Directory()), stage)
-                if kind is not None:
-                    kinds.setdefault(" ".join(canonical.split()).casefold(), kind)
+        if (entity, account) not in self._contexts:
+            self._contexts[entity, account] = self._context(entity, account)
+        return self._contexts[entity, account]
+
+    def _context(self, entity: str, account: str) -> Context:
+        known = {n: self._directories[n][0] for n in self.members if n in self._directories}
+        directory = known.get(account, Directory())
+        owners = self.members[account].config.owners
+        deal = self.config.entity(entity)
+        names = {mail: name for d in known.values() for mail, name in d.names.items()}
+        if entity != "deal" or deal is None:
+            return Context(
+                directory=directory, owners=owners, names=names, accounts=frozenset(self.members)
+            )
         return Context(
-            directory=known.get(account, Directory()),
-            stages=stages,
-            kinds=kinds,
-            names={mail: name for d in known.values() for mail, name in d.names.items()},
+            directory=directory,
+            stages=stages.stages_in(deal, account),
+            pipelines=stages.pipelines_in(deal, account),
+            kinds=stages.kinds_of(known, deal),
+            words=stages.words_of(deal, known),
+            own_words=stages.words_of(deal, {account: directory}),
+            owners=owners,
+            names=names,
             accounts=frozenset(self.members),
         )
-
-
-def _kind_of(directory: Directory, stage: str) -> str | None:
-    folded = " ".join(stage.split()).casefold()
-    for pipeline in directory.pipelines:
-        for own in pipeline.stages:
-            if own.id == stage or " ".join(own.name.split()).casefold() == folded:
-                return own.kind
-    return None
 
 
 def mappings_of(

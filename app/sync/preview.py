@@ -21,11 +21,11 @@ from app.db.links import Link
 from app.db.outbox import Mark
 from app.db.resyncs import Resync
 from app.domain import identity
-from app.domain.decide import Plan, RecordState, Result, State, decide, reading
+from app.domain.decide import Plan, RecordState, Result, State, decide
 from app.domain.values import NOTHING, Key, Observation, Ref
 from app.sync.draft import Job, Near, prepare, travels
 from app.sync.house import House, Member
-from app.sync.world import Seen, World
+from app.sync.world import Seen, World, shown_keys
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -61,7 +61,7 @@ class Preview:
         ref = seen.observation.ref
         if ref in self.links:
             return str(Result.UNCHANGED)
-        state = self._with_memory(world.state_of(seen), seen)
+        state = self._with_memory(world.house, world.state_of(seen), seen)
         plan = decide(state, seen.observation, new_id=uuid.uuid7(), now=now())
         record = plan.record or state.record
         if plan.result is Result.CREATED and plan.record is not None:
@@ -71,14 +71,14 @@ class Preview:
             self.ahead.append((record, plan.marks, ref))
         return "held" if plan.result is Result.MISSING else str(plan.result)
 
-    def _with_memory(self, state: State, seen: Seen) -> State:
+    def _with_memory(self, house: House, state: State, seen: Seen) -> State:
         """The state as it would be had the earlier pages been applied."""
         named = [ref for refs in seen.observation.relations.values() for ref in refs]
         virtual = {ref: self.links[ref] for ref in named if ref in self.links}
         state = replace(state, parents={**virtual, **state.parents})
         if state.link is not None or seen.observation.raw is None:
             return state
-        keys = identity.keys(state.entity, reading(state, seen.observation))
+        keys = shown_keys(house, state, seen.observation)
         met = {
             key: self.keys[state.entity, key] for key in keys if (state.entity, key) in self.keys
         }
@@ -140,10 +140,8 @@ async def _there(
     promise = member.connector.manifest.entities.get(entity)
     if promise is None or not rows:
         return {}
-    wanted = {
-        record.id: [k for k in identity.keys(entity, record.fields) if k.kind in promise.keys]
-        for record in rows
-    }
+    rules = [rule for rule in house.key_rules(entity) if rule in promise.keys]
+    wanted = {record.id: identity.keys(entity, record.fields, rules) for record in rows}
     keys = sorted({key for own in wanted.values() for key in own})
     found = await member.connector.find(entity, keys) if keys else {}
     return {

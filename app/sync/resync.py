@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from app.clock import now
-from app.db import lanes, resyncs
+from app.db import lanes, outbox, resyncs
 from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.resyncs import Resync
@@ -91,6 +91,9 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
         )
         if kept and following is None:
             await resyncs.finish(db, job, "done")
+        if kept and (following is None or following["entity"] != entity):
+            await outbox.end_waits(db, job.account, [entity])
+            await lanes.wake(db, job.account, "out")
     log.info(
         "resync.paged",
         account=job.account,

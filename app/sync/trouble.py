@@ -13,6 +13,7 @@ from app.domain.verdict import Verdict, verdict
 from app.errors import (
     AccountError,
     BadPayloadError,
+    HeldError,
     NotFoundError,
     RejectedError,
     SyncError,
@@ -23,6 +24,7 @@ from app.errors import (
 LONGEST = 200
 
 _NEXT_STEP = {
+    HeldError: "map it in the configuration or add it there; it then goes by itself",
     NotFoundError: "check that the record still exists there and that we may see it; then replay",
     RejectedError: "correct the value in either system, or change the mapping; then replay",
     AccountError: "mend the credentials or permissions; the account resumes by itself",

@@ -12,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import conflicts, links, outbox, records
 from app.db.journal import Cause
 from app.db.links import Link
-from app.domain import identity
-from app.domain.decide import LinkState, RecordState, State, reading
+from app.domain.decide import OURS, LinkState, RecordState, State, keys_of, reading
 from app.domain.values import Key, Observation, Ref
 from app.sync.house import House
 
@@ -24,7 +23,8 @@ class Seen:
 
     ``known_at`` is a moment at which the ref existed for certain. ``read_at`` is when its
     reading began, by the database's clock; None for a snapshot that a webhook or an answer
-    brought. ``same_as`` names the record it must belong to (a create of ours, found again).
+    brought. ``same_as`` names the record it must belong to (a create of ours found again, or a
+    person's word); ``apart`` says that it is none of ours, which only a person can know.
     ``ours_at`` is set once the vendors were asked when edits were made that decide something.
     """
 
@@ -33,6 +33,7 @@ class Seen:
     known_at: datetime
     read_at: datetime | None = None
     same_as: UUID | None = None
+    apart: bool = False
     ours_at: Mapping[str, datetime] | None = None
 
 
@@ -88,7 +89,7 @@ class World:
         for seen in batch:
             if seen.observation.ref not in self.links and seen.observation.raw is not None:
                 state = self._blank(seen)
-                found = identity.keys(state.entity, reading(state, seen.observation))
+                found = shown_keys(self.house, state, seen.observation)
                 asked.setdefault(state.entity, set()).update(found)
         for entity, keys in asked.items():
             owners = await records.owners_of(db, entity, keys)
@@ -112,7 +113,8 @@ class World:
                 parent: link.record_id
                 for refs in seen.observation.relations.values()
                 for parent in refs
-                if (link := self.links.get(parent)) is not None and link.state != "gone"
+                if (link := self.links.get(parent)) is not None
+                and link.state not in ("gone", "unlinked")
             },
         )
 
@@ -141,9 +143,9 @@ class World:
             )
         candidates: dict[Key, UUID] = {}
         if seen.same_as is not None:
-            candidates = {Key("ours", str(seen.same_as)): seen.same_as}
+            candidates = {Key(OURS, str(seen.same_as)): seen.same_as}
         elif seen.observation.raw is not None:
-            keys = identity.keys(state.entity, reading(state, seen.observation))
+            keys = shown_keys(self.house, state, seen.observation)
             candidates = {
                 key: self.keys[state.entity, key]
                 for key in keys
@@ -159,6 +161,7 @@ class World:
             parents=state.parents,
             candidates=candidates,
             taken=tuple(owner for owner in found if self.standing.get(owner, set()) - {ref}),
+            apart=seen.apart,
             ours_at=seen.ours_at or {},
         )
 
@@ -169,3 +172,10 @@ class World:
         self.keys |= {(record.entity, key): record.id for key in keys}
         if link.state == "live":
             self.standing.setdefault(record.id, set()).add(link.ref)
+
+
+def shown_keys(house: House, state: State, observation: Observation) -> tuple[Key, ...]:
+    """The identity keys that a remote record shows, with our own id where it carries one."""
+    ours = house.members[observation.ref.account].config.external_id
+    carried = (observation.raw or {}).get(ours) if ours else None
+    return keys_of(state, reading(state, observation), carried)

@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.clock import now
 from app.config import Config
-from app.db import accounts, lanes
+from app.db import accounts, lanes, outbox
 from app.db.accounts import Box
 from app.db.engine import Database, is_away
 from app.db.lanes import CHANNEL, Lane
@@ -25,9 +25,10 @@ from app.domain.verdict import retry_at
 from app.errors import AccountError, ConfigError, RateLimitedError
 from app.sdk.registry import Registry
 from app.settings import Settings
-from app.sync.house import House, build
+from app.sync.house import DIRECTORY_AGE, House, build
 from app.sync.ingest import ingest
 from app.sync.push import push
+from app.sync.rekey import rekey
 from app.sync.resync import resync
 from app.sync.trouble import LanePaused, describe
 
@@ -122,13 +123,17 @@ class Worker:
         log.info("worker.stopped", worker=self.id)
 
     async def _join(self, stop: asyncio.Event) -> None:
-        """Register our accounts, as soon as the database is there."""
+        """Register our accounts and mend the keys, as soon as the database is there."""
         known = {name: m.config.connector for name, m in self.house.members.items()}
         while not stop.is_set():
             try:
                 async with self.house.database.transaction() as db:
                     await accounts.register(db, known)
                     await lanes.beat(db, self.id)
+                    # The configuration may have changed while nobody was at work.
+                    for name in await outbox.with_held(db, self._writers(), timedelta()):
+                        await lanes.wake(db, name, "out")
+                await rekey(self.house, stopped=stop.is_set)
             except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
                 await asyncio.sleep(POLL)
@@ -259,6 +264,8 @@ class Worker:
                     await lanes.beat(db, self.id)
                 async with self.house.database.transaction() as db:
                     await lanes.sweep(db)
+                    for name in await outbox.with_held(db, self._writers(), DIRECTORY_AGE):
+                        await lanes.wake(db, name, "out")
             except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
 

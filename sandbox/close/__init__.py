@@ -1,5 +1,13 @@
 """A local Close, after https://developer.close.com/api/overview."""
 
-from sandbox.close import activities, events, objects, search, setup, tasks  # the routes
+from sandbox.close import (  # the routes
+    activities,
+    custom_fields,
+    events,
+    objects,
+    search,
+    setup,
+    tasks,
+)
 
-__all__ = ["activities", "events", "objects", "search", "setup", "tasks"]
+__all__ = ["activities", "custom_fields", "events", "objects", "search", "setup", "tasks"]

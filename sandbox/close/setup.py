@@ -1,4 +1,4 @@
-"""How the organisation is set up: users, statuses, pipelines, custom fields, webhooks."""
+"""How the organisation is set up: users, statuses, pipelines, webhooks."""
 
 import secrets
 from typing import Any
@@ -7,12 +7,10 @@ from sandbox.close import defaults
 from sandbox.close.event_types import ACTIONS
 from sandbox.close.filters import check
 from sandbox.close.ids import record_id, rest_time, short_id
-from sandbox.close.org import RECORDS, Close, invalid, refuse, routes
+from sandbox.close.org import Close, invalid, refuse, routes
 from sandbox.wire import Answer, Call, Json
 
 SUBSCRIPTIONS = 40
-FIELD_TYPES = ("text", "number", "date", "datetime", "choices", "user", "contact", "hidden")
-SEVERAL = ("user", "choices", "contact")
 
 
 @routes.on("GET", "/me/")
@@ -25,7 +23,7 @@ def me(org: Close, call: Call) -> Answer:
 
 @routes.on("GET", "/user/")
 def users(org: Close, call: Call) -> Answer:
-    return _list(call, org.users)
+    return listed(call, org.users)
 
 
 @routes.on("GET", "/user/{id}/")
@@ -47,13 +45,13 @@ def organization(org: Close, call: Call, id: str) -> Answer:
 
 @routes.on("GET", "/pipeline/")
 def pipelines(org: Close, call: Call) -> Answer:
-    return _list(call, org.pipelines)
+    return listed(call, org.pipelines)
 
 
 @routes.on("POST", "/pipeline/")
 def create_pipeline(org: Close, call: Call) -> Answer:
     body = org.read_json(call)
-    pipeline: Json = {"id": record_id("pipe"), "name": _name(body, "name"), "statuses": []}
+    pipeline: Json = {"id": record_id("pipe"), "name": named(body, "name"), "statuses": []}
     for status in body.get("statuses") or []:
         pipeline["statuses"].append(_deal_status(status))
     org.pipelines.append(pipeline)
@@ -67,7 +65,7 @@ def deal_statuses(org: Close, call: Call) -> Answer:
         for pipeline in org.pipelines
         for status in pipeline["statuses"]
     ]
-    return _list(call, rows)
+    return listed(call, rows)
 
 
 @routes.on("POST", "/status/opportunity/")
@@ -84,83 +82,19 @@ def create_deal_status(org: Close, call: Call) -> Answer:
 
 @routes.on("GET", "/status/lead/")
 def lead_statuses(org: Close, call: Call) -> Answer:
-    return _list(call, org.lead_statuses)
+    return listed(call, org.lead_statuses)
 
 
 @routes.on("POST", "/status/lead/")
 def create_lead_status(org: Close, call: Call) -> Answer:
-    status = {"id": record_id("stat"), "label": _name(org.read_json(call), "label")}
+    status = {"id": record_id("stat"), "label": named(org.read_json(call), "label")}
     org.lead_statuses.append(status)
     return Answer(200, status)
 
 
-@routes.on("GET", "/custom_field_schema/{type}/")
-def custom_field_schema(org: Close, call: Call, type: str) -> Answer:
-    """All custom fields of a type, shared ones included."""
-    return Answer(200, {"fields": _fields_of(org, type), "object_type": type})
-
-
-@routes.on("GET", "/custom_field/{type}/")
-def custom_fields(org: Close, call: Call, type: str) -> Answer:
-    return _list(call, _fields_of(org, type))
-
-
-@routes.on("POST", "/custom_field/{type}/")
-def create_custom_field(org: Close, call: Call, type: str) -> Answer:
-    """https://developer.close.com/api/resources/custom-fields"""
-    body, fields = org.read_json(call), _fields_of(org, type)
-    name, kind = _name(body, "name"), body.get("type")
-    several = bool(body.get("accepts_multiple_values"))
-    if kind not in FIELD_TYPES:
-        raise invalid({"type": "Unknown type."})
-    if several and kind not in SEVERAL:
-        raise invalid({"accepts_multiple_values": f"Not possible for {kind}."})
-    if kind == "choices" and not body.get("choices"):
-        raise invalid({"choices": "This field is required."})
-    if any(field["name"] == name for field in fields):
-        raise invalid({"name": "A custom field with this name already exists."})
-    field = {
-        "id": record_id("cf"),
-        "organization_id": defaults.ORGANIZATION,
-        "name": name,
-        "description": body.get("description"),
-        "type": kind,
-        "choices": body.get("choices"),
-        "accepts_multiple_values": several,
-        "is_shared": False,
-        "required": False,
-        "date_created": rest_time(call.at),
-        "date_updated": rest_time(call.at),
-    }
-    fields.append(field)
-    return Answer(200, field)
-
-
-@routes.on("GET", "/custom_field/{type}/{id}/")
-def custom_field(org: Close, call: Call, type: str, id: str) -> Answer:
-    return Answer(200, _field(org, type, id))
-
-
-@routes.on("PUT", "/custom_field/{type}/{id}/")
-def update_custom_field(org: Close, call: Call, type: str, id: str) -> Answer:
-    field, body = _field(org, type, id), org.read_json(call)
-    if unknown := set(body) - {"name", "description", "choices"}:
-        raise invalid(dict.fromkeys(sorted(unknown), "Cannot be changed."))
-    field |= body
-    return Answer(200, field)
-
-
-@routes.on("DELETE", "/custom_field/{type}/{id}/")
-def delete_custom_field(org: Close, call: Call, type: str, id: str) -> Answer:
-    org.custom_fields[type].remove(_field(org, type, id))
-    for record in org.store.live(type):
-        org.store.note(record, {f"custom.{id}": None}, at=call.at, by=call.actor)
-    return Answer(200, {})
-
-
 @routes.on("GET", "/webhook/")
 def subscriptions(org: Close, call: Call) -> Answer:
-    return _list(call, [_shown(s) for s in org.subscriptions.values()])
+    return listed(call, [_shown(s) for s in org.subscriptions.values()])
 
 
 @routes.on("POST", "/webhook/")
@@ -207,12 +141,12 @@ def unsubscribe(org: Close, call: Call, id: str) -> Answer:
     return Answer(204)
 
 
-def _list(call: Call, rows: list[Json]) -> Answer:
+def listed(call: Call, rows: list[Json]) -> Answer:
     limit, skip = int(call.one("_limit", "100")), int(call.one("_skip", "0"))
     return Answer(200, {"data": rows[skip : skip + limit], "has_more": len(rows) > skip + limit})
 
 
-def _name(body: Json, key: str) -> str:
+def named(body: Json, key: str) -> str:
     if not isinstance(body.get(key), str) or not body[key].strip():
         raise invalid({key: "This field is required."})
     return str(body[key])
@@ -222,20 +156,7 @@ def _deal_status(body: Json) -> Json:
     kind = body.get("status_type") or body.get("type") or "active"
     if kind not in ("active", "won", "lost"):
         raise invalid({"status_type": "Must be active, won or lost."})
-    return {"id": record_id("stat"), "label": _name(body, "label"), "status_type": kind}
-
-
-def _fields_of(org: Close, type: str) -> list[Json]:
-    if type not in RECORDS:
-        raise refuse(404, "Not found")
-    return org.custom_fields[type]
-
-
-def _field(org: Close, type: str, id: str) -> Json:
-    found = next((field for field in _fields_of(org, type) if field["id"] == id), None)
-    if found is None:
-        raise refuse(404, "Not found")
-    return found
+    return {"id": record_id("stat"), "label": named(body, "label"), "status_type": kind}
 
 
 def _subscribed(org: Close, id: str) -> Json:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from sandbox.hubspot.app import HubSpot, read_json, routes, typed
 from sandbox.hubspot.errors import error, invalid
+from sandbox.hubspot.history import PAGE as HISTORY_PAGE
 from sandbox.hubspot.objects import Commit, Wanted, change, creation, put_away, shape
 from sandbox.hubspot.portal import Portal, iso
 from sandbox.hubspot.schema import ObjectType
@@ -26,7 +27,7 @@ def batch_read(app: HubSpot, portal: Portal, call: Call, type: str) -> Answer:
         raise invalid(f"Property {id_property} is not a unique identifier property")
     wanted, archived = Wanted.of_body(body), call.flag("archived")
     found, lost = [], []
-    for row in _inputs(body):
+    for row in _inputs(body, HISTORY_PAGE if wanted.history else INPUTS):
         id = str(row.get("id"))
         if archived:
             record = portal.store.find(kind.name, id)
@@ -149,12 +150,12 @@ def _not_found(type: ObjectType, ids: list[str]) -> Json:
     return error("OBJECT_NOT_FOUND", text, context={"ids": ids}, errors=[], links={})
 
 
-def _inputs(body: Json) -> list[Json]:
+def _inputs(body: Json, most: int = INPUTS) -> list[Json]:
     inputs = body.get("inputs")
     if not isinstance(inputs, list) or not all(isinstance(row, dict) for row in inputs):
         raise invalid("inputs must be a list of objects")
-    if len(inputs) > INPUTS:
-        raise invalid(f"The maximum number of inputs is {INPUTS}")
+    if len(inputs) > most:
+        raise invalid(f"The maximum number of inputs is {most}")
     return inputs
 
 

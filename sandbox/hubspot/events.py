@@ -72,7 +72,7 @@ def announce(
         }
         if name.startswith("object."):
             event |= {"objectTypeId": TYPES[type].id, **(generic or {})}
-        app.sender.put("app", event, after=GATHER)
+        app.sender.put("app", event, after=GATHER, since=call.at)
 
 
 def _heard(

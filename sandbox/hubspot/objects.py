@@ -11,6 +11,8 @@ from sandbox.hubspot.app import HubSpot, existing, read_json, routes, typed
 from sandbox.hubspot.associations import named_links
 from sandbox.hubspot.errors import invalid, missing, refuse
 from sandbox.hubspot.events import announce
+from sandbox.hubspot.history import PAGE as HISTORY_PAGE
+from sandbox.hubspot.history import past
 from sandbox.hubspot.links import chosen, move_all, set_types, types_between
 from sandbox.hubspot.portal import Portal, iso
 from sandbox.hubspot.schema import TYPES, ObjectType
@@ -63,7 +65,7 @@ def shape(portal: Portal, type: ObjectType, record: Record, wanted: Wanted) -> J
     if record.gone:
         body["archivedAt"] = iso(record.gone)
     if wanted.history:
-        body["propertiesWithHistory"] = {n: _past(record, n) for n in wanted.history if n in known}
+        body["propertiesWithHistory"] = {n: past(record, n) for n in wanted.history if n in known}
     links = {
         typed(end).plural: {"results": found}
         for end in wanted.associations
@@ -72,19 +74,6 @@ def shape(portal: Portal, type: ObjectType, record: Record, wanted: Wanted) -> J
     if links:
         body["associations"] = links
     return body
-
-
-def _past(record: Record, name: str) -> list[Json]:
-    """A property's values, newest first."""
-    return [
-        {
-            "value": version.value or "",
-            "timestamp": iso(version.at),
-            "sourceType": version.source,
-            "sourceId": version.source_id,
-        }
-        for version in reversed(record.history.get(name, []))
-    ]
 
 
 def _written(portal: Portal, type: ObjectType, record: Record, values: Iterable[str]) -> Json:
@@ -106,8 +95,9 @@ def create(app: HubSpot, portal: Portal, call: Call, type: str) -> Answer:
 def list_all(app: HubSpot, portal: Portal, call: Call, type: str) -> Answer:
     """A page by id; `archived=true` lists what was deleted instead."""
     kind, limit, after = typed(type), call.one("limit", "10"), call.one("after", "0")
-    if not limit.isdigit() or not 1 <= int(limit) <= PAGE:
-        raise invalid(f"limit must be between 1 and {PAGE}")
+    most = HISTORY_PAGE if call.many("propertiesWithHistory") else PAGE
+    if not limit.isdigit() or not 1 <= int(limit) <= most:
+        raise invalid(f"limit must be between 1 and {most}")
     if not after.isdigit():
         raise invalid("after must be a cursor of an earlier page")
     archived = call.flag("archived")

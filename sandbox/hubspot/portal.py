@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sandbox.hubspot.defaults import OWNERS, pipelines
 from sandbox.hubspot.derived import derived
-from sandbox.hubspot.properties import properties
+from sandbox.hubspot.properties import group_of, properties
 from sandbox.hubspot.schema import TYPES, ObjectType
 from sandbox.records import Record, Store
 from sandbox.wire import Actor, Call, Json
@@ -26,6 +26,12 @@ class Portal:
         self.id = id
         self.store = Store()
         self.properties = {type.name: properties(type) for type in TYPES.values()}
+        self.groups = {
+            type.name: [
+                group_of(f"{type.name}information", f"{type.name.capitalize()} information", 0)
+            ]
+            for type in TYPES.values()
+        }
         self.pipelines = pipelines()
         self.owners = deepcopy(OWNERS)
         self.labels: list[Json] = []
@@ -131,11 +137,11 @@ class Portal:
     def load(self, kept: Json) -> None:
         self.store.load(kept["store"])
         for name in _KEPT:
-            setattr(self, name, kept[name])
+            setattr(self, name, kept.get(name, getattr(self, name)))
         self.unique = {}
         for type in TYPES:
             for record in self.store.live(type):
                 self.index(record)
 
 
-_KEPT = ("properties", "pipelines", "owners", "labels", "links", "merged", "next_ids")
+_KEPT = ("properties", "groups", "pipelines", "owners", "labels", "links", "merged", "next_ids")

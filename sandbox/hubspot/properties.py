@@ -167,6 +167,8 @@ _COMMON = """
     {created} datetime date !
     {modified} datetime date !
 """
+# Their options are the owners and the stages: the definition shows none.
+_ELSEWHERE = ("hubspot_owner_id", "dealstage", "pipeline", "hs_pipeline", "hs_pipeline_stage")
 
 
 def properties(type: ObjectType) -> dict[str, Json]:
@@ -185,10 +187,22 @@ def properties(type: ObjectType) -> dict[str, Json]:
             order=order,
         )
         definition["hubspotDefined"] = True
+        definition["calculated"] = field == "calculation_equation"
+        definition["externalOptions"] = name in _ELSEWHERE
         definition["hasUniqueValue"] = (type.name, name) == ("contact", "email")
-        definition["modificationMetadata"]["readOnlyValue"] = options == ["!"]
+        definition["modificationMetadata"] = {
+            "archivable": False,
+            "readOnlyDefinition": True,
+            "readOnlyOptions": kind != "enumeration" or name in _ELSEWHERE or options == ["!"],
+            "readOnlyValue": options == ["!"],
+        }
         definitions[name] = definition
     return definitions
+
+
+def group_of(name: str, label: str, order: int) -> Json:
+    """A group of properties in the API's own words."""
+    return {"name": name, "label": label, "displayOrder": order, "archived": False}
 
 
 def definition_of(
@@ -219,6 +233,7 @@ def definition_of(
         "modificationMetadata": {
             "archivable": True,
             "readOnlyDefinition": False,
+            "readOnlyOptions": False,
             "readOnlyValue": False,
         },
     }

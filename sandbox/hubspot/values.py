@@ -4,7 +4,7 @@ https://developers.hubspot.com/docs/api-reference/legacy/crm/properties/guide
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -53,8 +53,18 @@ def read(
         except WrongValueError as wrong:
             problems.append(problem(wrong.code, name, wrong.text))
     if problems:
-        names = ", ".join(f"{p['context']['propertyName'][0]}: {p['code']}" for p in problems)
-        raise invalid(f"Property values were not valid: [{names}]", *problems)
+        rows = [
+            {
+                "isValid": False,
+                "message": wrong["message"],
+                "error": wrong["code"],
+                "name": wrong["context"]["propertyName"][0],
+                "localizedErrorMessage": wrong["message"],
+                "portalId": portal.id,
+            }
+            for wrong in problems
+        ]
+        raise invalid(f"Property values were not valid: {orjson.dumps(rows).decode()}", *problems)
     values = _staged(portal, type, values, current)
     if new:
         values = {**_DEFAULTS.get(type.name, {}), **values}
@@ -185,25 +195,23 @@ def _option(portal: Portal, definition: Json, text: str, current: str | None) ->
         if text not in {owner["id"] for owner in portal.owners}:
             raise WrongValueError("INVALID_OWNER_ID", f"{text} is not the id of an owner")
         return text
-    options = {option["value"] for option in definition["options"]}
+    options = [option["value"] for option in definition["options"]]
     if definition["fieldType"] != "checkbox":
         if options and text not in options:
-            raise _not_an_option(name, text, options)
+            raise _not_an_option(text, options)
         return text
     # Several values: "a;b" replaces, a leading ";" appends.
     values = [value for value in text.split(";") if value]
     for value in values:
         if options and value not in options:
-            raise _not_an_option(name, value, options)
+            raise _not_an_option(value, options)
     kept = current.split(";") if text.startswith(";") and current else []
     return ";".join(dict.fromkeys(kept + values))
 
 
-def _not_an_option(name: str, value: str, options: set[str]) -> WrongValueError:
-    allowed = ", ".join(sorted(options))
-    return WrongValueError(
-        "INVALID_OPTION", f'"{value}" was not one of the allowed options of {name}: [{allowed}]'
-    )
+def _not_an_option(value: str, options: Sequence[str]) -> WrongValueError:
+    text = f"{value} was not one of the allowed options: [{', '.join(options)}]"
+    return WrongValueError("INVALID_OPTION", text)
 
 
 def _is_backward(wanted: str, current: str | None) -> bool:

@@ -14,36 +14,10 @@ from app.domain.mapping import (
     EntityMapping,
     compile_mapping,
     overlay,
-    says_the_same,
     to_canonical,
     to_remote,
 )
-from app.domain.stages import kinds_of
-from app.domain.values import Directory, Pipeline, Stage
 from app.errors import ConfigError
-
-SALES = Pipeline(
-    "pipe_1",
-    "Sales",
-    (
-        Stage("stat_new", "New", "open"),
-        Stage("stat_qualified", "Qualified", "open"),
-        Stage("stat_won", "Won", "won"),
-        Stage("stat_lost", "Lost", "lost"),
-    ),
-)
-DEFAULT = Pipeline(
-    "default",
-    "Sales Pipeline",
-    (
-        Stage("appointmentscheduled", "Appointment Scheduled", "open"),
-        Stage("qualifiedtobuy", "Qualified To Buy", "open"),
-        Stage("closedwon", "Closed Won", "won"),
-        Stage("closedlost", "Closed Lost", "lost"),
-    ),
-)
-CLOSE, HUBSPOT = Directory((SALES,), {"user_1": "ana@x.example"}), Directory((DEFAULT,))
-KINDS = kinds_of([CLOSE, HUBSPOT])
 
 
 def built_in(connector: str, entity: str) -> EntityMapping:
@@ -115,72 +89,6 @@ def test_null_zero_empty_and_missing_are_kept_apart():
     assert to_canonical(mapping, {"value": 0, "value_currency": "USD"}, Context())["amount"] == "0"
     assert "amount" not in to_canonical(mapping, {"note": "x"}, Context())
     assert to_canonical(mapping, {"note": ""}, Context()) == {"description": ""}
-
-
-@pytest.mark.parametrize(
-    ("stage", "remote"),
-    [
-        ("Won", "closedwon"),  # by class
-        ("Closed Lost", "closedlost"),  # by name
-        ("closed lost", "closedlost"),  # whatever the case
-    ],
-)
-def test_stages_match_by_name_then_by_class(stage, remote):
-    context = Context(directory=HUBSPOT, kinds=KINDS, current={})
-    found, held = to_remote(
-        built_in("hubspot", "deal"), ["stage"], {"stage": stage, "pipeline": "Sales"}, context
-    )
-    assert found == {"dealstage": remote, "pipeline": "default"}
-    assert held == {}
-
-
-def test_a_configured_stage_wins_by_id_or_by_name():
-    for own in ("qualifiedtobuy", "Qualified To Buy"):
-        context = Context(directory=HUBSPOT, kinds=KINDS, stages={"Qualified": own})
-        found, _ = to_remote(
-            built_in("hubspot", "deal"), ["stage"], {"stage": "Qualified"}, context
-        )
-        assert found["dealstage"] == "qualifiedtobuy"
-        raw = {"dealstage": "qualifiedtobuy", "pipeline": "default"}
-        assert to_canonical(built_in("hubspot", "deal"), raw, context)["stage"] == "Qualified"
-
-
-def test_an_open_stage_that_matches_nothing_leaves_an_open_deal_where_it_is():
-    context = Context(directory=HUBSPOT, kinds=KINDS, current={"stage": "Appointment Scheduled"})
-    found, held = to_remote(built_in("hubspot", "deal"), ["stage"], {"stage": "New"}, context)
-    assert (found, held) == ({}, {})
-
-
-def test_a_create_takes_the_entry_stage():
-    context = Context(directory=HUBSPOT, kinds=KINDS, current=None)
-    found, _ = to_remote(built_in("hubspot", "deal"), ["stage"], {"stage": "New"}, context)
-    assert found["dealstage"] == "appointmentscheduled"
-
-
-def test_a_stage_of_no_known_class_is_held_with_a_reason():
-    context = Context(directory=HUBSPOT, kinds=KINDS, current={"stage": "Closed Won"})
-    found, held = to_remote(built_in("hubspot", "deal"), ["stage"], {"stage": "Limbo"}, context)
-    assert found == {}
-    assert "Limbo" in held["stage"]
-
-
-def test_two_words_for_one_stage_are_no_difference():
-    mapping = built_in("hubspot", "deal")
-    context = Context(directory=HUBSPOT, kinds=KINDS, current={"stage": "Closed Won"})
-    raw = {"dealstage": "closedwon", "pipeline": "default"}
-    ours = {"stage": "Won", "pipeline": "Sales"}
-    assert says_the_same(mapping, ["stage"], ours, raw, context) == {"stage"}
-
-
-def test_an_owner_travels_by_e_mail_and_a_stranger_changes_nothing():
-    mapping = built_in("close", "deal")
-    context = Context(directory=CLOSE)
-    assert to_canonical(mapping, {"user_id": "user_1"}, context) == {"owner": "ana@x.example"}
-    assert to_canonical(mapping, {"user_id": "user_9"}, context) == {}
-    assert to_remote(mapping, ["owner"], {"owner": "ana@x.example"}, context)[0] == {
-        "user_id": "user_1"
-    }
-    assert to_remote(mapping, ["owner"], {"owner": "bob@x.example"}, context)[0] == {}
 
 
 def test_an_operators_row_replaces_what_it_overlaps():

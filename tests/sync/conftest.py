@@ -95,9 +95,16 @@ def policy() -> str:
 
 
 @pytest.fixture
-async def company(database: Database, policy: str) -> AsyncIterator[Company]:
+def more_sync() -> str:
+    """Further lines below `sync:`."""
+    return ""
+
+
+@pytest.fixture
+async def company(database: Database, policy: str, more_sync: str) -> AsyncIterator[Company]:
     registry = Registry.load()
-    config = parse(CONFIG % policy, lambda name: registry.connector(name).manifest.entities)
+    text = CONFIG % policy + more_sync
+    config = parse(text, lambda name: registry.connector(name).manifest.entities)
     house = build(database, config, registry, Box([SecretStr(Fernet.generate_key().decode())]))
     async with database.transaction() as db:
         await accounts.register(db, {n: m.config.connector for n, m in house.members.items()})

@@ -443,20 +443,25 @@ class HubSpot(Connector):
         pipelines = await self.client.call("GET", "/crm/v3/pipelines/deals", accept=(403, 404))
         details = await self.client.call("GET", "/account-info/v3/details", accept=(403, 404))
         rows = pipelines.data["results"] if pipelines.status == 200 else ()
-        owners = await self._owners()
+        retired, active = await self._owners(archived=True), await self._owners(archived=False)
+        owners = [*retired, *active]
         return Directory(
             pipelines=tuple(as_pipeline(row) for row in ordered(rows)),
             owners={str(row["id"]): str(row["email"]).lower() for row in owners},
             names={str(row["email"]).lower(): name for row in owners if (name := full_name(row))},
             currency=details.data.get("companyCurrency") if details.status == 200 else None,
+            retired=frozenset(str(row["id"]) for row in retired),
         )
 
-    async def _owners(self) -> list[Raw]:
-        """The owners that have an address."""
+    async def _owners(self, *, archived: bool) -> list[Raw]:
+        """The owners that have an address.
+
+        https://developers.hubspot.com/docs/api-reference/legacy/crm/owners/guide
+        """
         owners: list[Raw] = []
         after: str | None = None
         while True:
-            params = {"limit": 100, "after": after}
+            params = {"limit": 100, "after": after, "archived": str(archived).lower()}
             answer = await self.client.call(
                 "GET", "/crm/v3/owners", params=params, accept=(403, 404)
             )

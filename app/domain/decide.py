@@ -97,8 +97,9 @@ class Plan:
     """What to apply. ``record`` is None where nothing of ours changes.
 
     ``marks`` are the accounts that are now behind. ``base`` and ``sent`` are None where the link
-    keeps what it has. ``reason`` says why something is held. ``untimed`` are the fields that
-    the later edit won though the vendors were not asked yet when their edits were made.
+    keeps what it has. ``settled`` are held fields that agree again, ``waiting`` the others as they
+    stand now. ``reason`` says why something is held. ``untimed`` are the fields that the later
+    edit won though the vendors were not asked yet when their edits were made.
     """
 
     result: Result
@@ -112,6 +113,7 @@ class Plan:
     keys: tuple[Key, ...] = ()
     seen_at: datetime | None = None
     settled: tuple[str, ...] = ()
+    waiting: tuple[Clash, ...] = ()
     candidates: tuple[UUID, ...] = ()
     reason: str = ""
     untimed: tuple[str, ...] = ()
@@ -205,6 +207,21 @@ def _match(state: State, theirs: Fields) -> identity.Verdict:
     )
 
 
+def newest(snapshot: Observation, other: Observation | None) -> Observation:
+    """The one to use of two snapshots of a record."""
+    if other is None or other.version is None:
+        return snapshot
+    newer = snapshot.version is not None and snapshot.version > other.version
+    return snapshot if newer else other
+
+
+def contradicts(snapshot: Observation, other: Observation | None) -> bool:
+    """Whether two snapshots of a record differ and nothing says which is the newer one."""
+    if other is None or snapshot.raw == other.raw:
+        return False
+    return None in (snapshot.version, other.version) or snapshot.version == other.version
+
+
 def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
     """Whether a snapshot proves too little, so that the record must be read.
 
@@ -264,9 +281,7 @@ def _update(
     lost, unsure = overwritten(state, observation, theirs, link)
     merged = _contest(state, observation, record, link, merged, lost)
     fields = merged.onto(record.fields)
-    settled = tuple(
-        name for name in link.held if name in theirs and theirs[name] == fields.get(name)
-    )
+    settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)
     revived = record.state == "gone" and (link.state == "gone" or bool(merged.takes))
     changed = None
@@ -299,8 +314,23 @@ def _update(
         keys=keys_of(state, fields, record.id) if changed or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
+        waiting=waiting,
         untimed=(*untimed, *unsure),
     )
+
+
+def _held(
+    link: LinkState, theirs: Fields, fields: Fields
+) -> tuple[tuple[str, ...], tuple[Clash, ...]]:
+    """The held fields on which both sides agree meanwhile, and how the others stand now."""
+    shown = [name for name in sorted(link.held) if name in theirs]
+    settled = tuple(name for name in shown if theirs[name] == fields.get(name))
+    waiting = tuple(
+        Clash(name, fields.get(name), theirs[name], Winner.NOBODY, "still held")
+        for name in shown
+        if name not in settled
+    )
+    return settled, waiting
 
 
 def _merge(

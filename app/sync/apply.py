@@ -62,7 +62,11 @@ class Changes:
             self.entries.append(
                 Entry(owner.id, owner.version, ref.account, cause, plan.takes, plan.clashes)
             )
-        if plan.settled or any(clash.winner is Winner.NOBODY for clash in plan.clashes):
+        if (
+            plan.settled
+            or plan.waiting
+            or any(clash.winner is Winner.NOBODY for clash in plan.clashes)
+        ):
             self.cards.append((state, plan))
         for account in plan.marks:
             self.marks[account, owner.id] = owner
@@ -164,7 +168,7 @@ class Changes:
                 continue
             owner = plan.record or state.record
             assert owner is not None
-            for clash in plan.clashes:
+            for clash in (*plan.clashes, *plan.waiting):
                 if clash.winner is Winner.NOBODY:
                     await conflicts.hold_field(db, owner.id, state.entity, plan.ref, clash)
             if plan.settled:

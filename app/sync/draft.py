@@ -48,6 +48,8 @@ class Job:
     names: frozenset[str] = frozenset()
     write: Write | None = None
     held: dict[str, str] = field(default_factory=dict)
+    #: The fields that waited for a person when this was worked out.
+    kept: frozenset[str] = frozenset()
     #: The parents that have a counterpart there, by relation, and the relations that lack one.
     parents: dict[str, list[UUID]] = field(default_factory=dict)
     orphaned: set[str] = field(default_factory=set)
@@ -108,6 +110,7 @@ async def prepare(
 ) -> timedelta | None:
     """Work out the write of a job; a delay instead if a parent is still on its way."""
     record, link = job.record, job.link
+    job.kept = held
     if link is None and (wait := _patience(member, job)) is not None:
         return wait
     sync = house.sync_of(record.entity, member.name)

@@ -122,6 +122,9 @@ async def _plan(
             count(counts, "cleared")
         else:
             here.append(Job(mark, record, met))
+    # We hold the lane: a write that is still said to be on its way died with its worker.
+    left = [job.link.ref for job in here if job.link is not None and job.link.writing]
+    await links.end_writes(db, left)
     near = await Near.load(db, member, here)
     jobs: list[Job] = []
     silent: list[Job] = []
@@ -177,6 +180,7 @@ async def _write(
             async with house.database.transaction() as db:
                 if not await lanes.holds(db, lane):
                     return
+                batch = await _as_planned(db, member, batch, counts)
                 batch = await guard.admit(db, member, op, batch, counts)
                 await outbox.intend(
                     db, [(j.mark, j.write.trace) for j in batch if j.link is None and j.write]
@@ -231,6 +235,35 @@ async def _unmoved(
             for job in moved:
                 await outbox.postpone(db, job.mark, until=now())
     return [job for job in batch if job.link is not None and job.link.ref in still]
+
+
+async def _as_planned(
+    db: AsyncConnection, member: Member, batch: Sequence[Job], counts: dict[str, int]
+) -> list[Job]:
+    """The jobs that still say what is to be written; the in-lane works beside us.
+
+    What it took in since the plan was made would be overwritten by a write that is older.
+    """
+    ids = [job.record.id for job in batch]
+    there = await links.by_record(db, ids, account=member.name, lock=True)
+    living = {link.record_id: link for link in there if link.state == "live"}
+    fresh = await records.get(db, ids)
+    held = await conflicts.held_fields(db, ids, member.name)
+    still: list[Job] = []
+    for job in batch:
+        link, record = living.get(job.record.id), fresh.get(job.record.id)
+        same = record is not None and record.version == job.record.version
+        if job.link is None or link is None:
+            same = same and job.link is link
+        else:
+            same = same and (link.base, link.sent) == (job.link.base, job.link.sent)
+            same = same and held.get(job.record.id, frozenset()) == job.kept
+        if same:
+            still.append(job)
+        else:
+            count(counts, "moved")
+            await outbox.postpone(db, job.mark, until=now(), keep_intent=True)
+    return still
 
 
 async def _settle(

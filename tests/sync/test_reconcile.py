@@ -370,6 +370,15 @@ async def test_a_field_for_review_is_held_until_a_person_decides(company: Compan
     assert await company.scalar("select count(*) from conflicts where state = 'open'") == 0
 
 
+@pytest.mark.parametrize("policy", ["review"])
+async def test_the_card_of_a_held_field_shows_what_the_account_shows_now(company: Company):
+    await _both_edit(company)
+    theirs = "select theirs ->> 'value' from conflicts where state = 'open'"
+    assert await company.scalar(theirs) == "from hubspot"
+    await company.see(hub_contact(email="ada@x.example", jobtitle="edited again"))
+    assert await company.scalar(theirs) == "edited again"
+
+
 async def test_deferred_names_its_ref(company: Company):
     await company.see(contact())
     async with company.db.transaction() as db:

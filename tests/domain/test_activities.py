@@ -200,7 +200,8 @@ def test_addresses_are_read_out_of_what_stands_around_them():
 
 
 def test_hubspot_shows_whom_its_headers_name():
-    raw = put("hubspot", "email", **{"from": ANA, "to": [BOB], "cc": []})
+    written: dict[str, Any] = {"from": ANA, "to": [BOB], "cc": []}
+    raw = put("hubspot", "email", **written)
     assert raw["hs_email_headers"] == (
         '{"from":{"email":"ana@x.example"},"to":[{"email":"bob@x.example"}]}'
     )

@@ -167,18 +167,20 @@ def _twins_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
 
 
 def _mail_way_get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
+    if raw[0] is None:
+        return [None]
     return ["inbound" if raw[0] in ("inbox", "INCOMING_EMAIL", "FORWARDED_EMAIL") else "outbound"]
 
 
 def _box_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
     """To log a mail as sent sends nothing: https://developer.close.com/api/resources/activities"""
-    return ["inbox" if values[0] == "inbound" else "sent"]
+    return [values[0] and ("inbox" if values[0] == "inbound" else "sent")]
 
 
 def _mail_way_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
-    if values[0] == "inbound":
-        return ["INCOMING_EMAIL", ABSENT]
-    return ["EMAIL", "SENT"]
+    if values[0] == "outbound":
+        return ["EMAIL", "SENT"]
+    return [values[0] and "INCOMING_EMAIL", ABSENT]
 
 
 TRANSFORMS: Mapping[str, Codec] = {

@@ -32,6 +32,7 @@ _UNFINISHED = {EMAIL: ("draft", "scheduled", "outbox", "error"), CALL: ("created
 _AT_FIRST = {NOTE: frozenset({"user_id"}), CALL: frozenset({"direction"})}
 #: … and what Close keeps of the calls that were made in it.
 MADE_IN_CLOSE = frozenset({"status", "duration", "direction"})
+_DEMANDED = {EMAIL: {"status": "sent"}, TASK: {"_type": "lead"}}
 #: By what a new one is known again, if the answer to its creation was lost.
 _SAME = {
     NOTE: ("note_html", "title", "activity_at"),
@@ -49,8 +50,8 @@ def is_unfinished(type: str, raw: Raw) -> bool:
 
 
 def new(type: str, body: dict[str, Any]) -> dict[str, Any]:
-    """The body of a create."""
-    return {"_type": "lead", **body} if type == TASK else body
+    """The body of a create, with what Close demands of one."""
+    return {**_DEMANDED.get(type, {}), **body}
 
 
 def changeable(type: str, body: dict[str, Any], *, source: str | None = None) -> dict[str, Any]:

@@ -188,7 +188,7 @@ TRANSFORMS: Mapping[str, Codec] = {
     "signed_twins": bylines.SIGNED_TWINS,
     "text_twins": Codec(_twins_get, _twins_put, shape=(1, 2)),
     "upper": Codec(_upper_get, _upper_put, shape=(1, 1)),
-    "happened": Codec(_happened_get, _happened_put, shape=(1, 2)),
+    "happened": Codec(_happened_get, _happened_put, shown=frozenset({0}), shape=(1, 2)),
     "both": Codec(_both_get, _both_put, shape=(1, 2)),
     "due": Codec(_due_get, _due_put, shape=(1, 1)),
     "due_moment": Codec(_due_get, _due_moment_put, shape=(1, 1)),

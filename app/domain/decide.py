@@ -22,7 +22,7 @@ from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT, Context
 from app.domain.entities import equal, is_blank, is_set, relations_of
 from app.domain.fights import Written
-from app.domain.mapping import EntityMapping, says_the_same, to_canonical
+from app.domain.mapping import EntityMapping, says_the_same, tailored, to_canonical
 from app.domain.merge import Clash, Merged, Policy, Take, Winner, behind, merge
 from app.domain.stages import todays
 from app.domain.values import NOTHING, Fields, Key, Observation, Raw, Ref, Value
@@ -251,6 +251,9 @@ def _introduce(
         _stamp(state, NOTHING, takes, observation, now),
         version=1,
     )
+    # What is made for this account itself, by a template or a constant, it still has to be told.
+    due = behind(theirs, {}, tailored(state.mapping, fields), writable(state, account, theirs))
+    others = (a for a in state.sync.accounts if a != account and state.sync.receives(a))
     return Plan(
         Result.CREATED,
         observation.ref,
@@ -258,7 +261,7 @@ def _introduce(
         takes=takes,
         base=theirs,
         sent={},
-        marks=tuple(a for a in state.sync.accounts if a != account and state.sync.receives(a)),
+        marks=(*((account,) if due and state.mapping.special else ()), *others),
         keys=tuple(
             key
             for key in keys_of(state, fields, new_id)
@@ -479,7 +482,7 @@ def _marks(
     """Who is behind now: the others if we changed, this account if it lost or lacks something."""
     fields = merged.onto(record.fields)
     names = {n for n in writable(state, account, merged.base) if n not in link.held}
-    this = bool(behind(merged.base, merged.sent, fields, names))
+    this = bool(behind(merged.base, merged.sent, tailored(state.mapping, fields), names))
     others = bool(merged.takes) and not (record.container and not link.base)
     return tuple(a for a in state.sync.accounts if (this if a == account else others))
 

@@ -147,7 +147,7 @@ async def _plan(
         links.Agreement(
             job.link.ref,
             None,
-            {**job.link.sent, **{name: job.record.fields[name] for name in job.told}},
+            {**job.link.sent, **{name: job.ours[name] for name in job.told}},
             None,
         )
         for job in silent

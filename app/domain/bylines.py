@@ -91,5 +91,5 @@ def _said(value: Any) -> str | None:
 
 
 #: (body, author) <-> (HTML, user), and <-> (plain text, XHTML, user).
-SIGNED = Codec(_html_get, _html_put, shape=(2, 2))
-SIGNED_TWINS = Codec(_twins_get, _twins_put, shown=frozenset({0}), shape=(2, 3))
+SIGNED = Codec(_html_get, _html_put)
+SIGNED_TWINS = Codec(_twins_get, _twins_put, shown=frozenset({0}))

@@ -18,7 +18,7 @@ from app.sync import resolve as sync_resolve
 
 router = APIRouter(prefix="/conflicts", tags=["conflicts"])
 
-Kind = Literal["field", "identity", "merge", "suspect"]
+Kind = Literal["field", "identity", "merge", "suspect", "delete"]
 
 
 class Resolution(BaseModel):

@@ -90,7 +90,7 @@ def records(
     """Our records, or one of them in full."""
     found = screen(ctx)
     if record:
-        _show(found, found.rest.get(f"/api/records/{part(_find(found.rest, record))}"))
+        _show(found, found.rest.get(f"/api/records/{part(find(found.rest, record))}"))
         return
     answer = found.rest.list(
         "/api/records",
@@ -112,7 +112,7 @@ def why(
 ) -> None:
     """Explain a value: where it came from, why it won, and what it was before."""
     found = screen(ctx)
-    name = _find(found.rest, record)
+    name = find(found.rest, record)
     answer = found.rest.get(f"/api/records/{part(name)}/why", field=field)
     if found.json:
         found.data(answer)
@@ -145,7 +145,7 @@ def resolve(
     found.answer(answer, f"✓ {id} is decided")
 
 
-def _find(rest: Rest, text: str) -> str:
+def find(rest: Rest, text: str) -> str:
     """The id of the record a person means. Raises NotFoundError, RefusedError for several."""
     try:
         return str(UUID(text))

@@ -133,6 +133,11 @@ DEFAULT_KEYS: Final[Mapping[str, tuple[str, ...]]] = {"company": ("domain",), "p
 #: Fields that are no names: what they hold identifies nobody, or is the vendor's own wording.
 NO_KEYS: Final = frozenset({"address", "description", "owner", "people"})
 
+UNLINK: Final = "unlink"
+PROPAGATE: Final = "propagate"
+#: The key of `deletes` that stands for every account that is not named.
+EVERYWHERE: Final = "*"
+
 LATEST: Final = "latest"
 REVIEW: Final = "review"
 
@@ -237,6 +242,11 @@ class MappingRow(_Frozen):
         if not (self.path or self.paths or placeless or self.direction == "off"):
             raise ValueError("names no path")
         return self
+
+
+def _for_all(given: Any) -> Any:
+    """A bare word counts for deletes in any account."""
+    return {EVERYWHERE: given} if isinstance(given, str) else given
 
 
 def _one_or_many(given: Any) -> Any:
@@ -514,6 +524,22 @@ class EntitySync(_Frozen):
     fields: dict[str, FieldSync] = Field(
         default_factory=dict, description="Canonical fields that differ from the rest."
     )
+    deletes: Annotated[
+        dict[str, Literal["unlink", "propagate"]],
+        BeforeValidator(_for_all),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"enum": [UNLINK, PROPAGATE]},
+                    {"type": "object", "additionalProperties": {"enum": [UNLINK, PROPAGATE]}},
+                ]
+            }
+        ),
+    ] = Field(
+        default_factory=dict,
+        description="What a delete does: `unlink`: the others keep theirs; `propagate`: they are "
+        "deleted too. One word, or an account each: what a delete *in* that account does.",
+    )
     stages: dict[str, dict[str, _Places]] = Field(
         default_factory=dict,
         description="Deals: canonical stage, then each account's own, by id or by name, or as "
@@ -538,6 +564,10 @@ class EntitySync(_Frozen):
         """Who settles a conflict of this field: an account, `latest` or `review`."""
         special = self.fields.get(field)
         return (special and special.conflict) or self.conflict
+
+    def on_delete(self, account: str) -> str:
+        """What a delete in this account means for the others: `unlink` or `propagate`."""
+        return self.deletes.get(account) or self.deletes.get(EVERYWHERE) or UNLINK
 
     def may_read(self, account: str, field: str) -> bool:
         """Whether this account's value of the field counts."""

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import orjson
 
-from app.config import LATEST, REVIEW, EntitySync
+from app.config import LATEST, PROPAGATE, REVIEW, EntitySync
 from app.domain import fights, identity, policy
 from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT, Context
@@ -116,6 +116,13 @@ class Plan:
     waiting: tuple[Clash, ...] = ()
     candidates: tuple[UUID, ...] = ()
     reason: str = ""
+    #: A delete is carried to the others; or not, because of edits it cannot have known.
+    deletes: bool = False
+    unseen: tuple[str, ...] = ()
+    #: It was to be deleted here, and somebody has edited it since: it stays.
+    kept: bool = False
+    #: Its link was gone, and it was seen alive.
+    back: bool = False
     untimed: tuple[str, ...] = ()
 
 
@@ -148,11 +155,7 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
     if observation.raw is None:
         if not observation.gone:
             return Plan(Result.MISSING, ref, reason="the account does not show this record")
-        return (
-            Plan(Result.GONE, ref)
-            if link and link.state not in ("gone", "unlinked")
-            else Plan(Result.UNCHANGED, ref)
-        )
+        return _gone(state, ref)
     if link is not None and link.state == "unlinked":
         return Plan(Result.UNCHANGED, ref, reason="a person unlinked it")
     if link is not None and link.state in ("parked", "merging"):
@@ -205,6 +208,22 @@ def _match(state: State, theirs: Fields) -> identity.Verdict:
     return identity.Verdict(
         unsure=(found.same,), reason=f"it has the same {shared}, but another {rule}"
     )
+
+
+def _gone(state: State, ref: Ref) -> Plan:
+    """It was deleted there: the others keep theirs, or lose them as well if so configured.
+
+    What was edited elsewhere and not told there yet the deleter cannot have seen: that is kept.
+    """
+    link, record = state.link, state.record
+    if link is None or link.state in ("gone", "unlinked"):
+        return Plan(Result.UNCHANGED, ref)
+    spreads = link.state == "live" and record is not None and record.state == "live"
+    if record is None or not spreads or state.sync.on_delete(ref.account) != PROPAGATE:
+        return Plan(Result.GONE, ref)
+    names = writable(state, ref.account, link.base) - link.held
+    unseen = behind(link.base, link.sent, record.fields, names)
+    return Plan(Result.GONE, ref, deletes=not unseen, unseen=tuple(sorted(unseen)))
 
 
 def newest(snapshot: Observation, other: Observation | None) -> Observation:
@@ -286,7 +305,9 @@ def _update(
     fields = merged.onto(record.fields)
     settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)
-    revived = record.state == "gone" and (link.state == "gone" or bool(merged.takes))
+    edited_since = merged.takes or merged.clashes
+    back = state.link is None or link.state == "gone"
+    revived = record.state == "gone" and bool(back or edited_since)
     changed = None
     if merged.takes or revived:
         changed = replace(
@@ -313,12 +334,14 @@ def _update(
         clashes=merged.clashes,
         base=merged.base if moved or state.link is None else None,
         sent=merged.sent if moved or state.link is None else None,
-        marks=state.sync.accounts if revived else marks,
+        marks=tuple(filter(state.sync.receives, state.sync.accounts)) if revived else marks,
         keys=keys_of(state, fields, record.id) if changed or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
         waiting=waiting,
         untimed=(*untimed, *unsure),
+        kept=revived and not back,
+        back=link.state == "gone",
     )
 
 

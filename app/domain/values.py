@@ -164,7 +164,8 @@ class Write:
 
     ``fields`` are in the vendor's shape (path -> value; None clears) and hold only what
     changes. ``trace`` is a unique text of this attempt that vendors with per-row fates echo.
-    ``external_id`` is our record id, for accounts that keep it in a unique property.
+    ``external_id`` is our record id, for accounts that keep it in a unique property. ``erase``
+    makes of a delete one that leaves nothing, where the vendor has such a thing.
     """
 
     op: Op
@@ -176,6 +177,7 @@ class Write:
     fields: Raw = field(default_factory=lambda: NOTHING)
     relations: Mapping[str, RelationEdit] = field(default_factory=lambda: NOTHING)
     external_id: str | None = None
+    erase: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +185,15 @@ class Outcome:
     """The fate of one write.
 
     ``ref`` names the remote record after success; ``stored`` is what the vendor says it now
-    holds (``partial`` if it shows only some fields); ``error`` is set when it failed.
+    holds (``partial`` if it shows only some fields); ``error`` is set when it failed. ``held``
+    are paths of a write that succeeded which the vendor does not take, with the reason.
     """
 
     write: Write
     ref: Ref | None = None
     stored: Observation | None = None
     error: Exception | None = None
+    held: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -242,6 +246,20 @@ class Directory:
     names: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     currency: str | None = None
     retired: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteField:
+    """One field of a remote entity as the vendor defines it.
+
+    ``type`` is the vendor's own word; ``options`` are the values it takes, in the form in which
+    they are written, empty if it takes any.
+    """
+
+    path: str
+    type: str = "text"
+    writable: bool = True
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from app.domain.values import (
     Value,
     Write,
 )
-from app.errors import HeldError
+from app.errors import HeldError, RejectedError
 from app.sync.house import House, Member
 from app.sync.trouble import describe
 
@@ -51,6 +51,8 @@ class Job:
     names: frozenset[str] = frozenset()
     write: Write | None = None
     held: dict[str, str] = field(default_factory=dict)
+    #: Why the account did not take a part of what was written.
+    refusal: RejectedError | None = None
     #: The fields that waited for a person when this was worked out.
     kept: frozenset[str] = frozenset()
     #: The parents that have a counterpart there, by relation, and the relations that lack one.
@@ -180,6 +182,8 @@ def _relation_edits(
     for name, wanted in wanted_by.items():
         if name not in able or (job.link is not None and name not in job.names):
             continue
+        if job.link is not None and name in promise.parents and not wanted:
+            continue  # a record cannot be without one there: it stays where it is
         before = _ids(base.get(name))
         refs = near.refs
         missing = [parent for parent in wanted if parent not in refs]
@@ -219,11 +223,19 @@ async def refs_of(db: AsyncConnection, member: Member, ids: Iterable[UUID]) -> d
 async def bury_held(db: AsyncConnection, job: Job) -> None:
     """A value that has no place there waits for a person; a newer version tries again."""
     name, reason = next(iter(job.held.items()))
-    error = describe(
-        HeldError(reason, field=name, value=str(job.ours.get(name))),
-        record=str(job.record.id),
-    )
-    await outbox.bury(db, job.mark, error)
+    value = str(job.ours.get(name))
+    error = job.refusal or HeldError(reason, field=name, value=value)
+    await outbox.bury(db, job.mark, describe(error, record=str(job.record.id)))
+
+
+def refuse(member: Member, job: Job, held: Mapping[str, str]) -> None:
+    """Note the fields behind the paths of a write that the account did not take."""
+    for path, reason in held.items():
+        for row in member.mappings[job.record.entity].rows:
+            if path in row.paths:
+                job.held.update(dict.fromkeys(job.names.intersection(row.fields), reason))
+        sent = str(job.write.fields.get(path)) if job.write else None
+        job.refusal = RejectedError(reason, field=path, value=sent)
 
 
 def count(counts: dict[str, int], name: str, number: int = 1) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -43,6 +43,8 @@ class Member:
     config: AccountConfig
     connector: Connector
     mappings: Mapping[str, EntityMapping]
+    #: Options that were added to its picklists, by path and value.
+    offered: set[tuple[str, str]] = field(default_factory=set)
 
     def type_of(self, entity: str) -> str:
         """The vendor's own word for an entity."""
@@ -65,6 +67,8 @@ class House:
     previews: dict[UUID, Any] = field(default_factory=dict)
     _directories: dict[str, tuple[Directory, datetime]] = field(default_factory=dict)
     _contexts: dict[tuple[str, str], Context] = field(default_factory=dict)
+    #: (account, path, id) of stages and owners that were asked about.
+    _strangers: set[tuple[str, str, str]] = field(default_factory=set)
     #: The accounts whose held marks were released under what we know now.
     _released: set[str] = field(default_factory=set)
 
@@ -100,6 +104,13 @@ class House:
                 await accounts.keep_directory(db, account, directory)
             self._keep({account: (directory, now())})
         await self._release(account)
+
+    async def ask_about(self, account: str, strange: Collection[tuple[str, str]]) -> None:
+        """Look at the directory again for ids it did not know, once for each of them."""
+        fresh = {(account, *one) for one in strange} - self._strangers
+        if fresh:
+            await self.learn(account, age=timedelta())
+            self._strangers.update(fresh)
 
     def _keep(self, found: Mapping[str, tuple[Directory, datetime]]) -> None:
         before = {name: directory for name, (directory, _) in self._directories.items()}

@@ -23,6 +23,8 @@ from app.api import (
     guards,
     health,
     mapping,
+    matches,
+    pending,
     problems,
     records,
     resyncs,
@@ -60,6 +62,7 @@ TAGS = [
     {"name": "webhooks", "description": "What CRMs call."},
     {"name": "accounts", "description": "The connected CRMs: test, pause, resume, subscribe."},
     {"name": "records", "description": "Our merged copies, and why each field is what it is."},
+    {"name": "matches", "description": "Several accounts compared before anything is written."},
     {"name": "deletes", "description": "What was deleted where, and how it comes back."},
     {"name": "resyncs", "description": "Scans of an account, real or as a dry run."},
     {"name": "events", "description": "What came in, and what became of it."},
@@ -96,11 +99,11 @@ def create_app(
         settings=settings,
         config=config,
         database=database,
-        house=house,
         connectors={name: member.connector for name, member in house.members.items()},
         box=box,
         secrets=Secrets(config, database, box),
         inbox=Inbox(database),
+        house=house,
         schema=migrations.head(),
     )
 
@@ -169,18 +172,19 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
             problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.UNAVAILABLE
         ),
     )
-    parts = (
+    for part in (
         accounts,
         mapping,
         guards,
+        pending,
         records,
         deletes,
         resyncs,
+        matches,
         events,
         conflicts,
         dead_letters,
-    )
-    for part in parts:
+    ):
         api.include_router(part.router)
     inner.add_route("/", _to_the_docs, include_in_schema=False)
     inner.include_router(webhooks.router)

@@ -21,7 +21,7 @@ OBJECTS: Mapping[str, str] = {"contact": "contacts", "company": "companies", "de
 TYPE_IDS: Mapping[str, str] = {"0-1": "contact", "0-2": "company", "0-3": "deal"}
 _CHANGES: Mapping[str, Change] = {
     "deletion": Change.GONE,
-    "privacyDeletion": Change.GONE,
+    "privacyDeletion": Change.PURGED,
     "merge": Change.MERGED,
 }
 _ENDS = re.compile(r"(CONTACT|COMPANY|DEAL)_TO_(CONTACT|COMPANY|DEAL)")

@@ -22,6 +22,8 @@ from app.api import (
     events,
     guards,
     health,
+    matches,
+    pending,
     problems,
     records,
     resyncs,
@@ -41,7 +43,7 @@ from app.errors import ConfigError
 from app.sdk.registry import Registry
 from app.settings import Settings
 from app.settings import settings as read_settings
-from app.sync.connectors import connect_all
+from app.sync.house import build
 
 log = logs.get()
 
@@ -59,6 +61,7 @@ TAGS = [
     {"name": "webhooks", "description": "What CRMs call."},
     {"name": "accounts", "description": "The connected CRMs: test, pause, resume, subscribe."},
     {"name": "records", "description": "Our merged copies, and why each field is what it is."},
+    {"name": "matches", "description": "Several accounts compared before anything is written."},
     {"name": "deletes", "description": "What was deleted where, and how it comes back."},
     {"name": "resyncs", "description": "Scans of an account, real or as a dry run."},
     {"name": "events", "description": "What came in, and what became of it."},
@@ -90,14 +93,16 @@ def create_app(
             raise ConfigError("DATABASE_URL is not set: `syncline serve` brings its own database")
         database = Database(settings.database_url)
     box = Box(settings.secret_keys)
+    house = build(database, config, registry, box)
     desk = Desk(
         settings=settings,
         config=config,
         database=database,
-        connectors=connect_all(settings, config, database, registry),
+        connectors={name: member.connector for name, member in house.members.items()},
         box=box,
         secrets=Secrets(config, database, box),
         inbox=Inbox(database),
+        house=house,
         schema=migrations.head(),
     )
 
@@ -166,7 +171,18 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
             problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.UNAVAILABLE
         ),
     )
-    for part in (accounts, guards, records, deletes, resyncs, events, conflicts, dead_letters):
+    for part in (
+        accounts,
+        guards,
+        pending,
+        records,
+        deletes,
+        resyncs,
+        matches,
+        events,
+        conflicts,
+        dead_letters,
+    ):
         api.include_router(part.router)
     inner.add_route("/", _to_the_docs, include_in_schema=False)
     inner.include_router(webhooks.router)

@@ -20,6 +20,7 @@ from app.db.engine import Database
 from app.db.inbox import Inbox
 from app.sdk.connector import Connector
 from app.settings import Settings
+from app.sync.house import House
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Desk:
     box: Box
     secrets: Secrets
     inbox: Inbox
+    house: House
     schema: str | None  # the revision that the code was written for
 
 

@@ -155,6 +155,7 @@ class _Accounts:
                 self.source.blame(path, f"{self.built[name].connector} has no {entity}{hint}")
                 continue
             for key in rows:
+                self.source.name_also((*path, key), (*path, ", ".join(field_names(key))))
                 for field in field_names(key):
                     if field in RELATIONS.get(entity, ()):
                         self.source.blame((*path, key), "relations cannot be mapped anew")

@@ -22,7 +22,7 @@ from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT, Context
 from app.domain.entities import equal, is_blank, is_set, relations_of
 from app.domain.fights import Written
-from app.domain.mapping import EntityMapping, says_the_same, to_canonical
+from app.domain.mapping import EntityMapping, says_the_same, tailored, to_canonical
 from app.domain.merge import Clash, Merged, Policy, Take, Winner, behind, merge
 from app.domain.stages import todays
 from app.domain.values import NOTHING, Fields, Key, Observation, Raw, Ref, Value
@@ -183,12 +183,14 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
 def _in_todays_words(state: State) -> State:
     """A stage that was mapped since we saw it is called anew, so that this is no edit."""
     words, own = state.context.words, state.context.own_words
+    if not words and not own:
+        return state
     link, record = state.link, state.record
     if link is not None:
         link = replace(link, base=todays(link.base, own), sent=todays(link.sent, words))
     if record is not None:
         record = replace(record, fields=todays(record.fields, words))
-    return replace(state, link=link, record=record) if words or own else state
+    return replace(state, link=link, record=record)
 
 
 def keys_of(state: State, fields: Fields, record_id: UUID | str | None = None) -> tuple[Key, ...]:
@@ -274,6 +276,9 @@ def _introduce(
         _stamp(state, NOTHING, takes, observation, now),
         version=1,
     )
+    # What is made for this account itself, by a template or a constant, it still has to be told.
+    due = behind(theirs, {}, tailored(state.mapping, fields), writable(state, account, theirs))
+    others = (a for a in state.sync.accounts if a != account and state.sync.receives(a))
     return Plan(
         Result.CREATED,
         observation.ref,
@@ -281,7 +286,7 @@ def _introduce(
         takes=takes,
         base=theirs,
         sent={},
-        marks=tuple(a for a in state.sync.accounts if a != account and state.sync.receives(a)),
+        marks=(*((account,) if due and state.mapping.special else ()), *others),
         keys=tuple(
             key
             for key in keys_of(state, fields, new_id)
@@ -506,7 +511,7 @@ def _marks(
     """Who is behind now: the others if we changed, this account if it lost or lacks something."""
     fields = merged.onto(record.fields)
     names = {n for n in writable(state, account, merged.base) if n not in link.held}
-    this = bool(behind(merged.base, merged.sent, fields, names))
+    this = bool(behind(merged.base, merged.sent, tailored(state.mapping, fields), names))
     others = bool(merged.takes) and not (record.container and not link.base)
     return tuple(a for a in state.sync.accounts if (this if a == account else others))
 

@@ -70,6 +70,8 @@ class Manifest(_Frozen):
     errors: Mapping[int, Literal["transient", "stale", "rejected", "account"]] = Field(
         default_factory=dict
     )
+    #: Whether it answers with numbers and yes or no as such, or with text for everything.
+    values: Literal["json", "text"] = "json"
     read_batch: int = 1
     write_batch: int = 1
     #: Alternatives of credential names, each a complete way to sign in.

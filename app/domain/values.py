@@ -250,6 +250,20 @@ class Directory:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteField:
+    """One field of a remote entity as the vendor defines it.
+
+    ``type`` is the vendor's own word; ``options`` are the values it takes, in the form in which
+    they are written, empty if it takes any.
+    """
+
+    path: str
+    type: str = "text"
+    writable: bool = True
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One sentence of `accounts test`: what was checked, whether it is well, what to do."""
 

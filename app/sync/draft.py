@@ -18,6 +18,7 @@ from app.domain.bylines import told_by
 from app.domain.decide import RecordState, State, writable
 from app.domain.draft import outgoing
 from app.domain.entities import is_blank, relations_of
+from app.domain.mapping import tailored
 from app.domain.merge import behind
 from app.domain.values import (
     NOTHING,
@@ -45,6 +46,8 @@ class Job:
     mark: Mark
     record: RecordState
     link: Link | None
+    #: The record as this account shall see it, and the names where it is behind.
+    ours: Mapping[str, Value] = field(default_factory=lambda: NOTHING)
     names: frozenset[str] = frozenset()
     write: Write | None = None
     held: dict[str, str] = field(default_factory=dict)
@@ -124,7 +127,8 @@ async def prepare(
     base: Mapping[str, Value] = link.base if link else NOTHING
     sent: Mapping[str, Value] = link.sent if link else NOTHING
     open_names = writable(state, member.name, base if link else None) - held
-    job.names = behind(base, sent, record.fields, open_names)
+    job.ours = tailored(mapping, record.fields)
+    job.names = behind(base, sent, job.ours, open_names)
     edits, wait = _relation_edits(member, job, base, near)
     if wait is not None:
         return wait
@@ -132,7 +136,7 @@ async def prepare(
         state.context, current=base if link else None, via=told_by(record.stamps, member.name)
     )
     plain = job.names - relations_of(record.entity).keys()
-    ours = record.fields
+    ours = job.ours
     if link is None and record.entity == "deal" and is_blank(ours.get("name")):
         ours = {**ours, "name": await _stand_in(db, record)}
         plain |= {"name"}
@@ -219,7 +223,7 @@ async def refs_of(db: AsyncConnection, member: Member, ids: Iterable[UUID]) -> d
 async def bury_held(db: AsyncConnection, job: Job) -> None:
     """A value that has no place there waits for a person; a newer version tries again."""
     name, reason = next(iter(job.held.items()))
-    value = str(job.record.fields.get(name))
+    value = str(job.ours.get(name))
     error = job.refusal or HeldError(reason, field=name, value=value)
     await outbox.bury(db, job.mark, describe(error, record=str(job.record.id)))
 

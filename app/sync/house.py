@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.resources import files
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from app.domain import stages
 from app.domain.codecs import Context
 from app.domain.manifest import Manifest
 from app.domain.mapping import EntityMapping, compile_mapping, overlay
+from app.domain.proof import prove
 from app.domain.values import Directory
 from app.errors import AccountError, RejectedError
 from app.sdk.connector import Account, Connector
@@ -41,6 +43,8 @@ class Member:
     config: AccountConfig
     connector: Connector
     mappings: Mapping[str, EntityMapping]
+    #: Options that were added to its picklists, by path and value.
+    offered: set[tuple[str, str]] = field(default_factory=set)
 
     def type_of(self, entity: str) -> str:
         """The vendor's own word for an entity."""
@@ -161,32 +165,36 @@ class House:
 
 
 def mappings_of(
-    manifest: Manifest, account: AccountConfig, *, where: str
+    manifest: Manifest, account: AccountConfig, *, where: Callable[[str, str], str]
 ) -> dict[str, EntityMapping]:
-    """The built-in mapping of a connector with the account's own rows laid over it."""
+    """The built-in mapping of a connector with the account's own rows laid over it.
+
+    ``where`` is the place of a row, by entity and key. Raises ConfigError, also for a row that
+    does not bring back what it writes.
+    """
     text = (files("app.connectors") / manifest.name / "mapping.yaml").read_text(encoding="utf-8")
     builtin = yaml.load(text, Loader=yaml.CSafeLoader)
     rows = {
         entity: {left: row.model_dump(by_alias=True) for left, row in own.items()}
         for entity, own in account.mapping.items()
     }
-    return {
-        entity: replace(
-            compile_mapping(entity, overlay(source, rows.get(entity, {})), where=where),
-            relations=manifest.entities[entity].relations,
-            fixed=manifest.entities[entity].fixed,
-        )
-        for entity, source in builtin.items()
-    }
+    found: dict[str, EntityMapping] = {}
+    for entity, source in builtin.items():
+        place = partial(where, entity)
+        mapping = compile_mapping(entity, overlay(source, rows.get(entity, {})), where=place)
+        prove(mapping, as_text=manifest.values == "text", where=place)
+        promise = manifest.entities[entity]
+        found[entity] = replace(mapping, relations=promise.relations, fixed=promise.fixed)
+    return found
 
 
 def build(database: Database, config: Config, registry: Registry, box: Box) -> House:
     """A house with one member per configured account. Raises ConfigError."""
     members = {}
     for name, settings in config.accounts.items():
-        where = config.where("accounts", name)
         manifest = registry.connector(settings.connector).manifest
-        mappings = mappings_of(manifest, settings, where=where)
+        place = partial(config.where, "accounts", name, "mapping")
+        mappings = mappings_of(manifest, settings, where=place)
         account = Account(
             name=name,
             connector=settings.connector,
@@ -202,7 +210,7 @@ def build(database: Database, config: Config, registry: Registry, box: Box) -> H
             properties={
                 manifest.entities[entity].type: mapping.paths
                 for entity, mapping in mappings.items()
-                if entity in manifest.entities
+                if (sync := config.entity(entity)) is not None and name in sync.accounts
             },
         )
         members[name] = Member(name, settings, connector, mappings)

@@ -40,6 +40,7 @@ from app.sync import guard
 from app.sync.adopt import adopt, link_to
 from app.sync.deletes import deleted, is_barred, latest, prepare_deletes
 from app.sync.draft import Job, Near, bury_held, count, prepare, travels
+from app.sync.fields import offer
 from app.sync.house import House, Member
 from app.sync.reconcile import known, reconcile
 from app.sync.settle import done
@@ -157,7 +158,7 @@ async def _plan(
         links.Agreement(
             job.link.ref,
             None,
-            {**job.link.sent, **{name: job.record.fields[name] for name in job.told}},
+            {**job.link.sent, **{name: job.ours[name] for name in job.told}},
             None,
         )
         for job in silent
@@ -203,8 +204,15 @@ async def _write(
             writes = [job.write for job in batch if job.write is not None]
             traces = sorted({job.mark.trace for job in batch if job.mark.trace})[:TRACES]
             try:
+                refused = await offer(member, writes)
+                ready_now = [write for write in writes if write.trace not in refused]
                 with structlog.contextvars.bound_contextvars(traces=traces):
-                    outcomes = await member.connector.write(writes)
+                    outcomes = await member.connector.write(ready_now) if ready_now else []
+                outcomes += [
+                    Outcome(write, error=refused[write.trace])
+                    for write in writes
+                    if write.trace in refused
+                ]
             except (RateLimitedError, AccountError, TransientError) as error:
                 # Raised only before anything was sent: nothing is in doubt.
                 async with house.database.transaction() as db:

@@ -71,7 +71,7 @@ async def done(
 def _agreed(job: Job, stored: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
     """(base, sent) of a link after a write, given what the answer shows."""
     assert job.write is not None
-    link, ours = job.link, job.record.fields
+    link, ours = job.link, job.ours
     if link is None:
         # A parent that has no counterpart there was not told: it still has to travel.
         untold = job.held.keys() | job.orphaned

@@ -79,5 +79,7 @@ OWNERS: list[Json] = [
     for id, email, first, last, user in (
         ("81001", "grace@syncline.example", "Grace", "Hopper", 901),
         ("81002", "alan@syncline.example", "Alan", "Turing", 902),
+        # Somebody who has no user in the local Close.
+        ("81003", "katherine@syncline.example", "Katherine", "Johnson", 903),
     )
 ]

@@ -62,24 +62,31 @@ def pipelines() -> dict[str, list[Json]]:
     }
 
 
-OWNERS: list[Json] = [
-    {
+def owner(id: str, email: str, first: str, last: str, user: int, archived: bool) -> Json:
+    """An owner in the API's own words; who left is no user any more."""
+    return {
         "id": id,
         "email": email,
         "type": "PERSON",
         "firstName": first,
         "lastName": last,
-        "userId": user,
+        "userId": None if archived else user,
         "userIdIncludingInactive": user,
         "createdAt": CREATED,
         "updatedAt": CREATED,
-        "archived": False,
+        "archived": archived,
         "teams": [],
     }
-    for id, email, first, last, user in (
-        ("81001", "grace@syncline.example", "Grace", "Hopper", 901),
-        ("81002", "alan@syncline.example", "Alan", "Turing", 902),
-        # Somebody who has no user in the local Close.
-        ("81003", "katherine@syncline.example", "Katherine", "Johnson", 903),
-    )
+
+
+OWNERS = [
+    owner("81001", "grace@syncline.example", "Grace", "Hopper", 901, False),
+    owner("81002", "alan@syncline.example", "Alan", "Turing", 902, False),
+    owner("81003", "barbara@syncline.example", "Barbara", "Liskov", 903, True),
 ]
+
+
+def person(owners: list[Json], email: str = "") -> str | None:
+    """Who edits in the product, as histories name people: by default the last active owner."""
+    found = [o for o in owners if not o["archived"] and (not email or o["email"] == email)]
+    return f"userId:{found[-1]['userId']}" if found else None

@@ -12,6 +12,7 @@ from tests.full.conftest import Databases
 from tests.full.harness import Company, Json, World, close_body, flips, until
 
 AT = "2026-01-13T09:30:00"
+KATHERINE = "katherine@syncline.example"
 PROPERTIES = {
     "notes": "hs_note_body,hs_timestamp,hubspot_owner_id",
     "calls": "hs_call_body,hs_timestamp,hs_call_direction,hs_call_duration,hs_call_status,"
@@ -34,6 +35,8 @@ async def active_world(
     sync = {"deal": {"stages": harness.STAGES}, "activity": {}, "task": {}}
     folder = tmp_path_factory.mktemp("active")
     async with databases() as own, harness.world(folder, own, config={"sync": sync}) as found:
+        only_there = {"email": KATHERINE, "first_name": "Katherine", "last_name": "Johnson"}
+        await found.crms.control("POST", "users", {"vendor": "hubspot", **only_there})
         yield found
 
 
@@ -165,7 +168,7 @@ async def test_a_note_of_hubspot_stands_on_the_lead_at_its_own_time(sale: Sale):
 
 async def test_an_author_without_a_user_there_is_named_in_the_text_alone(sale: Sale):
     world = sale.world
-    owner = await owner_of(world, "katherine@syncline.example")
+    owner = await owner_of(world, KATHERINE)
     id = await sale.create(
         "notes", hs_note_body="<p>Hello</p>", hs_timestamp=f"{AT}Z", hubspot_owner_id=owner
     )

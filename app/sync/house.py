@@ -86,8 +86,8 @@ class House:
         sync = self.config.entity(entity)
         return (sync.keys if sync else None) or ()
 
-    async def learn(self, account: str, *, age: timedelta = DIRECTORY_AGE) -> None:
-        """Have the directories at hand; this account's not older than that.
+    async def learn(self, account: str, *, age: timedelta = DIRECTORY_AGE) -> Directory:
+        """Have the directories at hand; this account's, which is the answer, not older than that.
 
         What was held for want of a stage or a value there is due again where that may have
         changed: in the configuration or in a directory.
@@ -108,6 +108,7 @@ class House:
                 await accounts.keep_directory(db, account, directory)
             self._keep({account: (directory, now())})
         await self._release(account)
+        return self._directories[account][0]
 
     async def _look_up(self, member: Member) -> Directory:
         """What the account says of itself, with the options of the fields that we write."""

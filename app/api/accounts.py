@@ -21,6 +21,7 @@ from app.domain import owners, stages
 from app.domain.values import Finding, Subscription
 from app.errors import SyncError
 from app.sdk.connector import Connector
+from app.sync import fields
 
 log = logs.get()
 
@@ -216,9 +217,12 @@ async def test(name: str, desk: DeskDep, connector: ConnectorDep) -> Findings:
     """Ask the CRM: do credentials, permissions, objects and fields suffice? Writes nothing there.
 
     What it says of its pipelines, stages and owners is remembered, and compared with the
-    configuration.
+    configuration; and every row of the mapping with its fields and options.
     """
-    return _findings(name, [*await connector.check(), *await _directory(desk, name, connector)])
+    found = [*await connector.check(), *await _directory(desk, name, connector)]
+    if found[0].ok:  # whoever cannot sign in cannot look at fields either
+        found += await fields.check(desk.config, desk.house.members[name])
+    return _findings(name, found)
 
 
 async def _directory(desk: Desk, name: str, connector: Connector) -> list[Finding]:

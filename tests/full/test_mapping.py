@@ -99,7 +99,7 @@ async def test_made_values_follow_their_parts_and_an_unmapped_one_waits_for_its_
     await world.syncline.add_workers(1)
 
     async def released() -> bool:
-        return (await person())["hs_lead_status"] == "OPEN"
+        return bool((await person())["hs_lead_status"] == "OPEN")
 
     await until(released, why=world.syncline.explain)
     await world.quiet()

@@ -20,6 +20,7 @@ from app.db.engine import Database
 from app.db.inbox import Inbox
 from app.sdk.connector import Connector
 from app.settings import Settings
+from app.sync.house import House
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Desk:
     settings: Settings
     config: Config
     database: Database
+    house: House
     connectors: Mapping[str, Connector]
     box: Box
     secrets: Secrets

@@ -161,7 +161,8 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
     if link is None:
         match = _match(state, theirs)
         if match.unsure:
-            return Plan(Result.HELD, ref, candidates=match.unsure, reason=match.reason)
+            unsure = match.unsure
+            return Plan(Result.HELD, ref, base=theirs, candidates=unsure, reason=match.reason)
         if match.is_new and not state.sync.introduces(ref.account):
             return Plan(Result.UNCHANGED, ref, reason="this account only receives such records")
         if match.is_new:

@@ -600,6 +600,13 @@ class HubSpot(Connector):
         await self.client.call("POST", path, json={"inputs": inputs})
         return [Outcome(write, ref=write.ref) for write in batch]
 
+    async def merge(self, survivor: Ref, loser: Ref) -> Ref:
+        """https://developers.hubspot.com/docs/api-reference/legacy/crm/using-object-apis"""
+        body = {"primaryObjectId": survivor.id, "objectIdToMerge": loser.id}
+        answer = await self.client.call("POST", f"/crm/v3/objects/{survivor.type}/merge", json=body)
+        # The merged record may have an id of its own.
+        return Ref(survivor.account, survivor.type, str(answer.data["id"]))
+
     # ------------------------------------------------------------------ checking, preparing
 
     async def _external_id(self, type: str) -> str | None:

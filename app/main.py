@@ -18,6 +18,7 @@ from app.api import (
     accounts,
     conflicts,
     dead_letters,
+    deletes,
     events,
     guards,
     health,
@@ -59,6 +60,7 @@ TAGS = [
     {"name": "webhooks", "description": "What CRMs call."},
     {"name": "accounts", "description": "The connected CRMs: test, pause, resume, subscribe."},
     {"name": "records", "description": "Our merged copies, and why each field is what it is."},
+    {"name": "deletes", "description": "What was deleted where, and how it comes back."},
     {"name": "resyncs", "description": "Scans of an account, real or as a dry run."},
     {"name": "events", "description": "What came in, and what became of it."},
     {"name": "conflicts", "description": "What only a person can decide."},
@@ -167,7 +169,18 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
             problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.UNAVAILABLE
         ),
     )
-    for part in (accounts, guards, records, identity, resyncs, events, conflicts, dead_letters):
+    parts = (
+        accounts,
+        guards,
+        records,
+        identity,
+        deletes,
+        resyncs,
+        events,
+        conflicts,
+        dead_letters,
+    )
+    for part in parts:
         api.include_router(part.router)
     inner.add_route("/", _to_the_docs, include_in_schema=False)
     inner.include_router(webhooks.router)

@@ -152,6 +152,7 @@ async def serve(args: argparse.Namespace) -> None:
     base = f"http://{args.host}:{args.port}"
     ready = f"sandbox ready: {base} (Close {base}/close/api/v1, HubSpot {base}/hubspot)"
     tasks = [asyncio.create_task(sender.run()) for sender in front.senders.values()]
+    tasks += [asyncio.create_task(front.watch(vendor)) for vendor in front.vendors.values()]
     if args.state:
         tasks.append(asyncio.create_task(keep(front, args.state)))
     await Server(config, ready).serve()

@@ -110,6 +110,31 @@ def set_webhooks(front: "Front", call: Call) -> Answer:
     return webhooks(front, call)
 
 
+@controls.on("GET", "/_sandbox/options")
+def options(front: "Front", call: Call) -> Answer:
+    """What each CRM does of its own accord, and how much of it is still to come."""
+    return Answer(
+        200,
+        {
+            name: {**asdict(vendor.options), "pending": vendor.later.pending}
+            for name, vendor in front.vendors.items()
+        },
+    )
+
+
+@controls.on("POST", "/_sandbox/options")
+def set_options(front: "Front", call: Call) -> Answer:
+    """Switch such things on and off: `{"hubspot": {"auto_company": true}}`."""
+    wanted = call.json()
+    for name in wanted:
+        if name not in front.vendors:
+            raise ValueError(f"unknown: {name}")
+    for name, changes in wanted.items():
+        front.vendors[name].options.set(changes)
+    front.dirty.set()
+    return options(front, call)
+
+
 @controls.on("POST", "/_sandbox/seed")
 def seed(front: "Front", call: Call) -> Answer:
     """Fill the vendors named in the body with records; `quiet` (the default) sends no webhooks."""

@@ -4,10 +4,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote
 
 import orjson
+
+if TYPE_CHECKING:
+    from sandbox.later import Later
+    from sandbox.options import Options
 
 Json = dict[str, Any]
 
@@ -140,7 +144,10 @@ class Vendor(Protocol):
     """What the front asks of a local CRM."""
 
     name: str
+    later: "Later"
 
+    @property
+    def options(self) -> "Options": ...
     def answer(self, call: Call) -> Answer: ...
     def drain(self) -> list[tuple[str, str]]: ...
     def reset(self) -> None: ...

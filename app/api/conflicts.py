@@ -30,7 +30,7 @@ from app.sync import resolve as sync_resolve
 
 router = APIRouter(prefix="/conflicts", tags=["conflicts"])
 
-Kind = Literal["field", "identity", "merge", "suspect"]
+Kind = Literal["field", "identity", "merge", "suspect", "delete"]
 
 
 #: What may be said; a card of a field takes the first two, the others the rest.

@@ -163,7 +163,7 @@ class ConflictShape(BaseModel):
     )
 
     id: int
-    kind: str = Field(description="field, identity, merge or suspect")
+    kind: str = Field(description="field, identity, merge, suspect or delete")
     entity: str
     record_id: UUID | None
     account: str

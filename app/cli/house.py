@@ -122,7 +122,9 @@ def check(config: Config) -> None:
         except ConfigError as error:
             said = str(error).removeprefix(f"{name}: ")
             where = config.where("accounts", name)
-            wrong.append(said if said.startswith(where) else f"{where}: {said}")
+            # What a row complains of comes with its own place.
+            placed = f": accounts.{name}" in said or said.startswith(where)
+            wrong.append(said if placed else f"{where}: {said}")
     if wrong:
         raise ConfigError("\n".join(wrong))
 

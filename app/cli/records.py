@@ -100,7 +100,7 @@ def records(
     """Our records, or one of them in full."""
     found = screen(ctx)
     if record:
-        _show(found, found.rest.get(f"/api/records/{part(_find(found.rest, record))}"))
+        _show(found, found.rest.get(f"/api/records/{part(find(found.rest, record))}"))
         return
     answer = found.rest.list(
         "/api/records",
@@ -122,7 +122,7 @@ def why(
 ) -> None:
     """Explain a value: where it came from, why it won, and what it was before."""
     found = screen(ctx)
-    name = _find(found.rest, record)
+    name = find(found.rest, record)
     answer = found.rest.get(f"/api/records/{part(name)}/why", field=field)
     if found.json:
         found.data(answer)
@@ -252,7 +252,7 @@ def merge_record(
     dry_run: DryRunOption = False,
 ) -> None:
     """Say that two records are one."""
-    survivor = _find(screen(ctx).rest, into)
+    survivor = find(screen(ctx).rest, into)
     _do(ctx, "POST", record, "merge", {"into": survivor, "dry_run": dry_run})
 
 
@@ -266,7 +266,7 @@ def _do(
     query: Mapping[str, object] | None = None,
 ) -> None:
     found = screen(ctx)
-    path = f"/api/records/{part(_find(found.rest, record))}/{what}"
+    path = f"/api/records/{part(find(found.rest, record))}/{what}"
     _report(found, found.rest.call(method, path, content=content, query=query))
 
 
@@ -293,7 +293,7 @@ def _report(found: Screen, report: Mapping[str, Any]) -> None:
     found.say("· nothing was changed" if report["dry_run"] else "✓ done")
 
 
-def _find(rest: Rest, text: str) -> str:
+def find(rest: Rest, text: str) -> str:
     """The id of the record a person means. Raises NotFoundError, RefusedError for several."""
     try:
         return str(UUID(text))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.config.model import (
     DEFAULT_KEYS,
+    EVERYWHERE,
     FAMILIES,
     FIELDS,
     LATEST,
@@ -156,6 +157,7 @@ class _Accounts:
                 self.source.blame(path, f"{self.built[name].connector} has no {entity}{hint}")
                 continue
             for key in rows:
+                self.source.name_also((*path, key), (*path, ", ".join(field_names(key))))
                 for field in field_names(key):
                     if field in RELATIONS.get(entity, ()):
                         self.source.blame((*path, key), "relations cannot be mapped anew")
@@ -229,6 +231,9 @@ class _Sync:
                 _check_field(self.source, path, entity, field)
             self._check_policy((*path, "conflict"), special.conflict, members)
             self._check_direction((*path, "direction"), special.direction or "both", members)
+        for name in found.deletes:
+            if name != EVERYWHERE:
+                self._is_account((*here, "deletes", name), name, members)
         for key, lines in (("stages", found.stages), ("pipelines", found.pipelines)):
             if lines and entity != "deal":
                 self.source.blame((*here, key), f"only deals have {key}")

@@ -133,6 +133,11 @@ DEFAULT_KEYS: Final[Mapping[str, tuple[str, ...]]] = {"company": ("domain",), "p
 #: Fields that are no names: what they hold identifies nobody, or is the vendor's own wording.
 NO_KEYS: Final = frozenset({"address", "description", "owner", "people"})
 
+UNLINK: Final = "unlink"
+PROPAGATE: Final = "propagate"
+#: The key of `deletes` that stands for every account that is not named.
+EVERYWHERE: Final = "*"
+
 LATEST: Final = "latest"
 REVIEW: Final = "review"
 
@@ -141,6 +146,8 @@ Mode: TypeAlias = Literal["live", "observe", "paused"]
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _CUSTOM: Final = re.compile(r"custom\.\w[\w.-]*")
 _DIRECTION: Final = re.compile(r"both|off|(?:from|to) \S+")
+#: Text around a single name: what such a template makes can be read back.
+_AROUND: Final = re.compile(r"[^{}]*\{\{[^{}|]+\}\}[^{}]*")
 _FROM_ENVIRONMENT: Final = {"type": "string", "pattern": r"^\$\{\w+\}$"}
 
 _Whole = Annotated[
@@ -149,6 +156,7 @@ _Whole = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, _FROM_ENVIRONMENT]}),
 ]
 _Flag = Annotated[bool, WithJsonSchema({"anyOf": [{"type": "boolean"}, _FROM_ENVIRONMENT]})]
+_Word = Annotated[str, WithJsonSchema({"type": ["string", "integer", "number", "boolean"]})]
 _Secret = Annotated[
     SecretStr, Field(min_length=1), WithJsonSchema({"type": "string", "minLength": 1})
 ]
@@ -190,19 +198,55 @@ class MappingRow(_Frozen):
     only_if_blank: _Flag = Field(
         False, description="A stand-in: read only while our record has no value of its own."
     )
+    template: str | None = Field(
+        None,
+        min_length=1,
+        description="A text with `{{name|filter:argument}}` in it: our fields in a row that is "
+        "written, remote paths in one that is only read.",
+    )
+    constant: _Word | None = Field(None, description="A fixed text, written or read.")
+    values: dict[str, _Word] | None = Field(
+        None, description="Our word for a value, then the account's own."
+    )
+    unmapped: Literal["hold", "default", "pass", "create"] | None = Field(
+        None,
+        description="What becomes of a value that `values` does not name: `hold` it for a person, "
+        "write the `default`, `pass` it as it is, or `create` the option in the CRM.",
+    )
+    default: _Word | None = Field(None, description="What `unmapped: default` writes.")
+    when: str | None = Field(
+        None,
+        min_length=1,
+        description="The row applies while this holds: `field = value`, `!=`, `<`, `>`, `in (…)`, "
+        "`is blank`, joined by `and`, `or`, `not`.",
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _text_is_a_path(cls, row: Any) -> Any:
-        return {"path": row} if isinstance(row, str) else row
+    def _written_shortly(cls, row: Any) -> Any:
+        """A bare text is a path; what is made goes one way unless it can be undone."""
+        if isinstance(row, str):
+            return {"path": row}
+        made = isinstance(row, dict) and (row.get("template") or row.get("constant"))
+        if not made or row.get("direction") is not None:
+            return row
+        undone = row.get("template") and _AROUND.fullmatch(str(row["template"]))
+        direction = "from" if not row.get("path") else "both" if undone else "to"
+        return {**row, "direction": direction}
 
     @model_validator(mode="after")
     def _has_one_place(self) -> MappingRow:
         if self.path and self.paths:
             raise ValueError("names both path and paths; write one of them")
-        if not (self.path or self.paths or self.direction == "off"):
+        placeless = self.direction == "from" and (self.template or self.constant)
+        if not (self.path or self.paths or placeless or self.direction == "off"):
             raise ValueError("names no path")
         return self
+
+
+def _for_all(given: Any) -> Any:
+    """A bare word counts for deletes in any account."""
+    return {EVERYWHERE: given} if isinstance(given, str) else given
 
 
 def _one_or_many(given: Any) -> Any:
@@ -480,6 +524,22 @@ class EntitySync(_Frozen):
     fields: dict[str, FieldSync] = Field(
         default_factory=dict, description="Canonical fields that differ from the rest."
     )
+    deletes: Annotated[
+        dict[str, Literal["unlink", "propagate"]],
+        BeforeValidator(_for_all),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"enum": [UNLINK, PROPAGATE]},
+                    {"type": "object", "additionalProperties": {"enum": [UNLINK, PROPAGATE]}},
+                ]
+            }
+        ),
+    ] = Field(
+        default_factory=dict,
+        description="What a delete does: `unlink`: the others keep theirs; `propagate`: they are "
+        "deleted too. One word, or an account each: what a delete *in* that account does.",
+    )
     stages: dict[str, dict[str, _Places]] = Field(
         default_factory=dict,
         description="Deals: canonical stage, then each account's own, by id or by name, or as "
@@ -510,6 +570,10 @@ class EntitySync(_Frozen):
         """Who settles a conflict of this field: an account, `latest` or `review`."""
         special = self.fields.get(field)
         return (special and special.conflict) or self.conflict
+
+    def on_delete(self, account: str) -> str:
+        """What a delete in this account means for the others: `unlink` or `propagate`."""
+        return self.deletes.get(account) or self.deletes.get(EVERYWHERE) or UNLINK
 
     def may_read(self, account: str, field: str) -> bool:
         """Whether this account's value of the field counts."""

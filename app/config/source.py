@@ -62,6 +62,11 @@ class Source:
         shown = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
         return f"{self.name}{line}: {shown}" if shown else f"{self.name}{line}"
 
+    def name_also(self, path: Path, other: Path) -> None:
+        """Let a place be found under another spelling of its key."""
+        if path in self.lines:
+            self.lines.setdefault(other, self.lines[path])
+
     def blame(self, path: Path, complaint: str) -> None:
         """Note what is wrong with a key; the first complaint about a key is the one to keep."""
         self.problems.setdefault(path, complaint)

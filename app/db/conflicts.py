@@ -111,6 +111,22 @@ async def parked(
     )
 
 
+async def kept(
+    db: AsyncConnection, entity: str, record_id: UUID, ref: Ref, reason: str, fields: Sequence[str]
+) -> None:
+    """A delete was not carried out, because something would be lost by it."""
+    await _open(
+        db,
+        kind="delete",
+        entity=entity,
+        record_id=record_id,
+        account=ref.account,
+        ref_type=ref.type,
+        ref_id=ref.id,
+        detail={"reason": reason, "fields": list(fields)},
+    )
+
+
 async def suspect(db: AsyncConnection, entity: str, record_id: UUID, ref: Ref, rival: Ref) -> None:
     """We made a record there while somebody else made the same one: one of them is surplus."""
     await _open(

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import lanes
 from app.db.outbox import Mark
 from app.db.pages import Row, rows
+from app.db.records import set_state
 from app.db.tables import attempts, guards, outbox, records, tallies
 
 #: How many records a held guard names.
@@ -173,6 +174,8 @@ async def discard(
     ]
     if tried:
         await db.execute(sa.insert(attempts), tried)
+    # What was not deleted lives on.
+    await set_state(db, [row["record_id"] for row in tried if row["op"] == "delete"], "live")
     return len(tried)
 
 

@@ -34,6 +34,7 @@ class Link:
     written: Written
     #: Why it is gone: deleted, merged, propagated, purged or waived.
     ended: str | None = None
+    ended_at: datetime | None = None
 
     @classmethod
     def new(
@@ -67,6 +68,7 @@ def _link(row: Any) -> Link:
         row.state,
         row.written,
         row.ended,
+        row.ended_at,
     )
 
 

@@ -187,6 +187,33 @@ async def conflict(db: AsyncConnection, conflict_id: int) -> Row | None:
     return await first(db, sa.select(conflicts).where(conflicts.c.id == conflict_id))
 
 
+# ------------------------------------------------------------------------------ deletes
+
+
+async def list_deletes(
+    db: AsyncConnection,
+    *,
+    account: str | None = None,
+    entity: str | None = None,
+    ended: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page:
+    """Links that are gone, newest first, each with the accounts that still have its record."""
+    others = links.alias()
+    left = (
+        sa.select(sa.func.coalesce(sa.func.array_agg(others.c.account.distinct()), []))
+        .where(others.c.record_id == links.c.record_id, others.c.state.in_(("live", "parked")))
+        .scalar_subquery()
+        .label("left")
+    )
+    given = {links.c.account: account, links.c.entity: entity, links.c.ended: ended}
+    wanted = sa.select(links, left).where(
+        links.c.state == "gone", *(c == value for c, value in given.items() if value is not None)
+    )
+    return await page(db, wanted, by=[links.c.id.desc()], cursor=cursor, limit=limit)
+
+
 # ------------------------------------------------------------------------------ resyncs
 
 

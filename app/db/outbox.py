@@ -315,6 +315,15 @@ async def hurry(db: AsyncConnection, account: str, record_ids: Collection[UUID])
     )
 
 
+async def delay(db: AsyncConnection, record_id: UUID, until: datetime) -> None:
+    """Whatever waits of this record waits at least so long."""
+    await db.execute(
+        sa.update(outbox)
+        .where(outbox.c.record_id == record_id, outbox.c.state == "pending")
+        .values(due_at=sa.func.greatest(outbox.c.due_at, until))
+    )
+
+
 async def creating_since(db: AsyncConnection, account: str) -> datetime | None:
     """When the oldest create that has not been settled yet was begun.
 

@@ -303,7 +303,7 @@ def _website_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
     return [f"https://{domain}" if domain else None]
 
 
-def _strings(value: Any) -> list[str]:
+def strings(value: Any) -> list[str]:
     """A list of texts, or a `;` list."""
     if value is None:
         return []
@@ -319,7 +319,7 @@ def _primary_and_all(normal: Callable[[str], str | None]) -> Codec:
     """(primary, all) <-> one remote list, first the primary."""
 
     def get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
-        found = _unique([normal(text) or text for text in _strings(raw[0])])
+        found = _unique([normal(text) or text for text in strings(raw[0])])
         return [found[0] if found else None, sorted(found)]
 
     def put(values: Sequence[Value], _: Context) -> Sequence[Any]:
@@ -335,7 +335,7 @@ def _primary_and_more(normal: Callable[[str], str | None]) -> Codec:
 
     def get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
         primary = normal(str(raw[0])) or str(raw[0]) if raw[0] else None
-        found = _unique([normal(text) or text for text in _strings(raw[1])])
+        found = _unique([normal(text) or text for text in strings(raw[1])])
         return [primary, sorted(_unique([*([primary] if primary else []), *found]))]
 
     def put(values: Sequence[Value], _: Context) -> Sequence[Any]:
@@ -400,7 +400,7 @@ def _close_address_put(values: Sequence[Value], context: Context) -> Sequence[An
 def _many(get: Callable[[Any], list[str]]) -> Codec:
     return Codec(
         get=lambda raw, _: [None if raw[0] is None else get(raw[0])],
-        put=lambda values, _: [None if values[0] is None else _strings(values[0])],
+        put=lambda values, _: [None if values[0] is None else strings(values[0])],
         shape=(1, 1),
         many=True,
     )
@@ -419,7 +419,7 @@ CODECS: dict[str, Codec] = {
     "email": _each(lambda v: identity.email(str(v)) or str(v)),
     "phone": _each(lambda v: identity.phone(str(v))),
     "domain": _each(lambda v: identity.host(str(v)) or str(v)),
-    "multi_select": _many(lambda v: sorted(_unique(_strings(v)))),
+    "multi_select": _many(lambda v: sorted(_unique(strings(v)))),
     "rich_text": _each(lambda v: richtext.normal(str(v))),
     "html_text": _each(lambda v: richtext.text_of(str(v)), lambda v: richtext.html_of(str(v))),
     "emails": _primary_and_all(identity.email),

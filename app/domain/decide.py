@@ -16,16 +16,16 @@ from uuid import UUID
 
 import orjson
 
-from app.config import EntitySync
+from app.config import LATEST, PROPAGATE, REVIEW, EntitySync
 from app.domain import fights, identity, policy
 from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT, Context
-from app.domain.entities import is_blank, is_set, relations_of
+from app.domain.entities import equal, is_blank, is_set, relations_of
 from app.domain.fights import Written
-from app.domain.mapping import EntityMapping, says_the_same, to_canonical
-from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
+from app.domain.mapping import EntityMapping, says_the_same, tailored, to_canonical
+from app.domain.merge import Clash, Merged, Policy, Take, Winner, behind, merge
 from app.domain.stages import todays
-from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
+from app.domain.values import NOTHING, Fields, Key, Observation, Raw, Ref, Value
 
 #: The kind of a candidate that is certain: a create of ours found again, or a person's word.
 OURS = "ours"
@@ -97,8 +97,9 @@ class Plan:
     """What to apply. ``record`` is None where nothing of ours changes.
 
     ``marks`` are the accounts that are now behind. ``base`` and ``sent`` are None where the link
-    keeps what it has. ``reason`` says why something is held. ``untimed`` are the fields that
-    the later edit won though the vendors were not asked yet when their edits were made.
+    keeps what it has. ``settled`` are held fields that agree again, ``waiting`` the others as they
+    stand now. ``reason`` says why something is held. ``untimed`` are the fields that the later
+    edit won though the vendors were not asked yet when their edits were made.
     """
 
     result: Result
@@ -112,8 +113,16 @@ class Plan:
     keys: tuple[Key, ...] = ()
     seen_at: datetime | None = None
     settled: tuple[str, ...] = ()
+    waiting: tuple[Clash, ...] = ()
     candidates: tuple[UUID, ...] = ()
     reason: str = ""
+    #: A delete is carried to the others; or not, because of edits it cannot have known.
+    deletes: bool = False
+    unseen: tuple[str, ...] = ()
+    #: It was to be deleted here, and somebody has edited it since: it stays.
+    kept: bool = False
+    #: Its link was gone, and it was seen alive.
+    back: bool = False
     untimed: tuple[str, ...] = ()
 
 
@@ -146,11 +155,7 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
     if observation.raw is None:
         if not observation.gone:
             return Plan(Result.MISSING, ref, reason="the account does not show this record")
-        return (
-            Plan(Result.GONE, ref)
-            if link and link.state not in ("gone", "unlinked")
-            else Plan(Result.UNCHANGED, ref)
-        )
+        return _gone(state, ref)
     if link is not None and link.state == "unlinked":
         return Plan(Result.UNCHANGED, ref, reason="a person unlinked it")
     if link is not None and link.state in ("parked", "merging"):
@@ -206,6 +211,37 @@ def _match(state: State, theirs: Fields) -> identity.Verdict:
     )
 
 
+def _gone(state: State, ref: Ref) -> Plan:
+    """It was deleted there: the others keep theirs, or lose them as well if so configured.
+
+    What was edited elsewhere and not told there yet the deleter cannot have seen: that is kept.
+    """
+    link, record = state.link, state.record
+    if link is None or link.state in ("gone", "unlinked"):
+        return Plan(Result.UNCHANGED, ref)
+    spreads = link.state == "live" and record is not None and record.state == "live"
+    if record is None or not spreads or state.sync.on_delete(ref.account) != PROPAGATE:
+        return Plan(Result.GONE, ref)
+    names = writable(state, ref.account, link.base) - link.held
+    unseen = behind(link.base, link.sent, record.fields, names)
+    return Plan(Result.GONE, ref, deletes=not unseen, unseen=tuple(sorted(unseen)))
+
+
+def newest(snapshot: Observation, other: Observation | None) -> Observation:
+    """The one to use of two snapshots of a record."""
+    if other is None or other.version is None:
+        return snapshot
+    newer = snapshot.version is not None and snapshot.version > other.version
+    return snapshot if newer else other
+
+
+def contradicts(snapshot: Observation, other: Observation | None) -> bool:
+    """Whether two snapshots of a record differ and nothing says which is the newer one."""
+    if other is None or snapshot.raw == other.raw:
+        return False
+    return None in (snapshot.version, other.version) or snapshot.version == other.version
+
+
 def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
     """Whether a snapshot proves too little, so that the record must be read.
 
@@ -235,6 +271,9 @@ def _introduce(
         _stamp(state, NOTHING, takes, observation, now),
         version=1,
     )
+    # What is made for this account itself, by a template or a constant, it still has to be told.
+    due = behind(theirs, {}, tailored(state.mapping, fields), writable(state, account, theirs))
+    others = (a for a in state.sync.accounts if a != account and state.sync.receives(a))
     return Plan(
         Result.CREATED,
         observation.ref,
@@ -242,7 +281,7 @@ def _introduce(
         takes=takes,
         base=theirs,
         sent={},
-        marks=tuple(a for a in state.sync.accounts if a != account and state.sync.receives(a)),
+        marks=(*((account,) if due and state.mapping.special else ()), *others),
         keys=tuple(
             key
             for key in keys_of(state, fields, new_id)
@@ -262,12 +301,14 @@ def _update(
     account = observation.ref.account
     link = state.link or LinkState(record.id)
     merged, untimed = _merge(state, observation, theirs, record, link, now)
+    lost, unsure = overwritten(state, observation, theirs, link)
+    merged = _contest(state, observation, record, link, merged, lost)
     fields = merged.onto(record.fields)
-    settled = tuple(
-        name for name in link.held if name in theirs and theirs[name] == fields.get(name)
-    )
+    settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)
-    revived = record.state == "gone" and (link.state == "gone" or bool(merged.takes))
+    edited_since = merged.takes or merged.clashes
+    back = state.link is None or link.state == "gone"
+    revived = record.state == "gone" and bool(back or edited_since)
     changed = None
     if merged.takes or revived:
         changed = replace(
@@ -294,12 +335,29 @@ def _update(
         clashes=merged.clashes,
         base=merged.base if moved or state.link is None else None,
         sent=merged.sent if moved or state.link is None else None,
-        marks=state.sync.accounts if revived else marks,
+        marks=tuple(filter(state.sync.receives, state.sync.accounts)) if revived else marks,
         keys=keys_of(state, fields, record.id) if changed or state.link is None else (),
         seen_at=observation.version,
         settled=settled,
-        untimed=untimed,
+        waiting=waiting,
+        untimed=(*untimed, *unsure),
+        kept=revived and not back,
+        back=link.state == "gone",
     )
+
+
+def _held(
+    link: LinkState, theirs: Fields, fields: Fields
+) -> tuple[tuple[str, ...], tuple[Clash, ...]]:
+    """The held fields on which both sides agree meanwhile, and how the others stand now."""
+    shown = [name for name in sorted(link.held) if name in theirs]
+    settled = tuple(name for name in shown if theirs[name] == fields.get(name))
+    waiting = tuple(
+        Clash(name, fields.get(name), theirs[name], Winner.NOBODY, "still held")
+        for name in shown
+        if name not in settled
+    )
+    return settled, waiting
 
 
 def _merge(
@@ -351,13 +409,104 @@ def _merge(
     return merged, tuple(untimed)
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An edit that a write of ours replaced before we could see it."""
+
+    field: str
+    value: Value
+    at: datetime
+
+
+def overwritten(
+    state: State, observation: Observation, theirs: Fields, link: LinkState
+) -> tuple[list[Lost], list[str]]:
+    """The edits that our writes replaced unseen, and the fields of which only a history can tell.
+
+    Between our last look at a record and our write to it lie some milliseconds. What was
+    edited then is gone from the record, but not from what the vendor tells of it.
+    """
+    assert observation.raw is not None
+    lost: dict[str, Lost] = {}
+    unsure: list[str] = []
+
+    def read(name: str, raw: Raw) -> Value:
+        return to_canonical(state.mapping, raw, state.context).get(name, ABSENT)
+
+    for claim in observation.claims:
+        for name, written in link.written.items():
+            paths = [p for p in edited(state.mapping, name) if p in claim.fields]
+            if not paths or name in link.held:
+                continue
+            if claim.before and claim.raw is not None:
+                value = read(name, {**claim.raw, **claim.before})
+                ours = equal(read(name, claim.raw), written["now"])
+                if ours and fights.overwrote(written, value, claim.at):
+                    lost[name] = Lost(name, value, claim.at)
+                continue
+            if claim.raw is not None or not equal(theirs.get(name, ABSENT), written["now"]):
+                continue
+            (path, *_) = paths
+            value = read(name, {**observation.raw, path: claim.fields[path]})
+            if not fights.overwrote(written, value, claim.at):
+                continue
+            if observation.histories is None:
+                unsure.append(name)
+                continue
+            edits = observation.histories.get(path, ())
+            values = [read(name, {**observation.raw, path: edit.value}) for edit in edits]
+            for edit, then, after in zip(edits[1:], values[1:], values, strict=False):
+                if equal(then, value) and equal(after, written["now"]):
+                    lost[name] = Lost(name, value, edit.at)
+    return list(lost.values()), unsure
+
+
+def _contest(
+    state: State,
+    observation: Observation,
+    record: RecordState,
+    link: LinkState,
+    merged: Merged,
+    lost: Sequence[Lost],
+) -> Merged:
+    """The merge as it had been, had we seen these edits before we wrote over them."""
+    account = observation.ref.account
+    for edit in lost:
+        stamp = policy.stamp_of(record.stamps, edit.field)
+        rule = state.sync.policy(edit.field)
+        winner, why = policy.settle(
+            # One of the two is gone from the CRM already: there is nothing left to hold.
+            LATEST if rule == REVIEW else rule,
+            account=account,
+            theirs_at=edit.at,
+            ours_by=stamp.account,
+            ours_at=stamp.at,
+        )
+        again = merge(
+            {edit.field: link.written[edit.field]["was"]},
+            {},
+            merged.onto(record.fields),
+            {edit.field: edit.value},
+            policy=_settled(winner, why),
+            readable=lambda name: state.sync.may_read(account, name),
+        )
+        merged = replace(
+            merged, takes=(*merged.takes, *again.takes), clashes=(*merged.clashes, *again.clashes)
+        )
+    return merged
+
+
+def _settled(winner: Winner, why: str) -> Policy:
+    return lambda _name, _ours, _theirs: (winner, why)
+
+
 def _marks(
     state: State, record: RecordState, link: LinkState, merged: Merged, account: str
 ) -> tuple[str, ...]:
     """Who is behind now: the others if we changed, this account if it lost or lacks something."""
     fields = merged.onto(record.fields)
     names = {n for n in writable(state, account, merged.base) if n not in link.held}
-    this = bool(behind(merged.base, merged.sent, fields, names))
+    this = bool(behind(merged.base, merged.sent, tailored(state.mapping, fields), names))
     others = bool(merged.takes) and not (record.container and not link.base)
     return tuple(a for a in state.sync.accounts if (this if a == account else others))
 

@@ -14,7 +14,8 @@ from app.domain.codecs import ABSENT
 from app.domain.entities import equal
 from app.domain.values import Fields, Value
 
-#: Our last write of each field: {field: {was, now, at (ISO 8601), rounds, answers}}. ``rounds``
+#: Our last write of each field: {field: {was, now, at (ISO 8601), known, rounds, answers}}.
+#: ``known`` are further values that we know it had there lately. ``rounds``
 #: counts how often in a row the account had gone back to what it was before the write before;
 #: ``answers`` how often in a row it had changed within a minute of a write.
 Written: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -27,6 +28,8 @@ AT_ONCE = timedelta(minutes=1)
 ROUNDS = 3
 #: Values that never return are held too, much later: people who type fast do not do this.
 ANSWERS = 30
+#: Close makes one event of several writes: so many of them are told apart.
+KNOWN = 5
 
 
 def after_write(
@@ -44,6 +47,7 @@ def after_write(
             "was": was,
             "now": stored.get(name),
             "at": at.isoformat(),
+            "known": [last["was"], *last["known"]][:KNOWN] if last else [],
             "rounds": last["rounds"] + 1 if last and back else 0,
             "answers": last["answers"] + 1 if last and answered else 0,
         }
@@ -60,6 +64,13 @@ def verdict(written: Written, name: str, theirs: Value, now: datetime) -> str | 
     if last["answers"] >= ANSWERS and now - _at(last) < AT_ONCE:
         return f"it was changed {last['answers'] + 1} times in a row right after our writes"
     return None
+
+
+def overwrote(entry: Mapping[str, Any] | None, value: Value, at: datetime) -> bool:
+    """Whether a write of ours may have replaced this value, which nobody had shown us."""
+    if entry is None or abs(at - _at(entry)) >= WINDOW:
+        return False
+    return not any(equal(value, known) for known in (entry["was"], entry["now"], *entry["known"]))
 
 
 def _at(entry: Mapping[str, Any]) -> datetime:

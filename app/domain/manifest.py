@@ -33,6 +33,7 @@ class EntityPromise(_Frozen):
     unique: tuple[str, ...] = ()  # keys that the vendor itself never gives to two records
     #: Seconds a create waits for news of the same record, where no look-up can be certain.
     patience: Annotated[float, BeforeValidator(_seconds)] = 0
+    cascades: tuple[str, ...] = ()  # entities whose records a delete takes along
     parents: tuple[str, ...] = ()  # relations without which a create is refused or invents one
     #: Relations that it can hold, all of the entity's unless named; never behind in the others.
     relations: frozenset[str] | None = None
@@ -69,6 +70,8 @@ class Manifest(_Frozen):
     errors: Mapping[int, Literal["transient", "stale", "rejected", "account"]] = Field(
         default_factory=dict
     )
+    #: Whether it answers with numbers and yes or no as such, or with text for everything.
+    values: Literal["json", "text"] = "json"
     read_batch: int = 1
     write_batch: int = 1
     #: Alternatives of credential names, each a complete way to sign in.

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from app.config import FIELDS
-from app.domain.codecs import ABSENT, CODECS, Codec, Context, Held
+from app.domain.codecs import ABSENT, Context, Held
 from app.domain.entities import relations_of
-from app.domain.owners import OWNER
-from app.domain.stages import STAGE
+from app.domain.rows import TRANSFORMS, Direction, Row, compile_row, look_up
 from app.domain.values import Fields, Raw, Value
 from app.errors import ConfigError
 
-#: Every transform by its name in a mapping.
-TRANSFORMS: Mapping[str, Codec] = {**CODECS, "owner": OWNER, "stage": STAGE}
-
-Direction = Literal["both", "from", "to", "off"]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of a mapping: canonical field(s), remote path(s), and the codec between.
-
-    ``direction`` is seen from us: ``from`` reads only, ``to`` writes only. ``fills`` marks a
-    blank that the vendor fills by itself when we write something else: that is no edit.
-    ``create_only`` marks what the vendor lets nobody change afterwards.
-    """
-
-    fields: tuple[str, ...]
-    paths: tuple[str, ...]
-    codec: Codec
-    direction: Direction = "both"
-    only_if_blank: bool = False
-    fills: bool = False
-    create_only: bool = False
+__all__ = ["TRANSFORMS", "Direction", "EntityMapping", "Row", "compile_mapping", "look_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +24,10 @@ class EntityMapping:
     """
 
     entity: str
+    #: Those with a condition on our fields last: when they are read, the fields are known.
     rows: tuple[Row, ...]
+    #: What `tailored` has to look at.
+    special: tuple[Row, ...] = ()
     relations: frozenset[str] | None = None
     fixed: frozenset[str] = frozenset()
 
@@ -58,17 +38,11 @@ class EntityMapping:
     @property
     def paths(self) -> tuple[str, ...]:
         """Every remote path that is read or written, once."""
-        return tuple(
-            dict.fromkeys(p for row in self.rows if row.direction != "off" for p in row.paths)
-        )
+        return tuple(dict.fromkeys(path for row in self.rows for path in row.read_paths))
 
     def writable(self, *, creating: bool) -> set[str]:
         """The canonical names, relations among them, that can be written at all."""
-        rows = (
-            row
-            for row in self.rows
-            if row.direction in ("both", "to") and (creating or not row.create_only)
-        )
+        rows = (row for row in self.rows if row.is_written and (creating or not row.create_only))
         held = set(relations_of(self.entity))
         if self.relations is not None:
             held &= self.relations
@@ -89,35 +63,41 @@ class EntityMapping:
         return row is not None and row.only_if_blank
 
 
-def compile_mapping(entity: str, source: Mapping[str, Any], *, where: str) -> EntityMapping:
-    """Rows from YAML. Raises ConfigError naming the place for what cannot be used."""
-    rows = []
-    for left, right in source.items():
-        names = tuple(name.strip() for name in left.split(","))
-        spec = {"path": right} if isinstance(right, str) else dict(right)
-        place = f"{where}: {entity}.{left}"
-        for name in names:
-            if name not in FIELDS.get(entity, ()) and not name.startswith("custom."):
-                raise ConfigError(f"{place}: {name!r} is not a field of {entity}")
-        paths = (spec["path"],) if spec.get("path") else tuple(spec.get("paths") or ())
-        codec = spec.get("as") or "text"
-        if codec not in TRANSFORMS:
-            known = ", ".join(TRANSFORMS)
-            raise ConfigError(f"{place}: unknown transform {codec!r}; known: {known}")
-        if not paths:
-            raise ConfigError(f"{place}: name a path or paths")
-        rows.append(
-            Row(
-                names,
-                paths,
-                TRANSFORMS[codec],
-                cast(Direction, spec.get("direction") or "both"),
-                bool(spec.get("only_if_blank")),
-                bool(spec.get("fills")),
-                bool(spec.get("create_only")),
-            )
-        )
-    return EntityMapping(entity, tuple(rows))
+def compile_mapping(
+    entity: str, source: Mapping[str, Any], *, where: str | Callable[[str], str]
+) -> EntityMapping:
+    """Rows from YAML. Raises ConfigError naming the place for what cannot be used.
+
+    ``where`` is the place of the whole, or tells that of each row.
+    """
+    rows: list[Row] = []
+    fields: dict[str, str] = {}
+    written: dict[str, int] = {}
+    for key, given in source.items():
+        place = f"{where}: {entity}.{key}" if isinstance(where, str) else where(key)
+        row = compile_row(entity, key, given, place)
+        for name in row.fields:
+            if name in fields:
+                raise ConfigError(f"{place}: {name!r} has a row of its own already: {fields[name]}")
+            fields[name] = key
+        for path in row.written_paths:
+            first = rows[written[path]] if path in written else None
+            if first is None:
+                written[path] = len(rows)
+            elif row.made and first.made:
+                # One path, one memory of what it was told, however many ways to make its value.
+                rows[written[path]] = replace(first, made=(*first.made, *row.made))
+                break
+            else:
+                raise ConfigError(
+                    f"{place}: {path!r} is already written by the row {first.key!r}; set that to "
+                    "direction: from or off"
+                )
+        else:
+            rows.append(row)
+    rows.sort(key=lambda row: row.looks_at_ours)
+    special = tuple(row for row in rows if row.is_written and (row.made or row.when))
+    return EntityMapping(entity, tuple(rows), special)
 
 
 def overlay(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,46 +111,56 @@ def overlay(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, A
     return {**kept, **override}
 
 
-def look_up(raw: Raw, path: str) -> Any:
-    """The value at a path, ABSENT if the vendor did not send it.
-
-    ``a`` and flat keys with dots (``custom.cf_X``) come first; ``list[].key`` is that key of
-    each element; ``list[]`` is the list itself.
-    """
-    if path in raw:
-        return raw[path]
-    name, brackets, key = path.partition("[]")
-    if not brackets or name not in raw:
-        return ABSENT
-    items = raw[name] or []
-    return [item.get(key[1:]) for item in items] if key else items
-
-
 def to_canonical(mapping: EntityMapping, raw: Raw, context: Context) -> dict[str, Value]:
     """What a remote record says in canonical terms; what it does not say is left out."""
     fields: dict[str, Value] = {}
+    if not raw:
+        return fields
+    known: Fields = {}
+    if mapping.special:
+        known = {name: v for hint in reversed(context.hints) for name, v in hint.items()}
     for row in mapping.rows:
-        if row.direction in ("to", "off"):
+        if not row.is_read:
             continue
-        values = [look_up(raw, path) for path in row.paths]
-        if values[0] is ABSENT:
+        if row.looks_at_ours and not row.applies({**known, **fields}):
             continue
-        values = [None if value is ABSENT else value for value in values]
+        values = row.source(raw)
+        if values is None:
+            continue
         for name, value in zip(row.fields, row.codec.get(values, context), strict=True):
             if value is not ABSENT:
                 fields[name] = value
     return fields
 
 
+def tailored(mapping: EntityMapping, fields: Fields) -> Fields:
+    """Our record as this account shall see it: values made for it, rows that do not apply left out.
+
+    Everything that is compared with what the account was told is compared as this.
+    """
+    if not mapping.special:
+        return fields
+    told = dict(fields)
+    for row in mapping.special:
+        if row.made:
+            told[row.fields[0]] = row.outgoing(fields)
+        elif not row.applies(fields):
+            told.update(dict.fromkeys(row.fields, ABSENT))
+    return {name: value for name, value in told.items() if value is not ABSENT}
+
+
 def to_remote(
     mapping: EntityMapping, names: Iterable[str], fields: Fields, context: Context
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The remote paths to write for these canonical names, and the names held with a reason."""
+    """The remote paths to write for these canonical names, and the names held with a reason.
+
+    ``fields`` are those that `tailored` tells.
+    """
     wanted = set(names)
     remote: dict[str, Any] = {}
     held: dict[str, str] = {}
     for row in mapping.rows:
-        if row.direction in ("from", "off") or not wanted.intersection(row.fields):
+        if not row.is_written or not wanted.intersection(row.fields):
             continue
         try:
             values = row.codec.put([fields.get(name) for name in row.fields], context)

@@ -124,6 +124,8 @@ def merge(
             new_base[name] = value
             new_sent.pop(name, None)
             takes.append(Take(name, mine, value, "only they changed it"))
+        elif is_blank(mine) and is_blank(value):
+            agree(name, value, mine)  # both cleared it, each in their own way
         else:
             winner, rule = policy(name, mine, value)
             clashes.append(Clash(name, mine, value, winner, rule))

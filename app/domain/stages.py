@@ -53,6 +53,17 @@ def _mapped_pipeline(own: Pipeline, pipelines: Mapping[str, Sequence[str]]) -> s
     return next((o for o, names in pipelines.items() if any(_is(own, n) for n in names)), None)
 
 
+def _long(pipeline: Pipeline) -> str:
+    return f"{pipeline.name} ({pipeline.id})"
+
+
+def _words_for(own: Spot | Pipeline) -> set[str]:
+    """What a stage or a pipeline that nothing maps may be called, folded."""
+    if isinstance(own, Pipeline):
+        return {fold(own.name), fold(_long(own))}
+    return {fold(own.stage.id), fold(own.stage.name), fold(own)}
+
+
 def _own_word(own: str, longer: str, ours: Iterable[str]) -> str:
     """What nothing maps keeps its own name, unless that is one of ours, which it is not."""
     return longer if fold(own) in {fold(name) for name in ours} else own
@@ -67,7 +78,7 @@ def _stage_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:
         return [
             _mapped(spot, context.stages) or _own_word(stage.name, str(spot), context.stages),
             _mapped_pipeline(pipeline, context.pipelines)
-            or _own_word(pipeline.name, f"{pipeline.name} ({pipeline.id})", context.pipelines),
+            or _own_word(pipeline.name, _long(pipeline), context.pipelines),
         ]
     return [ABSENT, ABSENT]
 
@@ -99,7 +110,7 @@ def _stage_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
     named = (
         spot
         for spot in _spots(allowed)
-        if _is(spot.stage, str(stage)) and _mapped(spot, context.stages) is None
+        if fold(stage) in _words_for(spot) and _mapped(spot, context.stages) is None
     )
     if (spot := next(named, None)) is not None:
         return _remote(spot)
@@ -136,7 +147,7 @@ def _pipelines(ours: Value, context: Context) -> tuple[Sequence[Pipeline], Seque
         mapped = [p for own in context.pipelines[name] for p in every if _is(p, own)]
         return mapped, mapped
     free = [p for p in every if _mapped_pipeline(p, context.pipelines) is None]
-    named = [p for p in free if fold(p.name) == fold(ours)]
+    named = [p for p in free if fold(ours) in _words_for(p)]
     if context.pipelines and ours is not None:
         return named, named
     return named, [*named, *(p for p in every if p not in named)]
@@ -199,10 +210,12 @@ def words_of(deal: EntitySync | None, directories: Mapping[str, Directory]) -> W
     for account, directory in directories.items():
         own, groups = stages_in(deal, account), pipelines_in(deal, account)
         for spot in _spots(directory.pipelines):
-            stages.setdefault(fold(spot.stage.name), set()).add(_mapped(spot, own))
+            for word in (fold(spot.stage.name), fold(spot)):
+                stages.setdefault(word, set()).add(_mapped(spot, own))
         for pipeline in directory.pipelines:
             found = _mapped_pipeline(pipeline, groups)
-            pipelines.setdefault(fold(pipeline.name), set()).add(found)
+            for word in _words_for(pipeline):
+                pipelines.setdefault(word, set()).add(found)
     return {
         "stage": _certain(stages, deal.stages),
         "pipeline": _certain(pipelines, deal.pipelines),

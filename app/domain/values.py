@@ -64,6 +64,27 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """One value that a remote field was given, and when."""
+
+    value: Any
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one event said of remote fields: their values then, and what they replaced.
+
+    ``raw`` is the whole record of that moment, where the vendor sent it.
+    """
+
+    at: datetime
+    fields: Mapping[str, Any]
+    before: Mapping[str, Any]
+    raw: Raw | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """What a connector reads in a delivery.
 
@@ -71,7 +92,8 @@ class Event:
     ``tenant`` names the vendor's own account (a portal) where one URL serves several.
     ``snapshot`` is present where the vendor sent the full record. ``survivor`` is the ref
     that lives on after a merge. ``fields`` are the remote fields the event says changed,
-    each with the value it claims (thin vendors) or None (unknown).
+    each with the value it claims (thin vendors) or None (unknown). ``before`` are the values
+    that they replaced, where the vendor tells.
     """
 
     key: str
@@ -83,6 +105,7 @@ class Event:
     survivor: Ref | None = None
     tenant: str | None = None
     fields: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    before: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     data: Raw = field(default_factory=lambda: NOTHING)
 
 
@@ -95,10 +118,11 @@ class Observation:
     ``version`` is the vendor's own modification time where it has one. ``relations`` map a
     canonical relation (``company``, ``people``) to the refs it names: a missing name is no
     opinion, an empty tuple says "none". ``mentions`` are other refs this record shows to
-    exist and that should be looked at if we do not know them. ``ref`` may differ from the ref
-    asked for: then the asked one was merged into it (``asked``). ``absorbed`` are the refs that
-    the vendor says were merged into this one. ``partial`` marks an answer that shows only some
-    fields.
+    exist and that should be looked at if we do not know them. ``claims`` are what the events
+    that led here said; ``histories`` the edits of remote fields, where they were asked for.
+    ``ref`` may differ from the ref asked for: then the asked one was merged into it
+    (``asked``). ``absorbed`` are the refs that the vendor says were merged into this one.
+    ``partial`` marks an answer that shows only some fields.
     """
 
     ref: Ref
@@ -111,14 +135,8 @@ class Observation:
     gone: bool = False
     partial: bool = False
     field_times: Mapping[str, datetime] = field(default_factory=lambda: NOTHING)
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """One value that a remote field was given, and when."""
-
-    value: Any
-    at: datetime
+    claims: tuple[Claim, ...] = ()
+    histories: Mapping[str, tuple[Edit, ...]] | None = None
 
 
 class Op(StrEnum):
@@ -146,7 +164,8 @@ class Write:
 
     ``fields`` are in the vendor's shape (path -> value; None clears) and hold only what
     changes. ``trace`` is a unique text of this attempt that vendors with per-row fates echo.
-    ``external_id`` is our record id, for accounts that keep it in a unique property.
+    ``external_id`` is our record id, for accounts that keep it in a unique property. ``erase``
+    makes of a delete one that leaves nothing, where the vendor has such a thing.
     """
 
     op: Op
@@ -158,6 +177,7 @@ class Write:
     fields: Raw = field(default_factory=lambda: NOTHING)
     relations: Mapping[str, RelationEdit] = field(default_factory=lambda: NOTHING)
     external_id: str | None = None
+    erase: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +185,15 @@ class Outcome:
     """The fate of one write.
 
     ``ref`` names the remote record after success; ``stored`` is what the vendor says it now
-    holds (``partial`` if it shows only some fields); ``error`` is set when it failed.
+    holds (``partial`` if it shows only some fields); ``error`` is set when it failed. ``held``
+    are paths of a write that succeeded which the vendor does not take, with the reason.
     """
 
     write: Write
     ref: Ref | None = None
     stored: Observation | None = None
     error: Exception | None = None
+    held: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -224,6 +246,20 @@ class Directory:
     names: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     currency: str | None = None
     retired: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteField:
+    """One field of a remote entity as the vendor defines it.
+
+    ``type`` is the vendor's own word; ``options`` are the values it takes, in the form in which
+    they are written, empty if it takes any.
+    """
+
+    path: str
+    type: str = "text"
+    writable: bool = True
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,11 @@ from app.domain.values import (
     Outcome,
     Page,
     Ref,
+    RemoteField,
     Subscription,
     Write,
 )
+from app.errors import RejectedError
 from app.sdk import signature
 from app.sdk.client import Client, Dialect, TokenSource, TokenStore, Wire
 
@@ -122,6 +124,16 @@ class Connector:
     async def prepare(self) -> list[Finding]:
         """Create what we need in the CRM (a unique id property); a person asked for it."""
         return []
+
+    async def fields(self, entity: str) -> Mapping[str, RemoteField] | None:
+        """The fields that this entity has there, by path; None where the vendor does not tell."""
+        return None
+
+    async def create_option(self, entity: str, path: str, value: str) -> None:
+        """Add an option to a picklist. Raises RejectedError with a remedy where that cannot be."""
+        raise RejectedError(
+            f"{self.manifest.title} has no call to add an option: add it there", field=path
+        )
 
     async def directory(self) -> Directory:
         """Pipelines, stages and owners as they are now."""

@@ -96,6 +96,11 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
                 count(counts, "probing")
                 continue
             met |= (await known(house, list(there)))[0]
+        if any(ref in met and met[ref].record_id == job.record.id for ref in there):
+            # The in-lane has just linked it to this very record: there is nothing to create.
+            await _put_off(house, job, now() + SOON)
+            count(counts, "waiting")
+            continue
         unmet = {ref: observation for ref, observation in there.items() if ref not in met}
         if there and not unmet:
             await hold(house, member, job, list(there.values()))

@@ -12,8 +12,10 @@ from app.db import conflicts, journal, keyed, lanes, links, outbox, records
 from app.db.journal import Cause, Entry
 from app.db.links import Link
 from app.domain.decide import Plan, RecordState, Result, State
-from app.domain.merge import Winner
+from app.domain.merge import Take, Winner
 from app.domain.values import Key, Ref
+from app.sync.deletes import doom, said
+from app.sync.house import House
 from app.sync.relink import promote
 
 log = structlog.get_logger()
@@ -29,7 +31,7 @@ class Changes:
     linked: list[Link] = field(default_factory=list)
     agreed: list[links.Agreement] = field(default_factory=list)
     revived: list[Ref] = field(default_factory=list)
-    gone: list[tuple[Ref, UUID]] = field(default_factory=list)
+    gone: list[tuple[Plan, Link]] = field(default_factory=list)
     cards: list[tuple[State, Plan]] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     marks: dict[tuple[str, UUID], RecordState] = field(default_factory=dict)
@@ -45,7 +47,12 @@ class Changes:
             return link
         if plan.result is Result.GONE:
             assert link is not None
-            self.gone.append((ref, link.record_id))
+            self.gone.append((plan, link))
+            if state.record is not None:
+                take = Take("link", str(ref), None, said(plan.deletes, plan.unseen))
+                self.entries.append(
+                    Entry(link.record_id, state.record.version, ref.account, cause, [take])
+                )
             return link.now(state="gone")
         owner = record or state.record
         if owner is None:
@@ -62,7 +69,12 @@ class Changes:
             self.entries.append(
                 Entry(owner.id, owner.version, ref.account, cause, plan.takes, plan.clashes)
             )
-        if plan.settled or any(clash.winner is Winner.NOBODY for clash in plan.clashes):
+        if (
+            plan.settled
+            or plan.kept
+            or plan.waiting
+            or any(clash.winner is Winner.NOBODY for clash in plan.clashes)
+        ):
             self.cards.append((state, plan))
         for account in plan.marks:
             self.marks[account, owner.id] = owner
@@ -79,16 +91,16 @@ class Changes:
             return link
         if plan.base is not None or plan.seen_at is not None:
             self.agreed.append(links.Agreement(plan.ref, plan.base, plan.sent, plan.seen_at))
-        if link.state == "gone":
+        if plan.back:
             self.revived.append(plan.ref)
         return link.now(
-            state="live" if link.state == "gone" else link.state,
+            state="live" if plan.back else link.state,
             base=plan.base if plan.base is not None else link.base,
             sent=plan.sent if plan.sent is not None else link.sent,
             seen_at=plan.seen_at or link.seen_at,
         )
 
-    async def flush(self, db: AsyncConnection, account: str, *, scan: bool) -> None:
+    async def flush(self, db: AsyncConnection, house: House, account: str, *, scan: bool) -> None:
         """Write everything. Raises KeyTaken if another worker claimed a new record's key."""
         fresh = {record.id for record in self.added}
         await records.add(db, self.added, source=account)
@@ -97,7 +109,7 @@ class Changes:
         await links.add(db, self.linked)
         await links.agree(db, self.agreed)
         await self._revive(db)
-        await self._bury(db)
+        await self._bury(db, house)
         await self._open_cards(db)
         await journal.write(db, self.entries)
         await outbox.mark(db, self.marks, scan=scan, traces=self.traces)
@@ -141,20 +153,30 @@ class Changes:
                 await conflicts.parked(db, link.entity, link.record_id, ref, rival.ref)
             log.info("record.restored", ref=str(ref), record=str(link.record_id))
 
-    async def _bury(self, db: AsyncConnection) -> None:
-        """Remote records that were deleted: keep a tombstone, touch nobody else's copy."""
-        for ref, record_id in self.gone:
+    async def _bury(self, db: AsyncConnection, house: House) -> None:
+        """Remote records that were deleted: keep a tombstone, and do as the policy says."""
+        for plan, link in self.gone:
+            ref, record_id = plan.ref, link.record_id
             await links.end(db, [ref], "deleted")
-            how = {"by": "deleted there"}
-            await conflicts.settle_refs(db, [ref], how=how)
-            if await promote(db, record_id, ref.account):
-                log.info("record.unlinked", ref=str(ref), record=str(record_id), left=1)
-                continue
+            await conflicts.settle_refs(db, [ref], how={"by": "deleted there"})
+            promoted = await promote(db, record_id, ref.account)
             own = await links.by_record(db, [record_id])
-            left = [link for link in own if link.state != "gone"]
+            left = [other for other in own if other.state not in ("gone", "unlinked")]
+            spread = False
             if not left:
                 await records.bury(db, [record_id])
-            log.info("record.unlinked", ref=str(ref), record=str(record_id), left=len(left))
+            elif plan.deletes and not promoted:
+                spread = await doom(db, house, record_id, ref)
+            elif plan.unseen and not promoted:
+                reason = f"it was deleted in {ref.account}, which did not know its last edits"
+                await conflicts.kept(db, link.entity, record_id, left[0].ref, reason, plan.unseen)
+            log.info(
+                "record.unlinked",
+                ref=str(ref),
+                record=str(record_id),
+                left=len(left),
+                propagate=spread,
+            )
 
     async def _open_cards(self, db: AsyncConnection) -> None:
         await conflicts.settle_identities(db, [link.ref for link in self.linked])
@@ -167,7 +189,11 @@ class Changes:
                 continue
             owner = plan.record or state.record
             assert owner is not None
-            for clash in plan.clashes:
+            if plan.kept:
+                reason = f"it was to be deleted, and was edited in {plan.ref.account} since"
+                edited = [take.field for take in plan.takes]
+                await conflicts.kept(db, state.entity, owner.id, plan.ref, reason, edited)
+            for clash in (*plan.clashes, *plan.waiting):
                 if clash.winner is Winner.NOBODY:
                     await conflicts.hold_field(db, owner.id, state.entity, plan.ref, clash)
             if plan.settled:

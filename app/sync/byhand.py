@@ -280,7 +280,7 @@ async def _take_in(db: AsyncConnection, house: House, seen: Seen) -> tuple[Plan,
     (answer,), changes, world = await within(db, house, [seen])
     if isinstance(answer, Deferred):
         raise RejectedError(f"it cannot be told now: {answer.reason}; try again")
-    await changes.flush(db, world.account, scan=False)
+    await changes.flush(db, house, world.account, scan=False)
     own = None if answer.record is None else answer.record.id
     return answer, {*world.keys.values()} - {own}
 

@@ -18,6 +18,7 @@ from app.domain.bylines import told_by
 from app.domain.decide import RecordState, State, writable
 from app.domain.draft import outgoing
 from app.domain.entities import is_blank, relations_of
+from app.domain.mapping import tailored
 from app.domain.merge import behind
 from app.domain.values import (
     NOTHING,
@@ -27,7 +28,7 @@ from app.domain.values import (
     Value,
     Write,
 )
-from app.errors import HeldError
+from app.errors import HeldError, RejectedError
 from app.sync.house import House, Member
 from app.sync.trouble import describe
 
@@ -45,9 +46,15 @@ class Job:
     mark: Mark
     record: RecordState
     link: Link | None
+    #: The record as this account shall see it, and the names where it is behind.
+    ours: Mapping[str, Value] = field(default_factory=lambda: NOTHING)
     names: frozenset[str] = frozenset()
     write: Write | None = None
     held: dict[str, str] = field(default_factory=dict)
+    #: Why the account did not take a part of what was written.
+    refusal: RejectedError | None = None
+    #: The fields that waited for a person when this was worked out.
+    kept: frozenset[str] = frozenset()
     #: The parents that have a counterpart there, by relation, and the relations that lack one.
     parents: dict[str, list[UUID]] = field(default_factory=dict)
     orphaned: set[str] = field(default_factory=set)
@@ -108,6 +115,7 @@ async def prepare(
 ) -> timedelta | None:
     """Work out the write of a job; a delay instead if a parent is still on its way."""
     record, link = job.record, job.link
+    job.kept = held
     if link is None and (wait := _patience(member, job)) is not None:
         return wait
     sync = house.sync_of(record.entity, member.name)
@@ -119,7 +127,8 @@ async def prepare(
     base: Mapping[str, Value] = link.base if link else NOTHING
     sent: Mapping[str, Value] = link.sent if link else NOTHING
     open_names = writable(state, member.name, base if link else None) - held
-    job.names = behind(base, sent, record.fields, open_names)
+    job.ours = tailored(mapping, record.fields)
+    job.names = behind(base, sent, job.ours, open_names)
     edits, wait = _relation_edits(member, job, base, near)
     if wait is not None:
         return wait
@@ -127,7 +136,7 @@ async def prepare(
         state.context, current=base if link else None, via=told_by(record.stamps, member.name)
     )
     plain = job.names - relations_of(record.entity).keys()
-    ours = record.fields
+    ours = job.ours
     if link is None and record.entity == "deal" and is_blank(ours.get("name")):
         ours = {**ours, "name": await _stand_in(db, record)}
         plain |= {"name"}
@@ -173,6 +182,8 @@ def _relation_edits(
     for name, wanted in wanted_by.items():
         if name not in able or (job.link is not None and name not in job.names):
             continue
+        if job.link is not None and name in promise.parents and not wanted:
+            continue  # a record cannot be without one there: it stays where it is
         before = _ids(base.get(name))
         refs = near.refs
         missing = [parent for parent in wanted if parent not in refs]
@@ -212,11 +223,19 @@ async def refs_of(db: AsyncConnection, member: Member, ids: Iterable[UUID]) -> d
 async def bury_held(db: AsyncConnection, job: Job) -> None:
     """A value that has no place there waits for a person; a newer version tries again."""
     name, reason = next(iter(job.held.items()))
-    error = describe(
-        HeldError(reason, field=name, value=str(job.record.fields.get(name))),
-        record=str(job.record.id),
-    )
-    await outbox.bury(db, job.mark, error)
+    value = str(job.ours.get(name))
+    error = job.refusal or HeldError(reason, field=name, value=value)
+    await outbox.bury(db, job.mark, describe(error, record=str(job.record.id)))
+
+
+def refuse(member: Member, job: Job, held: Mapping[str, str]) -> None:
+    """Note the fields behind the paths of a write that the account did not take."""
+    for path, reason in held.items():
+        for row in member.mappings[job.record.entity].rows:
+            if path in row.paths:
+                job.held.update(dict.fromkeys(job.names.intersection(row.fields), reason))
+        sent = str(job.write.fields.get(path)) if job.write else None
+        job.refusal = RejectedError(reason, field=path, value=sent)
 
 
 def count(counts: dict[str, int], name: str, number: int = 1) -> None:

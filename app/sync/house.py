@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.resources import files
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from app.domain import stages
 from app.domain.codecs import Context
 from app.domain.manifest import Manifest
 from app.domain.mapping import EntityMapping, compile_mapping, overlay
+from app.domain.proof import prove
 from app.domain.values import Directory
 from app.errors import AccountError, RejectedError
 from app.sdk.connector import Account, Connector
@@ -41,6 +43,8 @@ class Member:
     config: AccountConfig
     connector: Connector
     mappings: Mapping[str, EntityMapping]
+    #: Options that were added to its picklists, by path and value.
+    offered: set[tuple[str, str]] = field(default_factory=set)
 
     def type_of(self, entity: str) -> str:
         """The vendor's own word for an entity."""
@@ -63,6 +67,8 @@ class House:
     previews: dict[UUID, Any] = field(default_factory=dict)
     _directories: dict[str, tuple[Directory, datetime]] = field(default_factory=dict)
     _contexts: dict[tuple[str, str], Context] = field(default_factory=dict)
+    #: (account, path, id) of stages and owners that were asked about.
+    _strangers: set[tuple[str, str, str]] = field(default_factory=set)
     #: The accounts whose held marks were released under what we know now.
     _released: set[str] = field(default_factory=set)
 
@@ -98,6 +104,13 @@ class House:
                 await accounts.keep_directory(db, account, directory)
             self._keep({account: (directory, now())})
         await self._release(account)
+
+    async def ask_about(self, account: str, strange: Collection[tuple[str, str]]) -> None:
+        """Look at the directory again for ids it did not know, once for each of them."""
+        fresh = {(account, *one) for one in strange} - self._strangers
+        if fresh:
+            await self.learn(account, age=timedelta())
+            self._strangers.update(fresh)
 
     def _keep(self, found: Mapping[str, tuple[Directory, datetime]]) -> None:
         before = {name: directory for name, (directory, _) in self._directories.items()}
@@ -150,32 +163,36 @@ class House:
 
 
 def mappings_of(
-    manifest: Manifest, account: AccountConfig, *, where: str
+    manifest: Manifest, account: AccountConfig, *, where: Callable[[str, str], str]
 ) -> dict[str, EntityMapping]:
-    """The built-in mapping of a connector with the account's own rows laid over it."""
+    """The built-in mapping of a connector with the account's own rows laid over it.
+
+    ``where`` is the place of a row, by entity and key. Raises ConfigError, also for a row that
+    does not bring back what it writes.
+    """
     text = (files("app.connectors") / manifest.name / "mapping.yaml").read_text(encoding="utf-8")
     builtin = yaml.load(text, Loader=yaml.CSafeLoader)
     rows = {
         entity: {left: row.model_dump(by_alias=True) for left, row in own.items()}
         for entity, own in account.mapping.items()
     }
-    return {
-        entity: replace(
-            compile_mapping(entity, overlay(source, rows.get(entity, {})), where=where),
-            relations=manifest.entities[entity].relations,
-            fixed=manifest.entities[entity].fixed,
-        )
-        for entity, source in builtin.items()
-    }
+    found: dict[str, EntityMapping] = {}
+    for entity, source in builtin.items():
+        place = partial(where, entity)
+        mapping = compile_mapping(entity, overlay(source, rows.get(entity, {})), where=place)
+        prove(mapping, as_text=manifest.values == "text", where=place)
+        promise = manifest.entities[entity]
+        found[entity] = replace(mapping, relations=promise.relations, fixed=promise.fixed)
+    return found
 
 
 def build(database: Database, config: Config, registry: Registry, box: Box) -> House:
     """A house with one member per configured account. Raises ConfigError."""
     members = {}
     for name, settings in config.accounts.items():
-        where = config.where("accounts", name)
         manifest = registry.connector(settings.connector).manifest
-        mappings = mappings_of(manifest, settings, where=where)
+        place = partial(config.where, "accounts", name, "mapping")
+        mappings = mappings_of(manifest, settings, where=place)
         account = Account(
             name=name,
             connector=settings.connector,

@@ -15,8 +15,9 @@ from app.db import lanes
 from app.db.events import Answered, Pending
 from app.db.journal import Cause
 from app.db.lanes import Lane
+from app.domain.decide import contradicts, newest
 from app.domain.entities import order_of
-from app.domain.values import Delivery, Event, Observation, Ref
+from app.domain.values import Claim, Delivery, Event, Observation, Ref
 from app.domain.verdict import Action
 from app.errors import (
     AccountError,
@@ -166,6 +167,7 @@ class Look:
     trusted: bool = True  # every event brought a snapshot on its first try
     gone: bool = False
     times: dict[str, datetime] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
     delivery: int | None = None
 
     @property
@@ -304,17 +306,15 @@ def _gather(
         look.gone = look.gone or ref in wishes.gone
         snapshot = event.snapshot if event.ref == ref else None
         look.trusted = look.trusted and snapshot is not None and item.attempts == 0
-        if snapshot is not None and _newer(snapshot, look.snapshot):
-            look.snapshot = snapshot
+        if snapshot is not None:
+            look.trusted = look.trusted and not contradicts(snapshot, look.snapshot)
+            look.snapshot = newest(snapshot, look.snapshot)
+        if event.fields and event.ref == ref:
+            raw = snapshot.raw if snapshot is not None else None
+            look.claims.append(Claim(event.at, event.fields, event.before, raw))
         for name in event.fields:
             look.times[name] = max(event.at, look.times.get(name, event.at))
     return asked
-
-
-def _newer(snapshot: Observation, than: Observation | None) -> bool:
-    if than is None or than.version is None:
-        return True
-    return snapshot.version is not None and snapshot.version > than.version
 
 
 async def _observe(
@@ -359,10 +359,9 @@ async def _observe(
 
 
 def _timed(observation: Observation, look: Look) -> Observation:
-    """With what the events said of when each field was edited."""
-    if not look.times:
-        return observation
-    return replace(observation, field_times={**observation.field_times, **look.times})
+    """With what the events said of each field, and when."""
+    times = {**observation.field_times, **look.times}
+    return replace(observation, field_times=times, claims=tuple(look.claims))
 
 
 async def _read(

@@ -185,7 +185,7 @@ async def _write_of(
         return None
     base: Mapping[str, Any] = link.base if link else NOTHING
     names = sorted(job.names - job.held.keys())
-    fields = {name: {"from": base.get(name), "to": record.fields[name]} for name in names}
+    fields = {name: {"from": base.get(name), "to": job.ours[name]} for name in names}
     return _item(str(job.write.op), member, record, link.ref.id if link else None, fields)
 
 

@@ -18,7 +18,7 @@ from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.links import Link
 from app.db.outbox import Mark
-from app.domain.decide import Plan, Result
+from app.domain.decide import Plan, RecordState, Result
 from app.domain.entities import order_of
 from app.domain.values import (
     NOTHING,
@@ -38,7 +38,9 @@ from app.errors import (
 )
 from app.sync import guard
 from app.sync.adopt import adopt, hold, link_to
+from app.sync.deletes import deleted, is_barred, latest, prepare_deletes
 from app.sync.draft import Job, Near, bury_held, count, prepare, travels
+from app.sync.fields import offer
 from app.sync.house import House, Member
 from app.sync.merges import merge_there
 from app.sync.reconcile import known, reconcile
@@ -109,24 +111,36 @@ async def _plan(
     """The jobs that have something to send; marks with nothing to say are cleared."""
     ids = [mark.record_id for mark in marks]
     found = await records.get(db, ids)
-    linked: dict[UUID, Link] = {}
-    for link in await links.by_record(db, ids, account=member.name):
-        if link.record_id not in linked or link.state == "live":
-            linked[link.record_id] = link
+    own: dict[UUID, list[Link]] = {}
+    for each in await links.by_record(db, ids, account=member.name):
+        own.setdefault(each.record_id, []).append(each)
     held = await conflicts.held_fields(db, ids, member.name)
     here: list[Job] = []
     settled: list[Mark] = []
+    doomed: list[tuple[Mark, RecordState, Link]] = []
     for mark in marks:
-        record, met = found.get(mark.record_id), linked.get(mark.record_id)
-        buried = met is not None and met.state != "live"
-        if record is None or buried or not travels(house, member, record, met):
+        record, met = found.get(mark.record_id), latest(own.get(mark.record_id, ()))
+        link = met if met is not None and met.state == "live" else None
+        if record is not None and record.state in ("gone", "purged") and link is not None:
+            doomed.append((mark, record, link))
+        elif (
+            record is None
+            or record.state != "live"
+            or is_barred(met)
+            or not travels(house, member, record, link)
+        ):
             # Deleted, parked or never meant to be there: nothing deleted returns.
             settled.append(mark)
             count(counts, "cleared")
         else:
-            here.append(Job(mark, record, met))
+            here.append(Job(mark, record, link))
+    deleting, spared = await prepare_deletes(db, member, doomed)
+    settled += spared
+    # We hold the lane: a write that is still said to be on its way died with its worker.
+    left = [job.link.ref for job in (*here, *deleting) if job.link is not None and job.link.writing]
+    await links.end_writes(db, left)
     near = await Near.load(db, member, here)
-    jobs: list[Job] = []
+    jobs = deleting
     silent: list[Job] = []
     for job in here:
         kept = held.get(job.record.id, frozenset())
@@ -147,7 +161,7 @@ async def _plan(
         links.Agreement(
             job.link.ref,
             None,
-            {**job.link.sent, **{name: job.record.fields[name] for name in job.told}},
+            {**job.link.sent, **{name: job.ours[name] for name in job.told}},
             None,
         )
         for job in silent
@@ -167,7 +181,7 @@ async def _write(
     """Commit the intents, send, settle; in the vendor's batch size."""
     size = max(1, member.connector.manifest.write_batch)
     step = size if size > 1 else 16
-    for op in (Op.CREATE, Op.UPDATE):
+    for op in (Op.CREATE, Op.UPDATE, Op.DELETE):
         ready = [job for job in jobs if job.write is not None and job.write.op is op]
         async with house.database.transaction() as db:
             ready = await guard.stop_early(db, member, op, ready, counts)
@@ -175,11 +189,14 @@ async def _write(
             batch = ready[start : start + step]
             if op is Op.UPDATE:
                 batch = await _unmoved(house, member, batch, counts)
+            elif op is Op.DELETE:
+                batch = await _undisturbed(house, member, batch, counts)
             if not batch:
                 continue
             async with house.database.transaction() as db:
                 if not await lanes.holds(db, lane):
                     return
+                batch = await _as_planned(db, member, batch, counts)
                 batch = await guard.admit(db, member, op, batch, counts)
                 await outbox.intend(
                     db, [(j.mark, j.write.trace) for j in batch if j.link is None and j.write]
@@ -190,8 +207,15 @@ async def _write(
             writes = [job.write for job in batch if job.write is not None]
             traces = sorted({job.mark.trace for job in batch if job.mark.trace})[:TRACES]
             try:
+                refused = await offer(member, writes)
+                ready_now = [write for write in writes if write.trace not in refused]
                 with structlog.contextvars.bound_contextvars(traces=traces):
-                    outcomes = await member.connector.write(writes)
+                    outcomes = await member.connector.write(ready_now) if ready_now else []
+                outcomes += [
+                    Outcome(write, error=refused[write.trace])
+                    for write in writes
+                    if write.trace in refused
+                ]
             except (RateLimitedError, AccountError, TransientError) as error:
                 # Raised only before anything was sent: nothing is in doubt.
                 async with house.database.transaction() as db:
@@ -213,6 +237,45 @@ async def _unmoved(
     A webhook may be seconds behind the edit it tells of. What moved is reconciled first, so
     that the policy decides and not the clock; its mark stays and is worked out anew.
     """
+    results = await _look(house, member, batch)
+    still = {ref for ref, r in results.items() if r in (Result.UNCHANGED, Result.MISSING)}
+    moved = [job for job in batch if job.link is not None and job.link.ref not in still]
+    if moved:
+        counts["moved"] = counts.get("moved", 0) + len(moved)
+        async with house.database.transaction() as db:
+            for job in moved:
+                await outbox.postpone(db, job.mark, until=now())
+    return [job for job in batch if job.link is not None and job.link.ref in still]
+
+
+async def _undisturbed(
+    house: House, member: Member, batch: Sequence[Job], counts: dict[str, int]
+) -> list[Job]:
+    """The jobs whose remote record is as we know it, so that it may be deleted.
+
+    An edit that we had not heard of keeps it; what is not shown to us is not deleted blindly.
+    """
+    results = await _look(house, member, batch)
+    ready: list[Job] = []
+    moment = now()
+    async with house.database.transaction() as db:
+        for job in batch:
+            assert job.link is not None
+            result = results.get(job.link.ref)
+            if result is Result.UNCHANGED:
+                ready.append(job)
+            elif result is Result.MISSING:
+                reason = f"{member.name} does not show {job.link.ref}, nor that it was deleted"
+                await _failed(db, member, job, NotFoundError(reason), moment)
+                count(counts, "failed")
+            else:
+                await outbox.postpone(db, job.mark, until=moment)
+                count(counts, "moved")
+    return ready
+
+
+async def _look(house: House, member: Member, batch: Sequence[Job]) -> dict[Ref, Result]:
+    """Read what is about to be written, and what became of each; deferred ones are not named."""
     refs = [job.link.ref for job in batch if job.link is not None]
     _, read_at = await known(house, [])
     try:
@@ -222,18 +285,41 @@ async def _unmoved(
     cause = Cause("push", member.name)
     seen = [Seen(observation, cause, read_at, read_at) for observation in observed]
     answers = await reconcile(house, seen)
-    still = {
-        one.observation.ref
+    return {
+        one.observation.ref: answer.result
         for one, answer in zip(seen, answers, strict=True)
-        if isinstance(answer, Plan) and answer.result in (Result.UNCHANGED, Result.MISSING)
+        if isinstance(answer, Plan)
     }
-    moved = [job for job in batch if job.link is not None and job.link.ref not in still]
-    if moved:
-        counts["moved"] = counts.get("moved", 0) + len(moved)
-        async with house.database.transaction() as db:
-            for job in moved:
-                await outbox.postpone(db, job.mark, until=now())
-    return [job for job in batch if job.link is not None and job.link.ref in still]
+
+
+async def _as_planned(
+    db: AsyncConnection, member: Member, batch: Sequence[Job], counts: dict[str, int]
+) -> list[Job]:
+    """The jobs that still say what is to be written; the in-lane works beside us.
+
+    What it took in since the plan was made would be overwritten by a write that is older.
+    """
+    ids = [job.record.id for job in batch]
+    there = await links.by_record(db, ids, account=member.name, lock=True)
+    living = {link.record_id: link for link in there if link.state == "live"}
+    fresh = await records.get(db, ids)
+    held = await conflicts.held_fields(db, ids, member.name)
+    still: list[Job] = []
+    for job in batch:
+        link, record = living.get(job.record.id), fresh.get(job.record.id)
+        same = record is not None and record.version == job.record.version
+        if job.link is None or link is None:
+            same = same and job.link is link
+        else:
+            deleting = job.write is not None and job.write.op is Op.DELETE
+            same = same and (link.base, link.sent) == (job.link.base, job.link.sent)
+            same = same and (deleting or held.get(job.record.id, frozenset()) == job.kept)
+        if same:
+            still.append(job)
+        else:
+            count(counts, "moved")
+            await outbox.postpone(db, job.mark, until=now(), keep_intent=True)
+    return still
 
 
 async def _settle(
@@ -244,7 +330,7 @@ async def _settle(
     outcomes: Sequence[Outcome],
     counts: dict[str, int],
 ) -> None:
-    fates = {outcome.write.trace: outcome for outcome in outcomes}
+    fates = {outcome.write.trace: _as_deleted(outcome) for outcome in outcomes}
     pause: RateLimitedError | AccountError | None = None
     moment = now()
     ended = [
@@ -259,7 +345,8 @@ async def _settle(
     async with house.database.transaction() as db:
         await journal.attempted(db, member.name, [_attempt(*one) for one in ended])
         fine = [(job, outcome) for job, outcome in ended if outcome.error is None]
-        await done(db, house, member, fine)
+        await done(db, house, member, [one for one in fine if one[1].write.op is not Op.DELETE])
+        await deleted(db, [job for job, outcome in fine if outcome.write.op is Op.DELETE])
         for job, outcome in ended:
             fate = "failed" if outcome.error else f"{outcome.write.op}d"
             metrics.WRITES.labels(member.name, outcome.write.op, fate).inc()
@@ -278,8 +365,17 @@ async def _settle(
         raise LanePaused(pause)
 
 
+def _as_deleted(outcome: Outcome) -> Outcome:
+    """It was there a moment ago: a delete that meets nothing has nothing left to do."""
+    if outcome.write.op is Op.DELETE and isinstance(outcome.error, NotFoundError):
+        return Outcome(outcome.write, ref=outcome.write.ref)
+    return outcome
+
+
 def _attempt(job: Job, outcome: Outcome) -> journal.Attempt:
-    before = {n: job.link.base.get(n) for n in job.names} if job.link else {}
+    # Of what is deleted all is kept: a person may want it back. Of what is purged nothing is.
+    names = job.names if outcome.write.op is not Op.DELETE else (job.link and job.link.base) or ()
+    before = {n: job.link.base.get(n) for n in names} if job.link else {}
     return journal.Attempt(outcome, before, _shown(job, outcome.error) if outcome.error else None)
 
 

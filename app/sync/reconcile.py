@@ -18,7 +18,9 @@ from app.clock import now
 from app.db import links
 from app.db.records import KeyTaken
 from app.domain.decide import Plan, State, decide, needs_reading
+from app.domain.strangers import strangers
 from app.domain.values import Ref
+from app.errors import SyncError
 from app.sync.apply import Changes
 from app.sync.house import House
 from app.sync.relink import follow, relink
@@ -52,6 +54,10 @@ async def reconcile(house: House, seen: Sequence[Seen], *, scan: bool = False) -
     applied in one transaction per hundred; where that fails, one by one, so that a poison
     record fails alone.
     """
+    try:
+        await _ask_about_strangers(house, seen)
+    except SyncError as error:
+        return [Deferred(one.observation.ref, f"no directory: {error}") for one in seen]
     done: list[Reconciled] = []
     for start in range(0, len(seen), BATCH):
         batch = seen[start : start + BATCH]
@@ -62,6 +68,19 @@ async def reconcile(house: House, seen: Sequence[Seen], *, scan: bool = False) -
                 log.info("reconcile.split", size=len(batch), reason=repr(error)[:200])
             done += [await _alone(house, one, scan=scan) for one in batch]
     return done
+
+
+async def _ask_about_strangers(house: House, seen: Sequence[Seen]) -> None:
+    """A stage or an owner nobody has heard of is new there: to skip it would lose an edit."""
+    strange: set[tuple[str, str]] = set()
+    for one in seen:
+        ref, raw = one.observation.ref, one.observation.raw
+        member = house.members[ref.account]
+        entity = member.entity_of(ref.type)
+        if raw is not None and entity is not None and entity in member.mappings:
+            strange |= strangers(member.mappings[entity], raw, house.context(entity, ref.account))
+    if strange:
+        await house.ask_about(seen[0].observation.ref.account, strange)
 
 
 async def _alone(house: House, seen: Seen, *, scan: bool) -> Reconciled:
@@ -100,7 +119,7 @@ async def _at_once(house: House, batch: Sequence[Seen], *, scan: bool) -> list[P
     """
     async with house.database.transaction() as db:
         answers, changes, world = await within(db, house, batch)
-        await changes.flush(db, world.account, scan=scan)
+        await changes.flush(db, house, world.account, scan=scan)
     for record in (*changes.added, *changes.changed.values()):
         metrics.RECORDS_CHANGED.labels(world.account, record.entity).inc()
     for entity, policy in changes.clashed:

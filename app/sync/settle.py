@@ -20,7 +20,7 @@ from app.domain.values import (
     Ref,
     Value,
 )
-from app.sync.draft import Job, bury_held, refs_of
+from app.sync.draft import Job, bury_held, refs_of, refuse
 from app.sync.house import House, Member
 
 
@@ -43,6 +43,7 @@ async def done(
     agreed: list[links.Agreement] = []
     for job, outcome in finished:
         assert outcome.ref is not None
+        refuse(member, job, outcome.held)
         base, sent = _agreed(job, _stored(house, member, job, outcome, parents))
         if job.link is not None:
             written = after_write(job.link.written, job.link.base, base, job.told, now())
@@ -70,7 +71,7 @@ async def done(
 def _agreed(job: Job, stored: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:
     """(base, sent) of a link after a write, given what the answer shows."""
     assert job.write is not None
-    link, ours = job.link, job.record.fields
+    link, ours = job.link, job.ours
     if link is None:
         # A parent that has no counterpart there was not told: it still has to travel.
         untold = job.held.keys() | job.orphaned

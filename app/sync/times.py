@@ -61,7 +61,11 @@ async def ask(house: House, batch: Sequence[Seen], untimed: Sequence[Untimed]) -
             path: (moment if edits is None else _newest(edits.get(path, ())))
             for path in theirs[observation.ref]
         }
-        observation = replace(observation, field_times={**times, **observation.field_times})
+        observation = replace(
+            observation,
+            field_times={**times, **observation.field_times},
+            histories=edits or {},
+        )
         answers.append(
             replace(seen, observation=observation, ours_at=found.get(records[id(seen)], {}))
         )

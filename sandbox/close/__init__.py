@@ -4,10 +4,11 @@ from sandbox.close import (  # the routes
     activities,
     custom_fields,
     events,
+    merges,
     objects,
     search,
     setup,
     tasks,
 )
 
-__all__ = ["activities", "custom_fields", "events", "objects", "search", "setup", "tasks"]
+__all__ = ["activities", "custom_fields", "events", "merges", "objects", "search", "setup", "tasks"]

@@ -7,6 +7,7 @@ to keep or raises `ValueError` with what Close would say; nested errors are dict
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 from sandbox.close.org import Close, invalid
@@ -128,7 +129,8 @@ def read(org: Close, type: str, body: Mapping[str, Any], current: Mapping[str, A
                 key, kept = custom(org, type, name, value, current)
                 values[key] = kept
             elif name in FIELDS[type]:
-                values[name] = None if value is None else FIELDS[type][name](value)
+                kept = None if value is None else FIELDS[type][name](value)
+                values[name] = _settled(org, name, kept)
             elif not _READ_ONLY.match(name):
                 raise ValueError("Unknown field.")
         except ValueError as error:
@@ -136,6 +138,15 @@ def read(org: Close, type: str, body: Mapping[str, Any], current: Mapping[str, A
     if problems:
         raise invalid(problems)
     return values
+
+
+def _settled(org: Close, name: str, value: Any) -> Any:
+    """What is kept of a good value, where the options say that Close has its own mind."""
+    if isinstance(value, str) and not name.endswith("_html"):
+        return org.options.spaced(value)
+    if name == "value" and value is not None:
+        return int(org.options.rounded(Decimal(value)))
+    return value
 
 
 def custom(

@@ -85,12 +85,15 @@ def announce(
         event["data"] = None
     _log(org, event)
     _dispatch(org, event, after=0.0)
+    if action == "created":
+        org.follow(call, record, list(record.fields))
 
 
 def _updated(
     org: Close, call: Call, request: str, record: Record, changed: list[str], previous: Json
 ) -> None:
     """Log an update. Shortly after another by the same caller it becomes part of that one."""
+    org.follow(call, record, changed)
     fresh = _event(org, call, request, record, "updated", {})
     since = event_time(call.at - timedelta(seconds=org.settings.consolidation))
     for event in reversed(org.events.values()):

@@ -71,41 +71,6 @@ def create_opportunity(org: Close, call: Call) -> Answer:
     return shown(org, call, deal)
 
 
-@routes.on("POST", "/lead/merge/")
-def merge_leads(org: Close, call: Call) -> Answer:
-    """The destination takes the source's children and fills its own gaps; the source goes.
-
-    https://developer.close.com/api/resources/activities/lead-merges
-    """
-    body = org.read_json(call)
-    source, destination = (
-        org.store.get("lead", str(body.get(n))) for n in ("source", "destination")
-    )
-    problems = {
-        name: "Unknown lead."
-        for name, lead in (("source", source), ("destination", destination))
-        if lead is None
-    }
-    if source is None or destination is None or source is destination:
-        raise invalid(problems or {"source": "Must differ from destination."})
-    request = new_request_id()
-    children = org.all_of_lead(source.id)
-    previous = snapshot(org, source)
-    with watched(org, call, request, destination, *children):
-        for child in children:
-            move(org, call, child, destination.id)
-        gaps = {k: v for k, v in source.fields.items() if destination.get(k) in (None, "", [])}
-        org.store.update(destination, gaps, at=call.at, by=call.actor)
-    org.store.remove(source, at=call.at)
-    meta = {
-        "merge_source_lead_id": source.id,
-        "merge_destination_lead_id": destination.id,
-    }
-    announce(org, call, request, destination, "merged", meta=meta)
-    announce(org, call, request, source, "deleted", previous=previous, meta=meta)
-    return Answer(200, {})
-
-
 def _add_common(type: str) -> None:
     """The routes that are the same for all three."""
 

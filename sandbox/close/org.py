@@ -4,12 +4,14 @@ import base64
 import math
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from sandbox.close import defaults
 from sandbox.close.event_types import ACTIONS
 from sandbox.close.ids import record_id, short_id
+from sandbox.close.options import CloseOptions
+from sandbox.later import Later
 from sandbox.records import Record, Store, history
 from sandbox.webhooks import Manner, Sender
 from sandbox.wire import (
@@ -78,6 +80,7 @@ class Close:
         manner = Manner(batch=1, timeout=10, attempts=500, backoff=settings.retry_after)
         self.sender = Sender(manner, self.post)
         self.quota = Quota(settings.limit, settings.window)
+        self.later = Later()
         self.reset()
 
     def reset(self) -> None:
@@ -94,6 +97,8 @@ class Close:
         self.access_tokens: dict[str, float] = {}
         self.refresh_tokens = {self.settings.refresh_token}
         self.children: dict[str, dict[str, dict[str, None]]] = {}
+        self.options = CloseOptions()
+        self.later.clear()
         self.quota.clear()
         self.subscribe_built_in()
 
@@ -233,6 +238,12 @@ class Close:
         if lead_id := record.get("lead_id"):
             self.children.get(lead_id, {}).get(record.type, {}).pop(record.id, None)
 
+    def follow(self, call: Call, record: Record, names: list[str]) -> None:
+        """Let the automations hear of a change."""
+        from sandbox.close.automation import follow
+
+        follow(self, call, record, names)
+
     # -- what the front asks --
 
     def drain(self) -> list[tuple[str, str]]:
@@ -264,6 +275,7 @@ class Close:
             "store": self.store.dump(),
             **{name: getattr(self, name) for name in _KEPT},
             "refresh_tokens": sorted(self.refresh_tokens),
+            "options": asdict(self.options),
         }
 
     def load(self, kept: Json) -> None:
@@ -271,6 +283,7 @@ class Close:
         for name in _KEPT:
             setattr(self, name, kept[name])
         self.refresh_tokens = set(kept["refresh_tokens"])
+        self.options.set(kept.get("options", {}))
         self.children = {}
         for type in CHILDREN:
             for record in self.store.live(type):

@@ -17,6 +17,7 @@ PREFIX = {
     "lead": "lead",
     "contact": "cont",
     "opportunity": "oppo",
+    "lead_merge": "acti",
     **dict.fromkeys(ACTIVITIES, "acti"),
     **dict.fromkeys(TASKS, "task"),
 }

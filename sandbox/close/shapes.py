@@ -213,6 +213,11 @@ def _meeting(org: Close, meeting: Record) -> Json:
     )
 
 
+def _merge(org: Close, merge: Record) -> Json:
+    names = ("source_lead_id", "destination_lead_id", "status")
+    return _activity(org, merge, _type="LeadMerge", **{n: merge.get(n) for n in names})
+
+
 def _task(org: Close, task: Record) -> Json:
     lead = org.store.get("lead", task.get("lead_id"))
     contact = org.store.get("contact", task.get("contact_id") or "")
@@ -247,6 +252,7 @@ _BODIES: dict[str, Callable[[Close, Record], Json]] = {
     "activity.call": _call,
     "activity.email": _email,
     "activity.meeting": _meeting,
+    "lead_merge": _merge,
     **dict.fromkeys(TASKS, _task),
 }
 

@@ -1,14 +1,16 @@
 """The local HubSpot: one app, its portals and tokens, and how a call is answered."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
 from sandbox.hubspot import events
 from sandbox.hubspot.errors import invalid, missing, refuse
+from sandbox.hubspot.options import HubSpotOptions
 from sandbox.hubspot.portal import Portal
 from sandbox.hubspot.schema import TYPES, ObjectType, object_type
+from sandbox.later import Later
 from sandbox.records import Record, history
 from sandbox.webhooks import Manner, Sender
 from sandbox.wire import (
@@ -60,13 +62,16 @@ class HubSpot:
         self.sender = Sender(manner, self.post)
         self.quota = Quota(settings.limit, 10)
         self.search_quota = Quota(settings.search_limit, 1)
+        self.later = Later()
         self.reset()
 
     def reset(self) -> None:
         """Back to fresh portals."""
         config = self.settings
         self.tokens = {config.token: config.portal_id, **dict(config.more_portals)}
-        self.portals = {id: Portal(id) for id in self.tokens.values()}
+        self.options = HubSpotOptions(merge_new_id=config.merge_new_id)
+        self.later.clear()
+        self.portals = {id: Portal(id, self.options) for id in self.tokens.values()}
         self.access_tokens: dict[str, tuple[int, float]] = {}
         self.subscriptions: dict[str, Json] = {}
         self.target: str | None = config.target
@@ -150,6 +155,12 @@ class HubSpot:
             raise _too_many("ten_secondly_rolling", "TEN_SECONDLY_ROLLING", headers)
         return headers
 
+    def follow(self, portal: Portal, call: Call, record: Record, names: list[str]) -> None:
+        """Let the automations hear of a change."""
+        from sandbox.hubspot.automation import follow
+
+        follow(self, portal, call, record, names)
+
     # -- webhooks --
 
     def post(self, target: str, batch: list[Json], attempt: int) -> Post | None:
@@ -184,11 +195,13 @@ class HubSpot:
             "access_tokens": self.access_tokens,
             "subscriptions": self.subscriptions,
             "target": self.target,
+            "options": asdict(self.options),
         }
 
     def load(self, kept: Json) -> None:
         for id, state in kept["portals"].items():
-            self.portals.setdefault(int(id), Portal(int(id))).load(state)
+            self.portals.setdefault(int(id), Portal(int(id), self.options)).load(state)
+        self.options.set(kept.get("options", {}))
         self.access_tokens = {token: (p, at) for token, (p, at) in kept["access_tokens"].items()}
         self.subscriptions = kept["subscriptions"]
         self.target = self.settings.target or kept["target"]

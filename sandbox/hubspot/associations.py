@@ -150,7 +150,8 @@ def create_label(app: HubSpot, portal: Portal, call: Call, start: str, end: str)
     if not isinstance(label, str) or not label:
         raise invalid("label is required")
     one, two = typed(start).name, typed(end).name
-    first = 1 + max((kept["id"] for kept in portal.labels), default=0)
+    # Far from HubSpot's own ids, as link types are looked up by id alone here.
+    first = 1 + max((kept["id"] for kept in portal.labels), default=5000)
     made = []
     for id, (a, b) in enumerate(dict.fromkeys(((one, two), (two, one))), first):
         row = {"start": a, "end": b, "id": id, "label": label, "category": "USER_DEFINED"}

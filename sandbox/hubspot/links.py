@@ -119,14 +119,19 @@ def types_between(portal: Portal, start: Record, end: Record) -> set[int]:
 
 
 def move_all(app: "HubSpot", portal: Portal, call: Call, old: Record, new: Record) -> None:
-    """Give a merged record's links to the survivor, whose own primaries stay."""
+    """Give a merged record's links to the survivor; a primary one only if it has none."""
     for key, types in list(portal.links.get(_key(old.type, old.id), {}).items()):
         type, _, id = key.partition(":")
         end = portal.store.find(type, id)
         if end is None or end is new:
             continue
         known = link_types(portal, old.type, type)
-        kept = {i for i in types if i in known and known[i].label != PRIMARY}
+        primary = {i for i in known if known[i].label == PRIMARY}
+        # To a child its company is primary, not the other way round.
+        taken = new.type != "company" and any(
+            primary & set(ids) for ids in linked(portal, new, type).values()
+        )
+        kept = {i for i in types if i in known and not (taken and i in primary)}
         set_types(app, portal, call, old, end, ())
         set_types(app, portal, call, new, end, kept | types_between(portal, new, end))
 

@@ -13,7 +13,7 @@ from sandbox.hubspot.errors import invalid, missing, refuse
 from sandbox.hubspot.events import announce
 from sandbox.hubspot.history import PAGE as HISTORY_PAGE
 from sandbox.hubspot.history import past
-from sandbox.hubspot.links import chosen, move_all, set_types, types_between
+from sandbox.hubspot.links import chosen, set_types, types_between
 from sandbox.hubspot.portal import Portal, iso
 from sandbox.hubspot.schema import TYPES, ObjectType
 from sandbox.hubspot.values import claim, read
@@ -21,7 +21,6 @@ from sandbox.records import Record
 from sandbox.wire import Answer, Call, Json, RefusedError
 
 PAGE = 100
-MERGEABLE = ("contact", "company", "deal", "ticket")
 
 _ALL = "/crm/v3/objects/{type}"
 _ONE = "/crm/v3/objects/{type}/{id}"
@@ -76,7 +75,7 @@ def shape(portal: Portal, type: ObjectType, record: Record, wanted: Wanted) -> J
     return body
 
 
-def _written(portal: Portal, type: ObjectType, record: Record, values: Iterable[str]) -> Json:
+def written(portal: Portal, type: ObjectType, record: Record, values: Iterable[str]) -> Json:
     """The answer to a write: what was written and the defaults that are set."""
     names = [n for n in (*type.defaults, *values) if portal.value(type, record, n) is not None]
     return shape(portal, type, record, Wanted(list(names)))
@@ -150,83 +149,6 @@ def archive(app: HubSpot, portal: Portal, call: Call, type: str, id: str) -> Ans
     return Answer(204)
 
 
-@routes.on("POST", _ONE + "/restore")
-def restore(app: HubSpot, portal: Portal, call: Call, type: str, id: str) -> Answer:
-    """Out of the recycle bin: people can, in the product; the API cannot."""
-    kind = typed(type)
-    record = portal.store.find(kind.name, id)
-    if not call.actor.is_person or record is None or not record.gone:
-        raise missing(id)
-    record.gone = None
-    record.updated = call.at
-    portal.index(record)
-    portal.store.written.append(("restored", kind.name))
-    announce(app, portal, call, kind.name, "restore", objectId=int(id))
-    return Answer(200, _written(portal, kind, record, ()))
-
-
-@routes.on("POST", _ALL + "/merge")
-def merge(app: HubSpot, portal: Portal, call: Call, type: str) -> Answer:
-    """Two records become one, for good. The survivor may have an id of its own.
-
-    The primary's values win and the other's fill the gaps.
-    """
-    kind, body = typed(type), read_json(call)
-    if kind.name not in MERGEABLE:
-        raise invalid(f"{kind.plural} cannot be merged")
-    first = existing(portal, kind, str(body.get("primaryObjectId")))
-    second = existing(portal, kind, str(body.get("objectIdToMerge")))
-    if first is second:
-        raise invalid("A record cannot be merged with itself")
-    values = {**second.fields, **first.fields}
-    former = {first.id, second.id, *_ids(first), *_ids(second)}
-    emails = [*_addresses(first), *_addresses(second)]
-    if kind.name == "contact" and len(emails) > 1:
-        values["hs_additional_emails"] = ";".join(emails[1:])
-    losers = [first, second] if app.settings.merge_new_id else [second]
-    for loser in losers:
-        portal.unindex(loser)
-    survivor = portal.create(kind, values, call) if app.settings.merge_new_id else first
-    values["hs_merged_object_ids"] = ";".join(sorted(former - {survivor.id}, key=int))
-    before = portal.update(survivor, values, call)
-    survivor.updated = call.at
-    for loser in losers:
-        move_all(app, portal, call, loser, survivor)
-        loser.gone = call.at
-        portal.merged[f"{kind.name}:{loser.id}"] = survivor.id
-    announce(
-        app,
-        portal,
-        call,
-        kind.name,
-        "merge",
-        objectId=int(survivor.id),
-        primaryObjectId=int(first.id),
-        mergedObjectIds=[int(second.id)],
-        newObjectId=int(survivor.id),
-        numberOfPropertiesMoved=len(before),
-    )
-    return Answer(200, _written(portal, kind, survivor, ()))
-
-
-@routes.on("POST", "/crm/v3/objects/contacts/gdpr-delete")
-def gdpr_delete(app: HubSpot, portal: Portal, call: Call) -> Answer:
-    """Erase a contact for good, history included."""
-    kind, body = typed("contact"), read_json(call)
-    try:
-        id_property = body.get("idProperty") or ""
-        record = existing(portal, kind, str(body.get("objectId")), id_property)
-    except RefusedError:
-        return Answer(204)
-    portal.unindex(record)
-    portal.store.remove(record, at=call.at)
-    record.fields = {"hs_gdpr_deleted": "true"}
-    record.history.clear()
-    announce(app, portal, call, "contact", "privacyDeletion", objectId=int(record.id))
-    announce(app, portal, call, "contact", "deletion", objectId=int(record.id))
-    return Answer(204)
-
-
 # -- the writes themselves: first checked, then committed --
 
 
@@ -250,7 +172,8 @@ def creation(
         _announce_changes(app, portal, call, type, record, values)
         for end, ids in links:
             set_types(app, portal, call, record, end, ids | types_between(portal, record, end))
-        return _traced(row, _written(portal, type, record, values))
+        app.follow(portal, call, record, list(values))
+        return _traced(row, written(portal, type, record, values))
 
     return commit
 
@@ -271,7 +194,8 @@ def change(
     def commit() -> Json:
         changed = portal.update(record, values, call)
         _announce_changes(app, portal, call, type, record, changed)
-        return _traced(row, _written(portal, type, record, values))
+        app.follow(portal, call, record, list(changed))
+        return _traced(row, written(portal, type, record, values))
 
     return commit
 
@@ -326,13 +250,3 @@ def _link(portal: Portal, type: ObjectType, link: Any) -> tuple[Record, set[int]
 def _traced(row: Json, body: Json) -> Json:
     trace = row.get("objectWriteTraceId")
     return {**body, "objectWriteTraceId": trace} if trace else body
-
-
-def _ids(record: Record) -> list[str]:
-    return [id for id in (record.get("hs_merged_object_ids") or "").split(";") if id]
-
-
-def _addresses(record: Record) -> list[str]:
-    """A contact's e-mail addresses, the first one first."""
-    more = (record.get("hs_additional_emails") or "").split(";")
-    return [email for email in (record.get("email"), *more) if email]

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sandbox.hubspot.defaults import OWNERS, pipelines
 from sandbox.hubspot.derived import derived
+from sandbox.hubspot.options import HubSpotOptions
 from sandbox.hubspot.properties import group_of, properties
 from sandbox.hubspot.schema import TYPES, ObjectType
 from sandbox.records import Record, Store
@@ -20,10 +21,15 @@ def iso(at: datetime) -> str:
 
 
 class Portal:
-    """The state of one account. `merged` maps ids that were merged away to survivors."""
+    """The state of one account.
 
-    def __init__(self, id: int) -> None:
+    `merged` maps ids that were merged away to survivors; `blocked` are e-mail addresses that no
+    contact may have.
+    """
+
+    def __init__(self, id: int, options: HubSpotOptions) -> None:
         self.id = id
+        self.options = options
         self.store = Store()
         self.properties = {type.name: properties(type) for type in TYPES.values()}
         self.groups = {
@@ -37,6 +43,7 @@ class Portal:
         self.labels: list[Json] = []
         self.links: dict[str, dict[str, list[int]]] = {}
         self.merged: dict[str, str] = {}
+        self.blocked: list[str] = []
         self.next_ids: dict[str, int] = {}
         self.unique: dict[tuple[str, str], dict[str, str]] = {}
 
@@ -129,6 +136,12 @@ class Portal:
             found += [(("contact", "email"), email.lower()) for email in more.split(";")]
         return found
 
+    def unlink(self, record: Record) -> None:
+        """Forget every link of a record, without a word."""
+        own = f"{record.type}:{record.id}"
+        for other in self.links.pop(own, {}):
+            self.links.get(other, {}).pop(own, None)
+
     # -- keeping --
 
     def dump(self) -> Json:
@@ -144,4 +157,14 @@ class Portal:
                 self.index(record)
 
 
-_KEPT = ("properties", "groups", "pipelines", "owners", "labels", "links", "merged", "next_ids")
+_KEPT = (
+    "properties",
+    "groups",
+    "pipelines",
+    "owners",
+    "labels",
+    "links",
+    "merged",
+    "blocked",
+    "next_ids",
+)

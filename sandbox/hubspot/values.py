@@ -21,6 +21,7 @@ _STARTS = (
     ("hs_timestamp", "hs_meeting_start_time"),
     ("hs_meeting_start_time", "hs_timestamp"),
 )
+_MONEY = ("amount", "annualrevenue")
 _DEFAULTS = {
     "task": {
         "hs_task_status": "NOT_STARTED",
@@ -117,7 +118,7 @@ def _read(
         value = str(value).lower()
     if isinstance(value, dict | list):
         raise WrongValueError("INVALID_STRING", f'"{name}" takes a single value')
-    text = "" if value is None else str(value).strip()
+    text = "" if value is None else portal.options.spaced(str(value).strip())
     if not text:
         return None
     if name == "lifecyclestage" and _is_backward(text, current.get(name)):
@@ -133,7 +134,10 @@ def _typed(
     name = definition["name"]
     match definition["type"]:
         case "number":
-            return _number(name, text)
+            kept = _number(name, text)
+            if name not in _MONEY or not portal.options.amounts:
+                return kept
+            return f"{portal.options.rounded(Decimal(kept)).normalize():f}"
         case "bool":
             if text.lower() not in ("true", "false"):
                 raise WrongValueError("INVALID_BOOLEAN", f'"{text}" is not a boolean')
@@ -147,14 +151,30 @@ def _typed(
     if (type.name, name) == ("contact", "email"):
         if not _EMAIL.match(text):
             raise WrongValueError("INVALID_EMAIL", f"Email address {text} is invalid")
+        if text.lower() in portal.blocked:
+            text = f"Email address {text} is on the blocklist of deleted contacts"
+            raise WrongValueError("INVALID_EMAIL", text)
         return text.lower()
     if name == "hs_email_headers" and not _is_object(text):
         raise WrongValueError("INVALID_JSON", "hs_email_headers must be JSON text")
     if (type.name, name) == ("company", "domain"):
         return re.sub(r"\A(https?://)?(www\.)?", "", text.lower()).partition("/")[0] or None
+    if definition["fieldType"] == "phonenumber" and portal.options.phones:
+        return formatted(text)
     if len(text) > 65_536:
         raise WrongValueError("PROPERTY_VALUE_TOO_LONG", f'"{name}" takes 65,536 characters')
     return text
+
+
+def formatted(phone: str) -> str:
+    """A phone number as people write it: `(415) 555-0100`, `+47 22 33 44 55`."""
+    digits = "".join(c for c in phone if c.isdigit())
+    if phone.startswith("+1") and len(digits) == 11:
+        return f"({digits[1:4]}) {digits[4:7]}-{digits[7:]}"
+    if not phone.startswith("+"):
+        return phone
+    pairs = [digits[i : i + 2] for i in range(0, len(digits), 2)]
+    return "+" + " ".join(pairs)
 
 
 def _is_object(text: str) -> bool:

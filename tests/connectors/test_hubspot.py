@@ -7,8 +7,9 @@ import orjson
 import pytest
 
 from app.connectors.hubspot import connector as module
+from app.connectors.hubspot import lifecycle
 from app.connectors.hubspot.dialect import HubSpotDialect
-from app.domain.values import Change, Key, Ref, RelationEdit
+from app.domain.values import Change, Key, Observation, Outcome, Ref, RelationEdit
 from app.errors import BadPayloadError, ExistsError, RejectedError
 from app.sdk.client import Answer
 from tests.connectors.conftest import HUBSPOT, NOON, Control, delivery, good, make, write
@@ -267,6 +268,70 @@ async def test_a_cleared_field_is_sent_empty_and_known_to_be_cleared(hubspot):
     assert seen.raw["phone"] is None
 
 
+async def _customer(hubspot) -> Ref:
+    fields = {"email": "ada@x.example", "lifecyclestage": "customer"}
+    return await make(hubspot, "person", fields)
+
+
+async def _updates(control: Control) -> int:
+    calls = await control.calls("hubspot")
+    return sum(call["path"].endswith("/batch/update") for call in calls)
+
+
+async def test_an_earlier_lifecycle_stage_is_held_and_the_rest_is_written(hubspot):
+    who = await _customer(hubspot)
+    back = {"lifecyclestage": "lead", "jobtitle": "CEO"}
+    (outcome,) = await hubspot.write([write(hubspot, "person", back, ref=who)])
+    assert list(good(outcome).held) == ["lifecyclestage"]
+    assert "cannot go back to lead" in outcome.held["lifecyclestage"]
+    (seen,) = await hubspot.read([who])
+    assert seen.raw is not None
+    assert (seen.raw["lifecyclestage"], seen.raw["jobtitle"]) == ("customer", "CEO")
+
+
+async def test_an_earlier_lifecycle_stage_alone_is_refused_without_a_write(
+    hubspot, control: Control
+):
+    who = await _customer(hubspot)
+    back = write(hubspot, "person", {"lifecyclestage": "lead"}, ref=who)
+    (outcome,) = await hubspot.write([back])
+    assert isinstance(outcome.error, RejectedError)
+    assert outcome.error.field == "lifecyclestage"
+    assert await _updates(control) == 0
+
+
+async def test_a_later_lifecycle_stage_is_one_write(hubspot, control: Control):
+    who = await _customer(hubspot)
+    on = write(hubspot, "person", {"lifecyclestage": "evangelist"}, ref=who)
+    (outcome,) = await hubspot.write([on])
+    assert good(outcome).held == {}
+    assert await _updates(control) == 1
+
+
+async def test_where_the_account_says_so_the_present_stage_is_cleared_first(control: Control):
+    hubspot = HUBSPOT.connect(control.base)
+    plain = _plain(hubspot.account) | {"options": {"lifecycle": "clear"}}
+    hubspot.account = type(hubspot.account)(**plain)
+    who = await _customer(hubspot)
+    back = write(hubspot, "person", {"lifecyclestage": "lead"}, ref=who)
+    (outcome,) = await hubspot.write([back])
+    assert good(outcome).held == {}
+    assert await _updates(control) == 2
+    (seen,) = await hubspot.read([who])
+    assert seen.raw is not None
+    assert seen.raw["lifecyclestage"] == "lead"
+    await hubspot.aclose()
+
+
+async def test_a_stage_that_is_ignored_without_a_word_is_told(hubspot):
+    who = ref("contacts", 7)
+    wanted = write(hubspot, "person", {"lifecyclestage": "ours"}, ref=who)
+    stored = Observation(who, {"lifecyclestage": "theirs"}, partial=True)
+    told = lifecycle.kept(Outcome(wanted, ref=who, stored=stored))
+    assert isinstance(told.error, RejectedError)
+    assert "HubSpot keeps the lifecycle stage theirs" in told.error.reason
+
+
 async def test_changes_of_one_very_moment_are_all_visited(hubspot, control: Control, monkeypatch):
     monkeypatch.setattr(module, "BATCH", 7)
     monkeypatch.setattr("app.connectors.hubspot.search.BATCH", 7)
@@ -344,3 +409,30 @@ async def test_the_history_of_a_property_tells_when_it_was_edited(hubspot, contr
     titles = found[ada]["jobtitle"]
     assert [edit.value for edit in titles] == ["CEO", "CFO"]
     assert titles[0].at > titles[1].at
+
+
+async def test_labels_that_people_gave_a_link_survive_a_change_of_the_primary(
+    hubspot, control: Control
+):
+    one, two = [await make(hubspot, "company", {"name": n, "domain": f"{n}.example"}) for n in "cd"]
+    jane = await make(hubspot, "person", {"firstname": "Jane"}, company=[one])
+    labels = "/hubspot/crm/v4/associations/contacts/companies/labels"
+    made = await control.person("POST", labels, json={"label": "Pays", "name": "pays"})
+    label = {
+        "associationCategory": "USER_DEFINED",
+        "associationTypeId": made["results"][0]["typeId"],
+    }
+    primary = {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": 1}
+    links = f"/hubspot/crm/v4/objects/contacts/{jane.id}/associations/companies"
+    await control.person("PUT", f"{links}/{one.id}", json=[primary, label])
+    await control.person("PUT", f"{links}/{two.id}", json=[label])
+
+    edit = write(hubspot, "person", {}, ref=jane)
+    edit.relations["company"] = RelationEdit((two,), (two,), (one,))  # type: ignore[index]
+    good((await hubspot.write([edit]))[0])
+
+    shown = (await control.person("GET", links))["results"]
+    types = {
+        str(end["toObjectId"]): {t["label"] or "" for t in end["associationTypes"]} for end in shown
+    }
+    assert types == {one.id: {"", "Pays"}, two.id: {"", "Pays", "Primary"}}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from app.config import EntitySync, FieldSync
 from app.domain.codecs import Context
-from app.domain.decide import State, writable
+from app.domain.decide import State, contradicts, newest, writable
 from app.domain.mapping import compile_mapping
+from app.domain.values import Observation, Ref
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 ROWS = {"title": "role", "lead_status": "status", "phone": {"path": "tel", "direction": "from"}}
 
@@ -30,3 +35,20 @@ def test_what_is_written_once_goes_with_the_creation_alone():
 
 def test_a_row_that_only_reads_is_never_written():
     assert writable(state(), "b", None) == {"title", "lead_status", "company"}
+
+
+def shown(title: str, version: datetime | None) -> Observation:
+    return Observation(Ref("a", "contact", "1"), {"role": title}, version)
+
+
+def test_of_two_snapshots_the_newer_counts_in_whatever_order_they_come():
+    old, new = shown("old", NOON), shown("new", NOON + timedelta(seconds=1))
+    assert newest(old, new) == newest(new, old) == new
+    assert not contradicts(new, old)
+
+
+def test_two_snapshots_of_one_moment_that_differ_prove_nothing():
+    """A vendor's clock may be too coarse to tell two edits apart: then the record is read."""
+    assert contradicts(shown("new", NOON), shown("old", NOON))
+    assert contradicts(shown("new", None), shown("old", NOON))
+    assert not contradicts(shown("same", NOON), shown("same", NOON))

@@ -137,6 +137,12 @@ def test_a_cleared_field_is_an_edit_like_any_other():
     assert one("CEO", "CEO", None).onto({"title": "CEO"}) == {"title": None}
 
 
+def test_two_people_who_clear_the_same_field_agree_however_their_crms_show_it():
+    merged = merge({"title": "CEO"}, {}, {"title": None}, {"title": ""}, policy=held)
+    assert (merged.takes, merged.clashes) == ((), ())
+    assert behind(merged.base, merged.sent, {"title": None}, {"title"}) == frozenset()
+
+
 def test_a_blank_in_a_record_just_met_never_overwrites_a_value():
     for blank in (None, ""):
         assert one(ABSENT, "CEO", blank).takes == ()

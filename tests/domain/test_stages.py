@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.config import EntitySync
 from app.domain.codecs import ABSENT, Context, Held
-from app.domain.mapping import says_the_same, to_remote
+from app.domain.mapping import says_the_same, to_canonical, to_remote
 from app.domain.stages import (
     STAGE,
     check,
@@ -20,6 +20,7 @@ from app.domain.stages import (
     todays,
     words_of,
 )
+from app.domain.strangers import strangers
 from app.domain.values import Directory, Pipeline, Stage
 from tests.domain.test_mapping import built_in
 
@@ -242,6 +243,17 @@ def test_a_word_that_means_different_things_is_left_alone():
     assert todays({"stage": "Qualified"}, where.own_words) == {"stage": "Qualified"}
 
 
+# --- what nobody has heard of
+
+
+def test_an_id_that_the_directory_does_not_know_is_named_and_says_nothing():
+    mapping, where = built_in("close", "deal"), context("close", MAP)
+    raw = {"status_id": "stat_brandnew", "user_id": "user_9", "note": "x"}
+    assert strangers(mapping, raw, where) == {("status_id", "stat_brandnew"), ("user_id", "user_9")}
+    assert to_canonical(mapping, raw, where) == {"description": "x"}
+    assert strangers(mapping, {"status_id": "stat_paper", "user_id": None}, where) == set()
+
+
 # --- what accounts test says
 
 
@@ -282,6 +294,16 @@ def maps(draw: st.DrawFn) -> dict[str, Any]:
     return found
 
 
+@example(
+    {
+        "A": {
+            "close": ["Due", "Lost", "New", "Won"],
+            "hubspot": sorted(OWN["hubspot"]),
+        },
+        "Qualified": {"close": ["Paperwork"]},
+    },
+    ("stat_qualified", "pipe_1", "close"),
+)
 @given(maps(), st.sampled_from(STAGES))
 def test_what_is_read_as_one_of_ours_is_written_as_a_stage_that_reads_the_same(stages, place):
     stage, pipeline, account = place

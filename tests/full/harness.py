@@ -337,18 +337,18 @@ class PersonAtHubSpot:
             if id
         ]
         body = {"properties": properties, "associations": links}
-        return str((await self._call("POST", f"/crm/v3/objects/{type}", body))["id"])
+        return str((await self.call("POST", f"/crm/v3/objects/{type}", body))["id"])
 
     async def edit(self, type: str, id: str, **properties: Any) -> None:
-        await self._call("PATCH", f"/crm/v3/objects/{type}/{id}", {"properties": properties})
+        await self.call("PATCH", f"/crm/v3/objects/{type}/{id}", {"properties": properties})
 
     async def delete(self, type: str, id: str) -> None:
-        await self._call("DELETE", f"/crm/v3/objects/{type}/{id}")
+        await self.call("DELETE", f"/crm/v3/objects/{type}/{id}")
 
     async def read(self, type: str, id: str) -> Json:
         """Its properties; unset ones are None."""
         query = f"properties={SHOWN[type].replace(' ', ',')}"
-        answer = await self._call("GET", f"/crm/v3/objects/{type}/{id}?{query}")
+        answer = await self.call("GET", f"/crm/v3/objects/{type}/{id}?{query}")
         return {"id": answer["id"], **answer["properties"]}
 
     async def all(self, type: str) -> list[Json]:
@@ -356,7 +356,7 @@ class PersonAtHubSpot:
         after = "0"
         query = f"properties={SHOWN[type].replace(' ', ',')}&limit=100"
         while True:
-            page = await self._call("GET", f"/crm/v3/objects/{type}?{query}&after={after}")
+            page = await self.call("GET", f"/crm/v3/objects/{type}?{query}&after={after}")
             found += [{"id": row["id"], **row["properties"]} for row in page["results"]]
             if "paging" not in page:
                 return found
@@ -368,7 +368,7 @@ class PersonAtHubSpot:
 
     async def links(self, type: str, id: str, end: str) -> dict[str, set[int]]:
         """The records of that type it is linked to, each with the link's type ids."""
-        answer = await self._call("GET", f"/crm/v4/objects/{type}/{id}/associations/{end}")
+        answer = await self.call("GET", f"/crm/v4/objects/{type}/{id}/associations/{end}")
         return {
             str(row["toObjectId"]): {t["typeId"] for t in row["associationTypes"]}
             for row in answer["results"]
@@ -376,9 +376,9 @@ class PersonAtHubSpot:
 
     async def merge(self, type: str, survivor: str, loser: str) -> None:
         body = {"primaryObjectId": survivor, "objectIdToMerge": loser}
-        await self._call("POST", f"/crm/v3/objects/{type}/merge", body)
+        await self.call("POST", f"/crm/v3/objects/{type}/merge", body)
 
-    async def _call(self, method: str, path: str, body: Any = None) -> Json:
+    async def call(self, method: str, path: str, body: Any = None) -> Json:
         mark = "&" if "?" in path else "?"
         address = f"{self.path}{path}" + (f"{mark}portal={self.portal}" if self.portal else "")
         answer = await self.http.request(method, address, json=body)

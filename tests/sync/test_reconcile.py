@@ -12,8 +12,8 @@ import pytest
 from app.db import conflicts, links, outbox, records
 from app.db.outbox import Mark
 from app.domain.decide import Plan, RecordState, Result
-from app.domain.values import Edit, Observation, Ref
-from app.sync.reconcile import Deferred, Reconciled, reconcile
+from app.domain.values import Claim, Edit, Observation, Ref
+from app.sync.reconcile import Deferred, Reconciled, known, reconcile
 from app.sync.relink import relink
 from tests.sync.conftest import NOON, Company, contact, hub_contact, lead
 
@@ -370,6 +370,15 @@ async def test_a_field_for_review_is_held_until_a_person_decides(company: Compan
     assert await company.scalar("select count(*) from conflicts where state = 'open'") == 0
 
 
+@pytest.mark.parametrize("policy", ["review"])
+async def test_the_card_of_a_held_field_shows_what_the_account_shows_now(company: Company):
+    await _both_edit(company)
+    theirs = "select theirs ->> 'value' from conflicts where state = 'open'"
+    assert await company.scalar(theirs) == "from hubspot"
+    await company.see(hub_contact(email="ada@x.example", jobtitle="edited again"))
+    assert await company.scalar(theirs) == "edited again"
+
+
 async def test_deferred_names_its_ref(company: Company):
     await company.see(contact())
     async with company.db.transaction() as db:
@@ -409,7 +418,7 @@ async def test_a_fight_is_held_with_a_card_that_says_who_and_nobody_is_behind(co
     ada: Any = {"email": "ada@x.example", "firstname": "Ada", "lastname": "Lovelace"}
     await company.see(hub_contact(**ada, jobtitle="ours"))
     at = (await company.record_of(contact().ref)).stamps["title"]["at"]
-    insisting = {"was": "theirs", "now": "ours", "at": at, "rounds": 3, "answers": 0}
+    insisting = {"was": "theirs", "now": "ours", "at": at, "known": [], "rounds": 3, "answers": 0}
     async with company.db.transaction() as db:
         agreed = links.Agreement(hub_contact().ref, None, None, None, {"title": insisting})
         await links.agree(db, [agreed])
@@ -422,3 +431,75 @@ async def test_a_fight_is_held_with_a_card_that_says_who_and_nobody_is_behind(co
     assert await company.marks() == {}
     card = "select detail->>'reason' from conflicts where kind = 'field' and account = 'hubspot'"
     assert "set back 4 times" in await company.scalar(card)
+
+
+ADA: Any = {"email": "ada@x.example", "firstname": "Ada", "lastname": "Lovelace"}
+
+
+async def _we_wrote_over_an_edit(company: Company) -> tuple[Observation, Observation]:
+    """Close's edit was carried to HubSpot in the instant in which HubSpot's was made."""
+    await company.see(contact(title="base"))
+    await company.see(hub_contact(**ADA, jobtitle="base"))
+    await company.see(contact(title="from close", minute=1))
+    _, moment = await known(company.house, [])
+    ours = {"was": "base", "now": "from close", "known": [], "rounds": 0, "answers": 0}
+    written = {"title": {**ours, "at": moment.isoformat()}}
+    link = await company.link_of(hub_contact().ref)
+    async with company.db.transaction() as db:
+        base = {**link.base, "title": "from close"}
+        await links.agree(db, [links.Agreement(link.ref, base, {}, None, written)])
+    await company.clear()
+    there = hub_contact(**ADA, jobtitle="from close")
+    claim = Claim(moment, {"jobtitle": "from hubspot"}, {})
+    return there, replace(there, claims=(claim,))
+
+
+@pytest.mark.parametrize(("policy", "winner"), [("hubspot", "hubspot"), ("close", "close")])
+async def test_an_edit_that_our_write_replaced_unseen_is_settled_by_the_policy(
+    company: Company, winner: str
+):
+    there, told = await _we_wrote_over_an_edit(company)
+    values = ["from close", "from hubspot", "base"]
+    edits = tuple(Edit(v, NOON - timedelta(seconds=n)) for n, v in enumerate(values))
+    company.edits = {there.ref: {"jobtitle": edits}}
+
+    await company.see(told)
+
+    assert (await company.record_of(contact().ref)).fields["title"] == f"from {winner}"
+    loser = "close" if winner == "hubspot" else "hubspot"
+    lost = "select lost #>> '{}' from journal where lost is not null"
+    assert await company.scalar(lost) == f"from {loser}"
+    behind = {("close", "person"): 1, ("hubspot", "person"): 1}
+    assert await company.marks() == (behind if winner == "hubspot" else {})
+
+
+@pytest.mark.parametrize("policy", ["hubspot"])
+async def test_an_old_edit_told_late_is_no_edit_that_we_replaced(company: Company):
+    there, told = await _we_wrote_over_an_edit(company)
+    values = ["from close", "base", "from hubspot"]
+    edits = tuple(Edit(v, NOON - timedelta(seconds=n)) for n, v in enumerate(values))
+    company.edits = {there.ref: {"jobtitle": edits}}
+
+    assert results(await company.see(told)) == ["unchanged"]
+    assert (await company.record_of(contact().ref)).fields["title"] == "from close"
+
+
+@pytest.mark.parametrize("policy", ["close"])
+async def test_a_vendor_that_tells_what_was_before_needs_no_history(company: Company):
+    await company.see(contact(title="base"))
+    await company.see(hub_contact(**ADA, jobtitle="base"))
+    await company.see(hub_contact(**ADA, jobtitle="from hubspot"))
+    _, moment = await known(company.house, [])
+    ours = {"was": "base", "now": "from hubspot", "known": [], "rounds": 0, "answers": 0}
+    link = await company.link_of(contact().ref)
+    async with company.db.transaction() as db:
+        written = {"title": {**ours, "at": moment.isoformat()}}
+        base = {**link.base, "title": "from hubspot"}
+        await links.agree(db, [links.Agreement(link.ref, base, {}, None, written)])
+    now = contact(title="from hubspot", minute=1)
+    claim = Claim(moment, {"title": "from hubspot"}, {"title": "from close"}, now.raw)
+
+    await company.see(replace(now, claims=(claim,)))
+
+    assert (await company.record_of(contact().ref)).fields["title"] == "from close"
+    assert company.asked == []

@@ -246,3 +246,11 @@ async def test_who_is_deleted_everywhere_frees_the_address_for_somebody_new(comp
     (answer,) = await company.see(hub_contact(5, email="ada@x.example"))
     assert answer.result == "created"  # type: ignore[union-attr]
     assert (await company.record_of(hub_contact(5).ref)).fields.get("title") is None
+
+
+async def test_a_delete_told_twice_is_told_once(company: Company):
+    await three(company)
+    gone = Observation(contact(1).ref, None, gone=True)
+    for _ in range(2):
+        await company.see(gone)
+    assert (await company.link_of(contact(1).ref)).state == "gone"

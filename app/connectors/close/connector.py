@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from app.connectors.close import events
 from app.connectors.close.dialect import CloseDialect
 from app.connectors.close.events import merge_ends
+from app.connectors.close.fields import custom_fields, own_fields
 from app.connectors.close.search import (
     SKEW,
     Cursor,
@@ -68,6 +69,7 @@ from app.sdk import (
     Raw,
     Ref,
     RejectedError,
+    RemoteField,
     Stage,
     Subscription,
     SyncError,
@@ -513,6 +515,33 @@ class Close(Connector):
         return survivor
 
     # ------------------------------------------------------------------------- checking
+
+    async def fields(self, entity: str) -> Mapping[str, RemoteField] | None:
+        type = self.manifest.entities[entity].type
+        own = own_fields(type)
+        if own is None:
+            return None
+        rows = await self._schema(type)
+        return None if rows is None else {**own, **custom_fields(rows)}
+
+    async def create_option(self, entity: str, path: str, value: str) -> None:
+        """https://developer.close.com/api/resources/custom-fields"""
+        type, id = self.manifest.entities[entity].type, path.removeprefix("custom.")
+        field = next((row for row in await self._schema(type) or () if row["id"] == id), None)
+        if field is None or field.get("type") != "choices":
+            raise RejectedError(f"{path} of a Close {type} has no choices", field=path)
+        kind = "shared" if field.get("is_shared") else type
+        await self.client.call(
+            "PUT",
+            f"/custom_field/{kind}/{{id}}/",
+            at={"id": id},
+            json={"choices": [*(field.get("choices") or ()), value]},
+        )
+
+    async def _schema(self, type: str) -> list[Raw] | None:
+        """The custom fields of a type, shared ones among them; None where they are not shown."""
+        answer = await self.client.call("GET", f"/custom_field_schema/{type}/", accept=(404,))
+        return list(answer.data["fields"]) if answer.status == 200 else None
 
     async def check(self) -> list[Finding]:
         try:

@@ -105,7 +105,13 @@ def _with_snapshot(event: Event, given: Raw) -> Event:
         partial=seen.version is None,
         field_times=dict.fromkeys(names, event.at),
     )
-    return replace(event, snapshot=seen, fields={name: data.get(name) for name in names})
+    before = given.get("previous_data")
+    return replace(
+        event,
+        snapshot=seen,
+        fields={name: data.get(name) for name in names},
+        before={n: before[n] for n in names if n in before} if isinstance(before, dict) else {},
+    )
 
 
 def edits(log: Sequence[Raw], paths: Collection[str]) -> dict[str, tuple[Edit, ...]]:

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import orjson
 from pydantic import SecretStr
 
-from app.connectors.hubspot import events
+from app.connectors.hubspot import events, lifecycle
 from app.connectors.hubspot.dialect import HubSpotDialect, as_exists, row_error
+from app.connectors.hubspot.fields import as_fields, with_option
 from app.connectors.hubspot.search import (
     BATCH,
     HISTORY_BATCH,
@@ -34,6 +35,7 @@ from app.connectors.hubspot.shapes import (
     LINKS,
     NAMES,
     Link,
+    Types,
     as_associations,
     as_pair,
     as_pipeline,
@@ -42,6 +44,7 @@ from app.connectors.hubspot.shapes import (
     edits_of,
     fates_of,
     full_name,
+    labels,
     links_listed,
     millis,
     modified_property,
@@ -74,6 +77,7 @@ from app.sdk import (
     Raw,
     Ref,
     RejectedError,
+    RemoteField,
     StaleError,
     Subscription,
     SyncError,
@@ -247,9 +251,9 @@ class HubSpot(Connector):
 
     async def _linked(
         self, type: str, link: Link, ids: Sequence[str]
-    ) -> dict[str, dict[str, set[int]]]:
-        """What each of these is linked to, with the type ids of each link; every id is there."""
-        found: dict[str, dict[str, set[int]]] = {id: {} for id in ids}
+    ) -> dict[str, dict[str, Types]]:
+        """What each of these is linked to, with the types of each link; every id is there."""
+        found: dict[str, dict[str, Types]] = {id: {} for id in ids}
         inputs = [{"id": id} for id in ids]
         while inputs:
             answer = await self.client.call(
@@ -266,7 +270,9 @@ class HubSpot(Connector):
             for row in answer.data.get("results") or ():
                 id = str(row["from"]["id"])
                 for end in row["to"]:
-                    types = {t["typeId"] for t in end.get("associationTypes") or ()}
+                    types = {
+                        (t["category"], t["typeId"]) for t in end.get("associationTypes") or ()
+                    }
                     found.setdefault(id, {}).setdefault(str(end["toObjectId"]), set()).update(types)
                 after = ((row.get("paging") or {}).get("next") or {}).get("after")
                 if after:
@@ -511,6 +517,64 @@ class HubSpot(Connector):
         return [self._outcome(write, fates[write.trace]) for write in batch]
 
     async def _update(self, batch: Sequence[Write]) -> list[Outcome]:
+        backward = await self._backward(batch)
+        if not backward:
+            return await self._updated(batch)
+        if self.account.options.get("lifecycle") == "clear":
+            return await self._updated_after_clearing(batch, backward)
+        sent = [lifecycle.without(w) if w.trace in backward else w for w in batch]
+        outcomes = await self._updated([w for w in sent if w.fields or w.relations])
+        by_trace = {outcome.write.trace: outcome for outcome in outcomes}
+        return [
+            lifecycle.held(
+                by_trace.get(w.trace, Outcome(w, ref=named(w))),
+                w,
+                lifecycle.refusal(w.fields[lifecycle.LIFECYCLE], backward[w.trace]),
+            )
+            if w.trace in backward
+            else by_trace[w.trace]
+            for w in batch
+        ]
+
+    async def _updated_after_clearing(
+        self, batch: Sequence[Write], backward: Mapping[str, str]
+    ) -> list[Outcome]:
+        """In two steps; what fails gets its stage back, so that it does not look like an edit."""
+        type, failed = batch[0].type, dict(backward)
+        ids = {write.trace: named(write).id for write in batch}
+        await self._set_lifecycle(type, {ids[trace]: "" for trace in backward})
+        try:
+            outcomes = await self._updated(batch)
+            failed = {o.write.trace: "" for o in outcomes if o.error and o.write.trace in backward}
+        finally:
+            if failed:
+                await self._set_lifecycle(type, {ids[trace]: backward[trace] for trace in failed})
+        return outcomes
+
+    async def _backward(self, batch: Sequence[Write]) -> dict[str, str]:
+        """The writes that would take a lifecycle stage back, each with its present one."""
+        writes, type = lifecycle.setting(batch), batch[0].type
+        if not writes:
+            return {}
+        rows = await self._batch_read(type, [named(write).id for write in writes])
+        now_at = {str(row["id"]): row["properties"].get(lifecycle.LIFECYCLE) for row in rows}
+        order = lifecycle.order_of(await self._property(type, lifecycle.LIFECYCLE))
+        return {
+            write.trace: current
+            for write in writes
+            if (current := now_at.get(named(write).id))
+            and lifecycle.is_backward(str(write.fields[lifecycle.LIFECYCLE]), current, order)
+        }
+
+    async def _set_lifecycle(self, type: str, values: Mapping[str, str]) -> None:
+        inputs = [{"id": id, "properties": {lifecycle.LIFECYCLE: v}} for id, v in values.items()]
+        await self.client.call(
+            "POST", f"/crm/v3/objects/{type}/batch/update", json={"inputs": inputs}
+        )
+
+    async def _updated(self, batch: Sequence[Write]) -> list[Outcome]:
+        if not batch:
+            return []
         type = batch[0].type
         outcomes: dict[str, Outcome] = {w.trace: Outcome(w, ref=named(w)) for w in batch}
         changing = [write for write in batch if write.fields]
@@ -527,7 +591,9 @@ class HubSpot(Connector):
                 "POST", f"/crm/v3/objects/{type}/batch/update", json={"inputs": inputs}
             )
             fates = fates_of(answer.data, changing, by_trace=False)
-            outcomes |= {w.trace: self._outcome(w, fates[w.trace]) for w in changing}
+            outcomes |= {
+                w.trace: lifecycle.kept(self._outcome(w, fates[w.trace])) for w in changing
+            }
         moving = [w for w in batch if w.relations and outcomes[w.trace].error is None]
         if moving:
             outcomes |= await self._relate(type, moving, outcomes)
@@ -549,21 +615,34 @@ class HubSpot(Connector):
     async def _relate(
         self, type: str, batch: Sequence[Write], outcomes: Mapping[str, Outcome]
     ) -> dict[str, Outcome]:
-        """Make and break links; new ones first, so that no record is ever without."""
+        """Make and break links; new ones first, so that no record is ever without.
+
+        Labels that people gave a link are theirs: they stay, and keep the link that they are on.
+        """
         fates = dict(outcomes)
         for link in LINKS[type]:
-            making = [
-                (write, as_pair(write, end) | {"types": [type_spec(link)]})
-                for write in batch
-                for end in to_link(write, link)
-            ]
-            breaking = [
-                (write, {"from": {"id": named(write).id}, "to": [{"id": end.id}]})
-                for write in batch
-                if link.relation in write.relations
-                for end in write.relations[link.relation].remove
-            ]
-            for verb, rows in (("create", making), ("archive", breaking)):
+            edited = [write for write in batch if link.relation in write.relations]
+            known = await self._linked(type, link, [named(write).id for write in edited])
+            making: list[tuple[Write, Raw]] = []
+            breaking: list[tuple[Write, Raw]] = []
+            demoting: list[tuple[Write, Raw]] = []
+            for write in edited:
+                there = known[named(write).id]
+                for end in to_link(write, link):
+                    types = [type_spec(link), *labels(there.get(end.id, set()))]
+                    making.append((write, as_pair(write, end) | {"types": types}))
+                for end in write.relations[link.relation].remove:
+                    if labels(there.get(end.id, set())):
+                        row = as_pair(write, end) | {"types": [type_spec(link)]}
+                        demoting += [(write, row)] if link.single else []
+                    else:
+                        row = {"from": {"id": named(write).id}, "to": [{"id": end.id}]}
+                        breaking.append((write, row))
+            for verb, rows in (
+                ("create", making),
+                ("labels/archive", demoting),
+                ("archive", breaking),
+            ):
                 path = f"/crm/v4/associations/{type}/{link.to}/batch/{verb}"
                 for write, error in await self._link_rows(path, rows):
                     fates[write.trace] = replace(fates[write.trace], error=error, stored=None)
@@ -650,24 +729,40 @@ class HubSpot(Connector):
         return found
 
     async def _check_type(self, type: str) -> list[Finding]:
+        name = self.account.external_id
         try:
             await self.client.call("GET", f"/crm/v3/objects/{type}", params={"limit": 1})
-            answer = await self.client.call("GET", f"/crm/v3/properties/{type}")
+            unique = await self._property(type, name) if name else None
         except SyncError as error:
             remedy = (
                 f"Give the app the scopes crm.objects.{type}.read and .write, and "
                 f"crm.schemas.{type}.read."
             )
             return [Finding(f"read {type}", False, error.reason, remedy)]
-        known = {row["name"]: row for row in answer.data["results"]}
         found = [Finding(f"read {type}", True, "can be listed")]
-        missing = [name for name in self.properties.get(type, ()) if name not in known]
-        if missing:
-            remedy = "Create them in HubSpot, or map these fields to something else."
-            found.append(Finding(f"map {type}", False, f"no property {', '.join(missing)}", remedy))
-        if name := self.account.external_id:
-            found.append(_check_external(type, name, known.get(name)))
+        if name:
+            found.append(_check_external(type, name, unique))
         return found
+
+    async def fields(self, entity: str) -> Mapping[str, RemoteField] | None:
+        type = self.manifest.entities[entity].type
+        answer = await self.client.call("GET", f"/crm/v3/properties/{type}", accept=(404,))
+        return as_fields(answer.data["results"]) if answer.status == 200 else None
+
+    async def create_option(self, entity: str, path: str, value: str) -> None:
+        """https://developers.hubspot.com/docs/api-reference/crm-properties-v3"""
+        type = self.manifest.entities[entity].type
+        there = await self._property(type, path)
+        if there is None or there.get("type") != "enumeration":
+            raise RejectedError(f"{path} of {type} has no options", field=path)
+        if any(option["value"] == value for option in there.get("options") or ()):
+            return
+        await self.client.call(
+            "PATCH",
+            f"/crm/v3/properties/{type}/{{name}}",
+            at={"name": path},
+            json=with_option(there, value),
+        )
 
     async def prepare(self) -> list[Finding]:
         name = self.account.external_id

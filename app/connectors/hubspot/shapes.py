@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from app.connectors.hubspot.dialect import row_error
 from app.sdk import (
@@ -115,24 +115,29 @@ def _stage(row: Raw) -> Stage:
     return Stage(row["id"], row["label"], ("won" if won else "lost") if closed else "open")
 
 
-def links_listed(rows: Sequence[Raw], link: Link) -> dict[str, dict[str, set[int]]]:
+#: The types of one link: (category, type id). Ids of a portal's own labels may equal HubSpot's.
+Types: TypeAlias = set[tuple[str, int]]
+_OURS, _LABEL = "HUBSPOT_DEFINED", "USER_DEFINED"
+
+
+def links_listed(rows: Sequence[Raw], link: Link) -> dict[str, dict[str, Types]]:
     """The links that a list shows well enough: complete, and with no choice to make."""
-    known: dict[str, dict[str, set[int]]] = {}
+    known: dict[str, dict[str, Types]] = {}
     for row in rows:
         shown = (row.get("associations") or {}).get(link.to) or {}
-        ends = {str(end["id"]): set[int]() for end in shown.get("results") or ()}
+        ends: dict[str, Types] = {str(end["id"]): set() for end in shown.get("results") or ()}
         # A list names the types in a way of its own: which is the primary, v4 says.
         if not shown.get("paging") and not (link.single and len(ends) > 1):
             known[row["id"]] = ends
     return known
 
 
-def chosen(ends: Mapping[str, set[int]], link: Link) -> list[str]:
+def chosen(ends: Mapping[str, Types], link: Link) -> list[str]:
     """The ids of a relation; of several companies the primary, else the oldest."""
     ids = sorted(ends, key=int)
     if not link.single:
         return ids
-    return ([id for id in ids if link.type_id in ends[id]] or ids)[:1]
+    return ([id for id in ids if (_OURS, link.type_id) in ends[id]] or ids)[:1]
 
 
 def as_properties(fields: Raw) -> dict[str, str]:
@@ -159,7 +164,16 @@ def named(write: Write) -> Ref:
 
 
 def type_spec(link: Link) -> dict[str, Any]:
-    return {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": link.type_id}
+    return {"associationCategory": _OURS, "associationTypeId": link.type_id}
+
+
+def labels(types: Types) -> list[dict[str, Any]]:
+    """The labels that people gave a link: what is written to it must name them to keep them."""
+    return [
+        {"associationCategory": category, "associationTypeId": id}
+        for category, id in sorted(types)
+        if category == _LABEL
+    ]
 
 
 def as_associations(write: Write) -> list[dict[str, Any]]:

@@ -1,0 +1,162 @@
+"""Deletes that travel: decided with care, carried out late, and never over somebody's edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+import uuid_utils.compat as uuid
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.clock import now
+from app.db import conflicts, lanes, links, outbox, records
+from app.db.links import Link
+from app.db.outbox import Mark
+from app.domain.decide import RecordState
+from app.domain.values import Op, Ref, Write
+from app.errors import RejectedError
+from app.sync.draft import Job
+from app.sync.house import House, Member
+from app.sync.relink import mark
+
+log = structlog.get_logger()
+
+#: A delete is carried out this much later: what looks like one may prove to be a merge.
+DELETE_WAIT = timedelta(seconds=5)
+#: How a link may have ended without barring the record from being made there anew: it was us
+#: who deleted it, or a person who wants it back.
+_OPEN = frozenset({"propagated", "waived"})
+
+
+async def doom(db: AsyncConnection, house: House, record_id: UUID, ref: Ref) -> bool:
+    """The record is to be deleted wherever it still is; False where a system cannot.
+
+    The record is gone from now on; an edit anywhere brings it back before its copy is deleted.
+    """
+    living = [link for link in await links.by_record(db, [record_id]) if link.state == "live"]
+    stuck = [link.ref.account for link in living if not can_delete(house, link)]
+    if stuck:
+        reason = f"it was deleted in {ref.account}; {', '.join(stuck)} cannot delete it"
+        await conflicts.kept(db, living[0].entity, record_id, living[0].ref, reason, [])
+        return False
+    await records.set_state(db, [record_id], "gone")
+    await mark(db, [record_id])
+    await outbox.delay(db, record_id, now() + DELETE_WAIT)
+    return True
+
+
+def can_delete(house: House, link: Link) -> bool:
+    member = house.members.get(link.ref.account)
+    if member is None:
+        return False
+    promise = member.connector.manifest.entities.get(link.entity)
+    return promise is not None and "delete" in promise.write
+
+
+def is_barred(met: Link | None) -> bool:
+    """Whether what became of the counterpart there forbids to make another one.
+
+    Deleted there, merged away or parked: nothing deleted returns.
+    """
+    return met is not None and met.state != "live" and met.ended not in _OPEN
+
+
+def latest(own: Sequence[Link]) -> Link | None:
+    """The link that tells how a record stands in an account: the living, else the last to end."""
+    order = {"live": 2, "gone": 0}
+    return max(
+        own,
+        key=lambda k: (order.get(k.state, 1), k.ended_at.timestamp() if k.ended_at else 0, k.id),
+        default=None,
+    )
+
+
+async def prepare_deletes(
+    db: AsyncConnection,
+    member: Member,
+    doomed: Sequence[tuple[Mark, RecordState, Link]],
+) -> tuple[list[Job], list[Mark]]:
+    """The deletes to carry out, and the marks of those that would take others along."""
+    jobs: list[Job] = []
+    spared: list[Mark] = []
+    for its_mark, record, link in doomed:
+        children = await _taken_along(db, member, record)
+        if children and record.state != "purged":
+            reason = (
+                f"it was deleted elsewhere; to delete it in {member.name} would delete "
+                f"{len(children)} more that live on"
+            )
+            await keep(db, record, link.ref, reason)
+            spared.append(its_mark)
+        else:
+            jobs.append(Job(its_mark, record, link, write=_delete(member, record, link)))
+    return jobs, spared
+
+
+async def keep(db: AsyncConnection, record: RecordState, ref: Ref, reason: str) -> None:
+    """It was to be deleted and is not: it lives, and a person is told."""
+    await records.set_state(db, [record.id], "live")
+    await conflicts.kept(db, record.entity, record.id, ref, reason, [])
+    log.warning("record.kept", ref=str(ref), record=str(record.id), reason=reason)
+
+
+async def _taken_along(db: AsyncConnection, member: Member, record: RecordState) -> list[UUID]:
+    """The living records that this system would delete together with this one."""
+    taken = member.connector.manifest.entities[record.entity].cascades
+    if not taken:
+        return []
+    children = await records.get(db, await records.children(db, [record.id]))
+    living = [c.id for c in children.values() if c.entity in taken and c.state == "live"]
+    there = await links.by_record(db, living, account=member.name)
+    return [link.record_id for link in there if link.state == "live"]
+
+
+def _delete(member: Member, record: RecordState, link: Link) -> Write:
+    return Write(
+        op=Op.DELETE,
+        entity=record.entity,
+        type=member.type_of(record.entity),
+        record_id=record.id,
+        trace=uuid.uuid4().hex,
+        ref=link.ref,
+        erase=record.state == "purged",
+    )
+
+
+async def deleted(db: AsyncConnection, jobs: Sequence[Job]) -> None:
+    """These are deleted there now, by us."""
+    for job in jobs:
+        assert job.link is not None
+        why = "purged" if job.record.state == "purged" else "propagated"
+        await links.end(db, [job.link.ref], why)
+        log.info("record.deleted", ref=str(job.link.ref), record=str(job.record.id))
+    await outbox.clear(db, [job.mark for job in jobs])
+    gone = {job.record.id for job in jobs if job.record.state == "gone"}
+    own = await links.by_record(db, gone)
+    await records.bury(db, gone - {k.record_id for k in own if k.state not in ("gone", "unlinked")})
+
+
+async def recreate(db: AsyncConnection, record: RecordState, account: str) -> None:
+    """A person wants it back in an account where it was deleted: make it there anew.
+
+    Raises RejectedError where nothing was deleted or the record lives nowhere.
+    """
+    own = latest(await links.by_record(db, [record.id], account=account, lock=True))
+    if own is None or own.state != "gone":
+        raise RejectedError(f"{account} has not deleted this record")
+    if record.state != "live":
+        raise RejectedError(f"this record is {record.state}: nothing of it is left to make anew")
+    await links.end(db, [own.ref], "waived")
+    await outbox.mark(db, {(account, record.id): record})
+    await lanes.wake(db, account, "out")
+
+
+def said(deletes: bool, unseen: Sequence[str]) -> str:
+    """The rule that the journal names for a delete."""
+    if unseen:
+        return "deleted there; kept elsewhere, where it was edited meanwhile"
+    if deletes:
+        return "deleted there; propagate: the others delete it too"
+    return "deleted there; unlink: the others keep theirs"

@@ -1,0 +1,57 @@
+"""What was deleted where, as the API shows it, and how a person brings it back."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from app.db import links, records
+from app.db.engine import Database
+from app.db.links import Link
+from app.domain.decide import RecordState
+from app.domain.values import Ref
+
+
+@pytest.fixture
+async def ada(database: Database) -> UUID:
+    """Somebody who lives in HubSpot and was deleted in Close."""
+    ada = RecordState(uuid4(), "person", {"first_name": "Ada"}, version=1)
+    gone, left = Ref("close", "contact", "cont_1"), Ref("hubspot", "contacts", "1")
+    async with database.transaction() as db:
+        await records.add(db, [ada], source="close")
+        await links.add(db, [Link.new(ada.id, "person", ref, {}, {}, None) for ref in (gone, left)])
+        await links.end(db, [gone], "deleted")
+    return ada.id
+
+
+async def test_deletes_are_listed_with_who_still_has_the_record(ada: UUID, api: httpx.AsyncClient):
+    (row,) = (await api.get("/api/deletes")).json()["items"]
+    assert row["record_id"] == str(ada)
+    assert (row["account"], row["remote_id"], row["ended"]) == ("close", "cont_1", "deleted")
+    assert row["left"] == ["hubspot"]
+    assert row["ended_at"] is not None
+
+
+@pytest.mark.parametrize("query", ["account=hubspot", "entity=deal", "ended=merged"])
+async def test_the_list_of_deletes_can_be_narrowed(ada: UUID, api: httpx.AsyncClient, query: str):
+    assert (await api.get(f"/api/deletes?{query}")).json()["items"] == []
+
+
+async def test_what_was_deleted_is_made_anew_on_a_persons_word(
+    ada: UUID, api: httpx.AsyncClient, database: Database
+):
+    wanted = f"/api/records/{ada}/recreate"
+    assert (await api.post(wanted, json={"account": "hubspot"})).status_code == 409
+    assert (await api.post(wanted, json={"account": "nobody"})).status_code == 404
+    assert (await api.post(wanted, json={"account": "close"})).status_code == 202
+    async with database.transaction() as db:
+        marked = await db.execute(sa.text("select account, record_id from outbox"))
+        assert [tuple(row) for row in marked] == [("close", ada)]
+
+
+async def test_nobody_is_made_anew_who_was_never_there(api: httpx.AsyncClient):
+    answer = await api.post(f"/api/records/{uuid4()}/recreate", json={"account": "close"})
+    assert answer.status_code == 404

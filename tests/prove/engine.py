@@ -1,0 +1,571 @@
+"""The engine's loop in memory: lanes, inbox and outbox as app/sync has them, around its pure core.
+
+What decides is the real thing: decide, merge, policy, identity, mapping, draft. Only what
+PostgreSQL and the network do elsewhere is done here in dictionaries. Each lane moves in small
+steps, so that a history may let anything happen between any two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from app.config import EntitySync
+from app.domain import identity
+from app.domain.codecs import ABSENT, Context
+from app.domain.decide import (
+    LinkState,
+    Plan,
+    RecordState,
+    Result,
+    State,
+    contradicts,
+    decide,
+    needs_reading,
+    newest,
+    reading,
+    writable,
+)
+from app.domain.draft import agreed_after_create, agreed_after_update, outgoing
+from app.domain.fights import after_write
+from app.domain.merge import Winner, behind
+from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
+from tests.prove.crm import MAPPING, TYPE, Crm, ExistsError, News, moment, timed
+
+ENTITY = "person"
+CONTEXT = Context()
+LOOKS = 3
+NEWS = 1
+
+
+@dataclass(slots=True)
+class Link:
+    """A row of the table links."""
+
+    record_id: UUID
+    ref: Ref
+    base: Fields
+    sent: Fields
+    seen_at: Any
+    synced_at: int
+    state: str = "live"
+    writing: bool = False
+    written: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Mark:
+    """A row of the outbox."""
+
+    wanted: int
+    marked_at: int
+    due: int
+    scan: bool = False
+    attempts: int = 0
+    intent_at: int | None = None
+    intent_tick: int = 0
+    dead: bool = False
+
+
+@dataclass(slots=True)
+class Job:
+    """A mark that is being carried out."""
+
+    mark: Mark
+    wanted: int
+    record: RecordState
+    link: Link | None
+    base: Fields
+    sent: Fields
+    names: frozenset[str]
+    fields: Mapping[str, Any]
+    held: set[str] = field(default_factory=set)
+    outcome: Observation | Exception | None = None
+
+
+@dataclass(slots=True)
+class Look:
+    """One ref to look at, and the news that asks for it."""
+
+    news: list[News]
+    known_at: int
+    snapshot: Observation | None = None
+    trusted: bool = True
+    gone: bool = False
+    times: dict[str, Any] = field(default_factory=dict)
+    seen: Observation | None = None
+    read_at: int | None = None
+
+
+@dataclass(slots=True)
+class Card:
+    """A field that waits for a person."""
+
+    ref: Ref
+    record_id: UUID
+    field: str
+    theirs: Value
+    ours: Value
+
+
+@dataclass(slots=True)
+class Engine:
+    sync: EntitySync
+    crms: Mapping[str, Crm]
+    patience: Mapping[str, int]
+    now: int = 0
+    pulse: int = 0
+    records: dict[UUID, RecordState] = field(default_factory=dict)
+    links: dict[Ref, Link] = field(default_factory=dict)
+    by_record: dict[tuple[UUID, str], Link] = field(default_factory=dict)
+    keys: dict[Key, UUID] = field(default_factory=dict)
+    inbox: dict[str, list[News]] = field(default_factory=dict)
+    outbox: dict[tuple[str, UUID], Mark] = field(default_factory=dict)
+    looks: dict[str, list[Look]] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    departed: set[str] = field(default_factory=set)
+    cards: dict[tuple[Ref, str], Card] = field(default_factory=dict)
+    journal: list[tuple[str, Value]] = field(default_factory=list)
+    unsure: int = 0
+    things: dict[UUID, int] = field(default_factory=dict)
+
+    def tick(self) -> int:
+        """The database's clock: it never stands still."""
+        self.pulse += 1
+        return self.pulse
+
+    def crash(self) -> None:
+        """Whatever was in the memory of the programs is forgotten."""
+        self.looks.clear()
+        self.jobs.clear()
+
+    def receive(self, account: str, news: News) -> None:
+        self.inbox.setdefault(account, []).append(replace(news, received=self.tick()))
+        if news.change == "gone":
+            self.departed.add(news.id)
+
+    # --- the in-lane
+
+    def step_in(self, account: str) -> bool:
+        """Observe, or apply what was observed; False if there is nothing to do."""
+        looks = self.looks.pop(account, None)
+        if looks is not None:
+            self._apply(account, looks)
+            return True
+        if not self.inbox.get(account):
+            return False
+        self.looks[account] = self._observe(account)
+        return True
+
+    def _observe(self, account: str) -> list[Look]:
+        looks: dict[str, Look] = {}
+        for news in self.inbox[account]:
+            look = looks.setdefault(news.id, Look([], news.received))
+            look.news.append(news)
+            look.known_at = min(look.known_at, news.received)
+            look.gone = look.gone or news.change == "gone"
+            look.trusted = look.trusted and news.snapshot is not None and news.tries == 0
+            if news.snapshot is not None:
+                look.trusted = look.trusted and not contradicts(news.snapshot, look.snapshot)
+                look.snapshot = newest(news.snapshot, look.snapshot)
+            if self.crms[account].quirks.times:
+                for path, at in timed(news).items():
+                    look.times[path] = max(at, look.times.get(path, at))
+        for id, look in looks.items():
+            linked = Ref(account, TYPE, id) in self.links
+            if (
+                look.snapshot is not None
+                and look.trusted
+                and not look.gone
+                and (linked or id not in self.departed)
+            ):
+                look.seen = self._timed(look.snapshot, look)
+            elif not (look.gone and not linked):
+                self._read(account, id, look)
+        return list(looks.values())
+
+    def _read(self, account: str, id: str, look: Look) -> None:
+        look.read_at = self.tick()
+        seen = self.crms[account].read(id)
+        if seen.raw is None and look.gone:
+            seen = replace(seen, gone=True)
+        look.seen = self._timed(seen, look)
+
+    def _timed(self, observation: Observation, look: Look) -> Observation:
+        return replace(observation, field_times=look.times) if look.times else observation
+
+    def _apply(self, account: str, looks: Sequence[Look]) -> None:
+        done: set[int] = set()
+        for look in looks:
+            answer: Plan | None = None
+            if look.seen is not None:
+                answer = self.reconcile(look.seen, look.known_at, look.read_at)
+                if answer is None and look.read_at is None:
+                    self._read(account, look.seen.ref.id, look)
+                    answer = self.reconcile(look.seen, look.known_at, look.read_at)
+            if look.seen is None or answer is not None:
+                done.update(map(id, look.news))
+            else:
+                for news in look.news:
+                    news.tries += 1
+        self.inbox[account] = [n for n in self.inbox[account] if id(n) not in done]
+
+    # --- observation -> decide -> apply
+
+    def reconcile(
+        self,
+        observation: Observation,
+        known_at: int,
+        read_at: int | None,
+        *,
+        same_as: UUID | None = None,
+        scan: bool = False,
+    ) -> Plan | None:
+        """What was decided and applied; None if it must be looked at again."""
+        ref = observation.ref
+        link = self.links.get(ref)
+        state = self._state(observation, link, same_as)
+        if self._distrusts(ref.account, state, link, known_at, read_at):
+            return None
+        new_id = UUID(int=len(self.records) + 1)
+        plan = decide(state, observation, new_id=new_id, now=moment(self.now))
+        if read_at is None and needs_reading(state, observation, plan):
+            return None
+        self._carry_out(state, plan, link, scan=scan)
+        return plan
+
+    def _state(self, observation: Observation, link: Link | None, same_as: UUID | None) -> State:
+        ref = observation.ref
+        if link is not None:
+            held = frozenset(name for at, name in self.cards if at == ref)
+            known = LinkState(
+                link.record_id, link.base, link.sent, link.state, link.seen_at, held, link.written
+            )
+            record = self.records.get(link.record_id)
+            return State(ENTITY, MAPPING, self.sync, CONTEXT, known, record)
+        candidates: dict[Key, UUID] = {}
+        if same_as is not None:
+            candidates = {Key("ours", str(same_as)): same_as}
+        elif observation.raw is not None:
+            blank = State(ENTITY, MAPPING, self.sync, CONTEXT)
+            keys = identity.keys(ENTITY, reading(blank, observation))
+            candidates = {key: self.keys[key] for key in keys if key in self.keys}
+        found = set(candidates.values())
+        return State(
+            ENTITY,
+            MAPPING,
+            self.sync,
+            CONTEXT,
+            record=self.records.get(next(iter(found))) if len(found) == 1 else None,
+            candidates=candidates,
+            taken=tuple(r for r in found if self._standing(r, ref.account) is not None),
+        )
+
+    def _standing(self, record_id: UUID, account: str) -> Link | None:
+        link = self.by_record.get((record_id, account))
+        return link if link is not None and link.state == "live" else None
+
+    def _distrusts(
+        self, account: str, state: State, link: Link | None, known_at: int, read_at: int | None
+    ) -> bool:
+        if link is not None:
+            return link.writing or (read_at is not None and link.synced_at >= read_at)
+        strong = state.candidates and not state.taken
+        begun = self._begun(account)
+        return not strong and begun is not None and begun <= known_at
+
+    def _begun(self, account: str) -> int | None:
+        return min(
+            (
+                mark.intent_at
+                for (there, _), mark in self.outbox.items()
+                if there == account and mark.intent_at is not None
+            ),
+            default=None,
+        )
+
+    def _carry_out(self, state: State, plan: Plan, link: Link | None, *, scan: bool) -> None:
+        ref = plan.ref
+        if plan.result is Result.MISSING:
+            return
+        if plan.result is Result.HELD and plan.candidates:
+            self.unsure += 1
+            return
+        if plan.result is Result.GONE:
+            assert link is not None
+            link.state = "gone"
+            return
+        owner = plan.record or state.record
+        if owner is None:
+            return  # a record that this account does not introduce
+        if plan.record is not None:
+            self.records[owner.id] = plan.record
+            self.things.setdefault(owner.id, self.crms[ref.account].thing_of(ref.id))
+        self._claim(owner, plan)
+        if link is None:
+            assert plan.base is not None
+            link = Link(owner.id, ref, plan.base, plan.sent or {}, plan.seen_at, self.tick())
+            self.links[ref] = self.by_record[owner.id, ref.account] = link
+        elif plan.base is not None or plan.seen_at is not None:
+            link.base = plan.base if plan.base is not None else link.base
+            link.sent = plan.sent if plan.sent is not None else link.sent
+            link.seen_at = max(filter(None, (link.seen_at, plan.seen_at)), default=None)
+            link.synced_at = self.tick()
+        if link.state == "gone":
+            link.state = "live"
+        self._write_down(plan, owner, ref)
+        for account in plan.marks:
+            self.mark(account, owner, scan=scan)
+
+    def _claim(self, owner: RecordState, plan: Plan) -> None:
+        if not plan.keys and plan.result is not Result.CREATED:
+            return
+        for key in [k for k, holder in self.keys.items() if holder == owner.id]:
+            if key not in plan.keys:
+                del self.keys[key]
+        for key in plan.keys:
+            self.keys.setdefault(key, owner.id)
+
+    def _write_down(self, plan: Plan, owner: RecordState, ref: Ref) -> None:
+        for take in plan.takes:
+            if take.lost is not ABSENT:
+                self.journal.append((take.field, take.lost))
+        for clash in plan.clashes:
+            if clash.winner is Winner.OURS:
+                self.journal.append((clash.field, clash.theirs))
+            if clash.winner is Winner.NOBODY:
+                card = Card(ref, owner.id, clash.field, clash.theirs, clash.ours)
+                self.cards[ref, clash.field] = card
+        for clash in plan.waiting:
+            self.cards[ref, clash.field] = Card(
+                ref, owner.id, clash.field, clash.theirs, clash.ours
+            )
+        for name in plan.settled:
+            self.cards.pop((ref, name), None)
+
+    def mark(self, account: str, record: RecordState, *, scan: bool = False) -> None:
+        known = self.outbox.get((account, record.id))
+        if known is None:
+            mark = Mark(record.version, self.now, self.now, scan)
+            self.outbox[account, record.id] = mark
+            return
+        if record.version > known.wanted:
+            known.wanted, known.attempts, known.dead = record.version, 0, False
+        known.scan = known.scan and scan
+        known.due = min(known.due, self.now)
+
+    # --- the out-lane
+
+    def step_out(self, account: str) -> bool:
+        """Plan, look and write, or settle; False if there is nothing due."""
+        job = self.jobs.get(account)
+        if job is not None and job.outcome is not None:
+            del self.jobs[account]
+            self._settle(account, job)
+            return True
+        if job is not None:
+            if job.link is None:
+                self._create(account, job)
+            else:
+                self._update(account, job, job.link)
+            return True
+        due = [
+            (mark.due, record_id)
+            for (there, record_id), mark in self.outbox.items()
+            if there == account and not mark.dead and mark.due <= self.now
+        ]
+        if not due:
+            return False
+        _, record_id = min(due)
+        self._plan(account, record_id)
+        return True
+
+    def _plan(self, account: str, record_id: UUID) -> None:
+        mark, record = self.outbox[account, record_id], self.records[record_id]
+        link = self.by_record.get((record_id, account))
+        if link is not None and link.state != "live":
+            del self.outbox[account, record_id]
+            return
+        if link is not None and link.writing:
+            # We hold the lane: whoever began that write is dead.
+            link.writing, link.synced_at = False, self.tick()
+        if link is None and not self.sync.receives(account):
+            del self.outbox[account, record_id]
+            return
+        if link is None and mark.intent_at is None:
+            wait = self.patience[account] - (self.now - mark.marked_at)
+            if wait > 0:
+                mark.due = self.now + wait
+                return
+        base = link.base if link else NOTHING
+        sent = link.sent if link else NOTHING
+        state = State(ENTITY, MAPPING, self.sync, CONTEXT)
+        held = self._held(record_id, account)
+        open_names = writable(state, account, base if link else None) - held
+        names = behind(base, sent, record.fields, open_names)
+        context = replace(CONTEXT, current=base if link else None)
+        fields, _ = outgoing(MAPPING, names, record.fields, base if link else None, context)
+        if link is not None and not fields:
+            if names:
+                link.sent = {**sent, **{name: record.fields[name] for name in names}}
+                link.synced_at = self.tick()
+            del self.outbox[account, record_id]
+            return
+        self.jobs[account] = Job(mark, mark.wanted, record, link, base, sent, names, fields, held)
+
+    def _held(self, record_id: UUID, account: str) -> set[str]:
+        return {
+            card.field
+            for card in self.cards.values()
+            if card.record_id == record_id and card.ref.account == account
+        }
+
+    def _update(self, account: str, job: Job, link: Link) -> None:
+        """Look, then write if it is still as we know it."""
+        read_at = self.tick()
+        crm = self.crms[account]
+        plan = self.reconcile(crm.read(link.ref.id), read_at, read_at)
+        still = (link.base, link.sent) == (job.base, job.sent)
+        still = still and self._held(job.record.id, account) == job.held
+        still = still and self.records[job.record.id].version == job.record.version
+        if not still or plan is None or plan.result not in (Result.UNCHANGED, Result.MISSING):
+            job.mark.due = self.now
+            del self.jobs[account]
+            return
+        link.writing, link.synced_at = True, self.tick()
+        try:
+            stored = crm.write(link.ref.id, job.fields, self.now)
+            job.outcome = stored or LookupError(link.ref.id)
+        except ExistsError as twin:
+            job.outcome = twin
+
+    def _create(self, account: str, job: Job) -> None:
+        mark, crm, started = job.mark, self.crms[account], self.tick()
+        begun = mark.scan or mark.intent_at is not None
+        oldest = min((n.received for n in self.inbox.get(account, ())), default=None)
+        if not begun and oldest is not None:
+            self._put_off(account, mark, 1)
+            return
+        keys = identity.keys(ENTITY, job.record.fields)
+        there = {o.ref: o for key in keys for o in crm.find(key.value, self.now)}
+        if not there and mark.intent_at is not None:
+            left = crm.probe(self.things[job.record.id], mark.intent_tick, self.now)
+            there = {o.ref: o for o in left}
+            certain = crm.quirks.unique and bool(keys)
+            if not there and not certain and self.now - mark.intent_tick <= crm.quirks.lag:
+                self._put_off(account, mark, 1)
+                return
+        unmet = [o for ref, o in there.items() if ref not in self.links]
+        if self._standing(job.record.id, account) is not None:
+            self._put_off(account, mark, 0)
+        elif len(unmet) > 1 or (there and not unmet):
+            self.unsure += 1
+            mark.dead = True
+            del self.jobs[account]
+        elif unmet:
+            del self.jobs[account]
+            self._link_to(account, job, unmet[0], started)
+        else:
+            mark.intent_at, mark.intent_tick = self.tick(), self.now
+            try:
+                job.outcome = crm.make(self.things[job.record.id], job.fields, self.now)
+            except ExistsError as twin:
+                job.outcome = twin
+
+    def _put_off(self, account: str, mark: Mark, wait: int) -> None:
+        mark.due = self.now + wait
+        del self.jobs[account]
+
+    def _link_to(self, account: str, job: Job, found: Observation, since: int) -> None:
+        job.mark.due, job.mark.intent_at = self.now, None
+        if self.reconcile(found, since, since, same_as=job.record.id) is None:
+            job.mark.due = self.now + 1
+
+    def _settle(self, account: str, job: Job) -> None:
+        outcome, link = job.outcome, job.link
+        if isinstance(outcome, Observation):
+            self._done(account, job, outcome)
+        elif isinstance(outcome, ExistsError):
+            self._failed(job)
+            if link is not None:
+                link.writing, link.synced_at = False, self.tick()
+            read_at = self.tick()
+            seen = self.crms[account].read(outcome.id)
+            if link is None and seen.ref not in self.links:
+                self._link_to(account, job, seen, read_at)
+            else:
+                self.reconcile(seen, read_at, read_at)
+        else:
+            assert link is not None
+            link.writing, link.synced_at = False, self.tick()
+            self._failed(job)
+            read_at = self.tick()
+            self.reconcile(self.crms[account].read(link.ref.id), read_at, read_at)
+
+    def _failed(self, job: Job) -> None:
+        job.mark.attempts += 1
+        job.mark.due, job.mark.intent_at = self.now, None
+        job.mark.dead = job.mark.attempts >= LOOKS
+
+    def _done(self, account: str, job: Job, stored: Observation) -> None:
+        record, link = job.record, job.link
+        state = State(ENTITY, MAPPING, self.sync, CONTEXT, record=record)
+        shown = reading(state, stored)
+        if link is not None:
+            base, sent = agreed_after_update(
+                job.base, job.sent, record.fields, told=job.names, stored=shown
+            )
+            at = moment(self.now)
+            link.written = after_write(link.written, job.base, base, job.names, at)
+            link.base, link.sent = base, sent
+            link.writing, link.synced_at = False, self.tick()
+        else:
+            base, sent = agreed_after_create(record.fields, told=job.names, stored=shown)
+            seen_at = None if stored.partial else stored.version
+            made = Link(record.id, stored.ref, base, sent, seen_at, self.tick())
+            if self._standing(record.id, account) is not None:
+                made.state = "parked"
+                self.unsure += 1
+            else:
+                self.by_record[record.id, account] = made
+            self.links[stored.ref] = made
+        if job.mark.wanted <= job.wanted:
+            self.outbox.pop((account, record.id), None)
+        else:
+            job.mark.intent_at, job.mark.attempts, job.mark.due = None, 0, self.now
+        if link is not None and not stored.partial:
+            self.reconcile(stored, self.tick(), None)
+
+    # --- what people ask for
+
+    def resync(self, account: str) -> None:
+        """Look at everything the account has."""
+        for seen in self.crms[account].scan():
+            read_at = self.tick()
+            self.reconcile(seen, read_at, read_at, scan=True)
+
+    def resolve(self, card: Card, *, theirs: bool) -> Value:
+        """A person decides; the answer is what was chosen."""
+        record = self.records[card.record_id]
+        ours = record.fields.get(card.field, card.ours)
+        chosen = card.theirs if theirs else ours
+        link = self.links[card.ref]
+        link.base = {**link.base, card.field: card.theirs}
+        link.sent = {n: v for n, v in link.sent.items() if n != card.field}
+        link.synced_at = self.tick()
+        del self.cards[card.ref, card.field]
+        self.journal.append((card.field, ours if theirs else card.theirs))
+        stamp = {"at": moment(self.now).isoformat(), "account": "person"}
+        changed = replace(
+            record,
+            fields={**record.fields, card.field: chosen},
+            stamps={**record.stamps, card.field: stamp},
+            version=record.version + 1,
+        )
+        self.records[record.id] = changed
+        for (record_id, account), known in self.by_record.items():
+            if record_id == record.id and known.state == "live":
+                self.mark(account, changed)
+        return chosen

@@ -1,0 +1,284 @@
+"""Who edited what, and knowing what: from that alone follows what every CRM must show at rest.
+
+The oracle knows nothing of the engine. It watches the CRMs: each edit by a person is remembered
+with all the edits that this person could see, and each write is traced to the edit it carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+Cells: TypeAlias = dict[tuple[str, str, str], "Cell"]
+_NONE: frozenset[int] = frozenset()
+
+
+class BrokenError(AssertionError):
+    """A promise was not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One value that a person gave one field; ``past`` are the edits it was made over."""
+
+    number: int
+    account: str
+    id: str
+    essence: Any
+    at: int
+    past: frozenset[int]
+
+
+@dataclass(slots=True)
+class Cell:
+    """One field of one remote record: the edit that it shows, and all it ever showed."""
+
+    origin: int | None = None
+    past: frozenset[int] = _NONE
+
+    @property
+    def seen(self) -> frozenset[int]:
+        return self.past if self.origin is None else self.past | {self.origin}
+
+
+def essence(path: str, value: Any) -> Any:
+    """What a value says, however a CRM spells, rounds or blanks it."""
+    if value is None or value == "":
+        return None
+    if path == "title":
+        return int(value[1:])
+    if path == "score":
+        return int(Decimal(value))
+    return value
+
+
+def is_unique(path: str, said: Any) -> bool:
+    """Whether only one edit ever said this."""
+    return path != "flag" and said is not None and said != 0
+
+
+@dataclass(slots=True)
+class Witness:
+    """All that happened at the CRMs."""
+
+    #: Fields that count from one account only; elsewhere a person's edit is undone.
+    sources: Mapping[str, str] = field(default_factory=dict)
+    edits: dict[tuple[int, str], list[Edit]] = field(default_factory=dict)
+    cells: Cells = field(default_factory=dict)
+    departed: set[tuple[str, int]] = field(default_factory=set)
+    missed: set[tuple[str, int]] = field(default_factory=set)
+    left: set[tuple[str, str]] = field(default_factory=set)
+    living: dict[tuple[str, int], set[str]] = field(default_factory=dict)
+    doubled: set[int] = field(default_factory=set)  # things that people made more than once
+    added: dict[int, dict[str, str]] = field(default_factory=dict)
+    removed: dict[int, dict[str, str]] = field(default_factory=dict)
+    numbers: int = 0
+    #: Records that the engine has made, or that were there when all was at rest.
+    known: set[tuple[str, str]] = field(default_factory=set)
+    #: What cells showed before the latest write, and those whose write nobody remembers.
+    before: Cells = field(default_factory=dict)
+    doubtful: Cells = field(default_factory=dict)
+    forgiven: set[int] = field(default_factory=set)
+    renamed: set[int] = field(default_factory=set)
+
+    # --- what people do
+
+    def created(
+        self, account: str, id: str, thing: int, values: Mapping[str, Any], at: int
+    ) -> None:
+        if any(t == thing for _, t in self.living):
+            self.doubled.add(thing)
+        self.living.setdefault((account, thing), set()).add(id)
+        self.departed.discard((account, thing))
+        for path, value in values.items():
+            if value not in (None, []):
+                self.edited(account, id, thing, path, None, value, at)
+
+    def edited(
+        self, account: str, id: str, thing: int, path: str, old: Any, new: Any, at: int
+    ) -> None:
+        if path == "email" and old is not None:
+            self.renamed.add(thing)
+        if path == "phones":
+            before, after = set(old or ()), set(new)
+            self.added.setdefault(thing, {}).update(dict.fromkeys(after - before, id))
+            self.removed.setdefault(thing, {}).update(dict.fromkeys(before - after, id))
+            return
+        cell = self.cells.setdefault((account, id, path), Cell())
+        self.numbers += 1
+        if (account, id, path) in self.doubtful:
+            self.forgiven |= {self.numbers, *self.doubtful[account, id, path].seen}
+        edit = Edit(self.numbers, account, id, essence(path, new), at, cell.seen)
+        self.edits.setdefault((thing, path), []).append(edit)
+        self.cells[account, id, path] = Cell(edit.number, edit.past)
+
+    def decided(self, thing: int, path: str, value: Any, at: int) -> None:
+        """A person chose a value, knowing all there was."""
+        self.numbers += 1
+        known = self.edits.setdefault((thing, path), [])
+        past = frozenset(edit.number for edit in known)
+        said = essence(path, value)
+        known.append(Edit(self.numbers, "person", "", said, at, past))
+        showing = {e.number for e in known if e.essence == said}
+        for (account, there), ids in self.living.items():
+            for id in ids if there == thing else ():
+                cell = self.cells.get((account, id, path))
+                if cell is not None and cell.origin in showing:
+                    self.cells[account, id, path] = Cell(self.numbers, cell.seen)
+
+    def deleted(self, account: str, id: str, thing: int) -> None:
+        self.living[account, thing].discard(id)
+        self.missed.add((account, thing))
+        if thing not in self.doubled or (account, id) in self.known:
+            self.departed.add((account, thing))
+        self.left.add((account, id))
+
+    def crashed(self, account: str, id: str, paths: Iterable[str]) -> None:
+        """These were written, and who wrote them died before the answer was kept.
+
+        What a person then types over them cannot be told from an edit of what was there before:
+        it is a conflict, for the policy to decide.
+        """
+        for path in paths:
+            where = (account, id, path)
+            if where in self.cells:
+                self.doubtful[where] = self.cells[where]
+                self.cells[where] = self.before.get(where, Cell())
+
+    def rested(self) -> None:
+        """Everybody has been looked at since."""
+        for where, cell in self.doubtful.items():
+            if self.cells[where] is self.before.get(where) or self.cells[where] == Cell():
+                self.cells[where] = cell
+        self.doubtful.clear()
+        self.known |= {(account, id) for (account, _), ids in self.living.items() for id in ids}
+
+    # --- what the engine does
+
+    def wrote(self, account: str, id: str, thing: int, path: str, old: Any, new: Any) -> None:
+        where = f"{account} {id} {path}: {old!r} -> {new!r}"
+        if path == "phones":
+            self._wrote_set(thing, set(old or ()), set(new or ()), where)
+            return
+        if essence(path, old) == essence(path, new) and path != "flag":
+            raise BrokenError(f"a write that changes nothing: {where}")
+        self._carry(account, id, thing, path, new, where)
+
+    def made(self, account: str, id: str, thing: int, values: Mapping[str, Any]) -> None:
+        if (account, thing) in self.departed:
+            raise BrokenError(f"what was deleted came back: {account} {id}, thing {thing}")
+        if self.living.get((account, thing)):
+            raise BrokenError(f"made twice: {account} {id}, thing {thing}")
+        self.living.setdefault((account, thing), set()).add(id)
+        self.known.add((account, id))
+        for path, value in values.items():
+            if path == "phones":
+                self._wrote_set(thing, set(), set(value), f"{account} {id} {path}: {value}")
+            elif value is not None:
+                self._carry(account, id, thing, path, value, f"{account} {id} {path}: {value!r}")
+
+    def _carry(self, account: str, id: str, thing: int, path: str, value: Any, where: str) -> None:
+        """Trace a written value to the edit that it carries."""
+        cell = self.cells.setdefault((account, id, path), Cell())
+        said = essence(path, value)
+        known = [e for e in self.edits.get((thing, path), ()) if e.essence == said]
+        if self.sources.get(path, account) != account and said is None:
+            return  # it takes over that there is nothing at the one account that counts
+        if not known:
+            raise BrokenError(f"nobody ever said that: {where}")
+        fresh = [e for e in known if e.number not in cell.seen]
+        if not fresh:
+            if self.sources.get(path, account) == account:
+                raise BrokenError(f"flipped back: {where}")
+            fresh = known  # what was typed where it does not count is undone
+        edit = fresh[-1]
+        self.before[account, id, path] = cell
+        self.doubtful.pop((account, id, path), None)
+        self.cells[account, id, path] = Cell(edit.number, cell.seen | edit.past)
+
+    def _wrote_set(self, thing: int, old: set[str], new: set[str], where: str) -> None:
+        added, removed = self.added.get(thing, {}), self.removed.get(thing, {})
+        if old == new and old:
+            raise BrokenError(f"a write that changes nothing: {where}")
+        if not new - old <= added.keys():
+            raise BrokenError(f"nobody ever said that: {where}")
+        if (new - old) & removed.keys():
+            raise BrokenError(f"a removed element came back: {where}")
+        if not old - new <= removed.keys():
+            raise BrokenError(f"an element was dropped that nobody removed: {where}")
+
+    # --- what must hold at rest
+
+    def judge(
+        self,
+        thing: int,
+        shown: Mapping[tuple[str, str], Mapping[str, Any]],
+        *,
+        held: Collection[tuple[str, str]],
+        journal: Mapping[str, Collection[Any]],
+        policy: Mapping[str, str],
+        skip: Mapping[str, Collection[str]],
+    ) -> None:
+        """``shown`` are the living remote records of a thing by (account, id); ``held`` the
+        (account, path) that wait for a person; ``journal`` has the values that lost, by path;
+        ``skip`` the accounts that a path is not carried to.
+        """
+        for path in ("title", "score", "flag", "email"):
+            values = {
+                where: essence(path, raw[path])
+                for where, raw in shown.items()
+                if (where[0], path) not in held and where[0] not in skip.get(path, ())
+            }
+            said = set(values.values())
+            if len({(type(v), v) for v in said}) > 1:
+                raise BrokenError(f"thing {thing}, {path}: the CRMs differ at rest: {values}")
+            if said and not held and path not in skip:
+                final = said.pop()
+                self._judge_final(thing, path, final, journal.get(path, ()), policy[path])
+        self._judge_set(thing, shown)
+
+    def _judge_final(
+        self, thing: int, path: str, final: Any, lost: Collection[Any], policy: str
+    ) -> None:
+        edits = self.edits.get((thing, path), [])
+        counted = [e for e in edits if (e.account, e.id) not in self.left]
+        over = frozenset[int]().union(*(e.past for e in counted))
+        last = [e for e in edits if e.number not in over]
+        where = f"thing {thing}, {path}"
+        if not any(e.essence == final for e in last) and (counted or final is not None):
+            raise BrokenError(f"{where}: an edit was lost; at rest {final!r}, not one of {last}")
+        heads = [e for e in last if (e.account, e.id) not in self.left]
+        chosen = frozenset[int]().union(*(e.past for e in last if e.essence == final))
+        heads = [e for e in heads if e.number not in chosen | self.forgiven]
+        if not all(is_unique(path, e.essence) for e in heads):
+            return
+        losers = [e for e in heads if e.essence != final]
+        for loser in losers:
+            if loser.essence not in lost:
+                raise BrokenError(f"{where}: {loser} lost, and nobody wrote it down")
+        named = [e for e in heads if e.account == policy]
+        if named and all(e.essence != final for e in named):
+            raise BrokenError(f"{where}: {policy} wins conflicts, but {final!r} stands: {heads}")
+
+    def _judge_set(self, thing: int, shown: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+        added, removed = self.added.get(thing, {}), self.removed.get(thing, {})
+        gone = {id for _, id in self.left}
+        must = {x for x, id in added.items() if id not in gone and x not in removed}
+        may = {x for x in added if x not in removed or removed[x] in gone}
+        found = [frozenset(raw["phones"]) for raw in shown.values()]
+        if len(set(found)) > 1:
+            raise BrokenError(f"thing {thing}: the sets differ at rest: {found}")
+        for one in found[:1]:
+            if not must <= one <= may:
+                raise BrokenError(f"thing {thing}: {set(one)} is not between {must} and {may}")
+
+
+def lost_values(entries: Iterable[tuple[str, Any]]) -> dict[str, set[Any]]:
+    """The essences that stand in the journal as losers, by path."""
+    found: dict[str, set[Any]] = {}
+    for path, value in entries:
+        if path != "phones":
+            found.setdefault(path, set()).add(essence(path, value))
+    return found

@@ -1,0 +1,246 @@
+"""Deletes: unlinked or carried over as configured, never over an edit, and never invented."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+
+from app.config import parse
+from app.db import accounts, records
+from app.db.accounts import Box
+from app.db.engine import Database
+from app.domain.values import Ref
+from app.errors import RejectedError
+from app.sdk.registry import Registry
+from app.sync.deletes import recreate
+from app.sync.house import build
+from tests.connectors.conftest import Control, control, sandbox
+from tests.sync.town import CONFIG, Town
+
+__all__ = ["control", "sandbox"]
+
+
+@pytest.fixture
+def deletes() -> str:
+    """What a delete does."""
+    return "unlink"
+
+
+@pytest.fixture
+def more() -> str:
+    """Further lines of the configuration."""
+    return ""
+
+
+@pytest.fixture
+async def town(
+    database: Database, control: Control, deletes: str, more: str
+) -> AsyncIterator[Town]:
+    registry = Registry.load()
+    text = CONFIG % {"base": control.base, "deletes": deletes, "more": more}
+    config = parse(text, lambda name: registry.connector(name).manifest.entities)
+    house = build(database, config, registry, Box([SecretStr(Fernet.generate_key().decode())]))
+    async with database.transaction() as db:
+        await accounts.register(db, {n: m.config.connector for n, m in house.members.items()})
+    yield Town(house, control)
+    for member in house.members.values():
+        await member.connector.aclose()
+
+
+PROPAGATE = pytest.mark.parametrize("deletes", ["propagate"])
+
+
+async def delete_in_close(town: Town, contact: Ref) -> None:
+    await town.close("DELETE", f"/contact/{contact.id}/")
+    await town.hear_close("contact", "deleted", contact.id)
+
+
+async def delete_in_hubspot(town: Town, contact: Ref) -> None:
+    await town.hubspot("DELETE", f"/crm/v3/objects/contacts/{contact.id}")
+    await town.hear_hubspot("contact.deletion", contact.id)
+
+
+# --- unlink, the default -----------------------------------------------------------------------
+
+
+async def test_what_is_deleted_in_one_crm_stays_in_the_other_and_is_told(town: Town):
+    ada, hers = await town.ada()
+    await delete_in_close(town, ada)
+    await town.work()
+    assert await town.there(hers)
+    assert (await town.state_of(ada), await town.state_of(hers)) == ("gone deleted", "live")
+    rule = "select rule from journal where field = 'link'"
+    assert await town.scalar(rule) == "deleted there; unlink: the others keep theirs"
+
+
+async def test_an_edit_of_the_copy_that_lives_on_does_not_bring_the_deleted_one_back(town: Town):
+    ada, hers = await town.ada()
+    await delete_in_close(town, ada)
+    path = f"/crm/v3/objects/contacts/{hers.id}"
+    await town.hubspot("PATCH", path, properties={"jobtitle": "Countess"})
+    await town.hear_hubspot("contact.propertyChange", hers.id, propertyName="jobtitle")
+    await town.work()
+    assert (await town.record_of(hers)).fields["title"] == "Countess"
+    assert await town.wrote("close") == []
+
+
+async def test_a_person_can_ask_for_it_to_be_made_there_anew(town: Town):
+    ada, hers = await town.ada()
+    await delete_in_close(town, ada)
+    record = await town.record_of(hers)
+    async with town.db.transaction() as db:
+        with pytest.raises(RejectedError):
+            await recreate(db, record, "hubspot")
+        await recreate(db, record, "close")
+    await town.work()
+    assert await town.wrote("close") == ["create contact"]
+    assert await town.scalar("select count(*) from links where state = 'live'") == 4  # with Acme
+
+
+# --- propagate ---------------------------------------------------------------------------------
+
+
+@PROPAGATE
+@pytest.mark.parametrize("where", ["close", "hubspot"])
+async def test_a_delete_is_carried_to_the_others_where_that_is_the_policy(town: Town, where: str):
+    ada, hers = await town.ada()
+    if where == "close":
+        await delete_in_close(town, ada)
+    else:
+        await delete_in_hubspot(town, hers)
+    await town.work()
+    assert not await town.there(ada)
+    assert not await town.there(hers)
+    ended = {await town.state_of(ada), await town.state_of(hers)}
+    assert ended == {"gone deleted", "gone propagated"}
+    assert await town.scalar("select count(*) from attempts where op = 'delete'") == 1
+    assert await town.scalar("select before ->> 'last_name' from attempts where op = 'delete'")
+    assert await town.marks() == {}
+
+
+@pytest.mark.parametrize("deletes", ["{close: unlink, hubspot: propagate}"])
+async def test_the_policy_is_that_of_the_account_in_which_it_was_deleted(town: Town):
+    ada, hers = await town.ada()
+    await delete_in_close(town, ada)
+    await town.work()
+    assert await town.there(hers)
+
+
+@PROPAGATE
+async def test_the_echo_of_our_own_delete_is_silent(town: Town):
+    ada, hers = await town.ada()
+    await delete_in_close(town, ada)
+    await town.work()
+    await town.hear_hubspot("contact.deletion", hers.id)
+    await town.hear_close("contact", "deleted", ada.id)
+    await town.work()
+    assert await town.scalar("select count(*) from attempts where op = 'delete'") == 1
+    assert await town.state_of(hers) == "gone propagated"
+
+
+@PROPAGATE
+async def test_an_edit_told_before_the_delete_is_carried_out_keeps_the_record(town: Town):
+    ada, hers = await town.ada()
+    await delete_in_close(town, ada)
+    path = f"/crm/v3/objects/contacts/{hers.id}"
+    await town.hubspot("PATCH", path, properties={"jobtitle": "Countess"})
+    await town.hear_hubspot("contact.propertyChange", hers.id, propertyName="jobtitle")
+    await town.work()
+    assert await town.there(hers)
+    assert (await town.record_of(hers)).state == "live"
+    assert await town.scalar("select kind from conflicts where state = 'open'") == "delete"
+
+
+@PROPAGATE
+async def test_an_edit_that_nobody_told_us_of_keeps_the_record_too(town: Town):
+    """We look before we delete."""
+    ada, hers = await town.ada()
+    await delete_in_close(town, ada)
+    path = f"/crm/v3/objects/contacts/{hers.id}"
+    await town.hubspot("PATCH", path, properties={"jobtitle": "Countess"})
+    await town.work()
+    assert await town.there(hers)
+    card = await town.scalar("select detail -> 'fields' ->> 0 from conflicts where state = 'open'")
+    assert card == "title"
+
+
+@PROPAGATE
+async def test_an_edit_the_deleter_could_not_have_seen_keeps_the_record(town: Town):
+    ada, hers = await town.ada()
+    path = f"/crm/v3/objects/contacts/{hers.id}"
+    await town.hubspot("PATCH", path, properties={"jobtitle": "Countess"})
+    await town.hear_hubspot("contact.propertyChange", hers.id, propertyName="jobtitle")
+    await delete_in_close(town, ada)  # the title has not been written to Close yet
+    await town.work()
+    assert await town.there(hers)
+    assert await town.scalar("select kind from conflicts where state = 'open'") == "delete"
+    assert await town.wrote("close") == []
+
+
+@PROPAGATE
+async def test_a_delete_waits_a_little_for_it_may_prove_to_be_a_merge(town: Town):
+    ada, hers = await town.ada()
+    await delete_in_close(town, ada)
+    await town.wait()
+    assert await town.there(hers)
+    assert await town.marks() == {("hubspot", "person"): 1}
+
+
+@PROPAGATE
+async def test_what_is_deleted_there_already_is_done(town: Town):
+    ada, hers = await town.ada()
+    await delete_in_close(town, ada)
+    await town.hubspot("DELETE", f"/crm/v3/objects/contacts/{hers.id}")
+    await town.work()
+    assert await town.marks() == {}
+    assert await town.state_of(hers) == "gone deleted"
+    assert (await town.record_of(hers)).state == "gone"
+
+
+@PROPAGATE
+async def test_a_record_restored_after_its_delete_was_carried_over_is_made_there_anew(town: Town):
+    ada, hers = await town.ada()
+    await delete_in_hubspot(town, hers)
+    await town.work()
+    assert not await town.there(ada)
+    await town.hubspot("POST", f"/crm/v3/objects/contacts/{hers.id}/restore")
+    await town.hear_hubspot("contact.restore", hers.id)
+    await town.work()
+    assert await town.state_of(hers) == "live"
+    assert (await town.record_of(hers)).state == "live"
+    person = "select count(*) from links where state = 'live' and account = 'close'"
+    assert await town.scalar(f"{person} and entity = 'person'") == 1
+    assert await town.scalar("select count(*) from records where entity = 'person'") == 1
+
+
+@PROPAGATE
+async def test_a_lead_whose_contacts_live_on_is_not_deleted_with_them(town: Town):
+    ada, _ = await town.ada()
+    (parent,) = records.parents_of(await town.record_of(ada))["company"]
+    query = "select remote_id from links where account = :a and record_id = :r"
+    hub = await town.scalar(query, a="hubspot", r=parent)
+    await town.hubspot("DELETE", f"/crm/v3/objects/companies/{hub}")
+    await town.hear_hubspot("company.deletion", hub)
+    await town.work()
+    assert await town.there(ada)
+    lead = Ref("close", "lead", await town.scalar(query, a="close", r=parent))
+    assert await town.there(lead)
+    assert await town.scalar("select kind from conflicts where state = 'open'") == "delete"
+
+
+# --- restores ----------------------------------------------------------------------------------
+
+
+async def test_a_restored_contact_takes_its_old_place(town: Town):
+    ada, hers = await town.ada()
+    await delete_in_hubspot(town, hers)
+    assert await town.state_of(hers) == "gone deleted"
+    await town.hubspot("POST", f"/crm/v3/objects/contacts/{hers.id}/restore")
+    await town.hear_hubspot("contact.restore", hers.id)
+    await town.work()
+    assert await town.state_of(hers) == "live"
+    assert (await town.record_of(hers)).id == (await town.record_of(ada)).id
+    assert await town.scalar("select count(*) from records where entity = 'person'") == 1

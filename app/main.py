@@ -23,6 +23,8 @@ from app.api import (
     guards,
     health,
     identity,
+    matches,
+    pending,
     problems,
     records,
     resyncs,
@@ -42,7 +44,7 @@ from app.errors import ConfigError
 from app.sdk.registry import Registry
 from app.settings import Settings
 from app.settings import settings as read_settings
-from app.sync import house
+from app.sync.house import build
 
 log = logs.get()
 
@@ -60,6 +62,7 @@ TAGS = [
     {"name": "webhooks", "description": "What CRMs call."},
     {"name": "accounts", "description": "The connected CRMs: test, pause, resume, subscribe."},
     {"name": "records", "description": "Our merged copies, and why each field is what it is."},
+    {"name": "matches", "description": "Several accounts compared before anything is written."},
     {"name": "deletes", "description": "What was deleted where, and how it comes back."},
     {"name": "resyncs", "description": "Scans of an account, real or as a dry run."},
     {"name": "events", "description": "What came in, and what became of it."},
@@ -91,16 +94,17 @@ def create_app(
             raise ConfigError("DATABASE_URL is not set: `syncline serve` brings its own database")
         database = Database(settings.database_url)
     box = Box(settings.secret_keys)
-    rooms = house.build(database, config, registry, box)
+    house = build(database, config, registry, box)
     desk = Desk(
         settings=settings,
         config=config,
         database=database,
-        house=rooms,
-        connectors={name: member.connector for name, member in rooms.members.items()},
+        house=house,
+        connectors={name: member.connector for name, member in house.members.items()},
         box=box,
         secrets=Secrets(config, database, box),
         inbox=Inbox(database),
+        house=house,
         schema=migrations.head(),
     )
 
@@ -169,18 +173,19 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
             problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.UNAVAILABLE
         ),
     )
-    parts = (
+    for part in (
         accounts,
         guards,
+        pending,
         records,
         identity,
         deletes,
         resyncs,
+        matches,
         events,
         conflicts,
         dead_letters,
-    )
-    for part in parts:
+    ):
         api.include_router(part.router)
     inner.add_route("/", _to_the_docs, include_in_schema=False)
     inner.include_router(webhooks.router)

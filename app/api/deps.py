@@ -35,6 +35,7 @@ class Desk:
     box: Box
     secrets: Secrets
     inbox: Inbox
+    house: House
     schema: str | None  # the revision that the code was written for
 
 

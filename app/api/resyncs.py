@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response, status
+from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from uuid_utils.compat import uuid7
 
 from app import clock
-from app.api import problems
+from app.api import matches, problems
 from app.api.deps import DatabaseDep, Desk, DeskDep, PagingDep, known
+from app.api.matches import MatchReport
 from app.api.problems import ProblemError
 from app.api.shapes import (
     EXAMPLE_RECORD,
@@ -89,6 +91,7 @@ class ResyncShape(BaseModel):
                 "ids": None,
                 "since": None,
                 "dry_run": False,
+                "match_id": None,
                 "state": "running",
                 "counts": {
                     "seen": 400,
@@ -116,6 +119,7 @@ class ResyncShape(BaseModel):
     ids: list[str] | None
     since: datetime | None
     dry_run: bool
+    match_id: UUID | None = Field(description="The match that this dry run is a part of")
     state: State
     counts: dict[str, int]
     total: int | None = Field(description="How many it will look at, where the CRM tells")
@@ -150,6 +154,7 @@ class PlanItem(BaseModel):
     record_id: str | None = Field(None, description="Null for a record that is still to be made")
     remote_id: str | None = None
     fields: dict[str, Any] = Field(default_factory=dict, description="name: {from, to}")
+    reason: str | None = Field(None, description="Why it would be held")
 
 
 _WORKED_OUT = frozenset({"counts", "rate", "eta_seconds", "errors"})
@@ -265,6 +270,33 @@ async def plan(resync_id: UUID, database: DatabaseDep, paging: PagingDep) -> Lis
     if not row["dry_run"]:
         raise ProblemError(problems.CONFLICT, "Only a dry run has a plan; this one did the work.")
     return listed(page, lambda found: PlanItem.model_validate(found["item"]))
+
+
+_ONLY_DRY = problems.responses(problems.NOT_FOUND, problems.CONFLICT)
+
+
+@router.get("/{resync_id}/report", responses=_ONLY_DRY)
+async def report(resync_id: UUID, database: DatabaseDep) -> MatchReport:
+    """Whom a dry run recognised: counts and samples; it grows while the dry run is running."""
+    async with database.transaction() as db:
+        row = _dry(resync_id, await listings.resync(db, resync_id))
+        return await matches.report(db, [row])
+
+
+@router.get("/{resync_id}/report.csv", response_class=StreamingResponse, responses=_ONLY_DRY)
+async def report_csv(resync_id: UUID, database: DatabaseDep) -> StreamingResponse:
+    """Every row of the matching report, for a spreadsheet."""
+    async with database.transaction() as db:
+        _dry(resync_id, await listings.resync(db, resync_id))
+    return matches.csv(database, [resync_id], name=f"matching-{resync_id}.csv")
+
+
+def _dry(resync_id: UUID, row: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if row is None:
+        raise _missing(resync_id)
+    if not row["dry_run"]:
+        raise ProblemError(problems.CONFLICT, "Only a dry run has a report; this one did the work.")
+    return row
 
 
 @router.delete("/{resync_id}", responses=problems.responses(problems.NOT_FOUND, problems.CONFLICT))

@@ -8,7 +8,17 @@ import typer
 from typer.core import TyperGroup
 
 from app import __version__
-from app.cli import accounts, configuration, deletes, guard, records, resyncs, serve, work
+from app.cli import (
+    accounts,
+    configuration,
+    deletes,
+    guard,
+    matches,
+    records,
+    resyncs,
+    serve,
+    work,
+)
 from app.cli.rest import RefusedError, UnreachableError
 from app.cli.screen import Screen, screen
 from app.errors import ConfigError, ReadinessError, SynclineError
@@ -71,7 +81,9 @@ def root(
     ctx.obj = Screen(json=json, url=url)
 
 
-for module in (serve, accounts, guard, resyncs, work, records, deletes, configuration):
+_PARTS = (serve, accounts, guard, matches, resyncs, work, records, deletes, configuration)
+
+for module in _PARTS:
     module.add(app)
 
 

@@ -1,4 +1,4 @@
-"""`guard`: what an account takes in an hour, and the word of a person when it is exceeded."""
+"""`pending` and `guard`: what an account would be told, and how much of it in an hour."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import typer
 
 from app.cli.accounts import AccountArgument
 from app.cli.rest import part
-from app.cli.screen import Column, Screen, screen
+from app.cli.screen import Column, Screen, fields, screen
+from app.cli.work import LimitOption
 from app.errors import ConfigError
 
 _GUARDS: Sequence[Column] = (
@@ -26,6 +27,17 @@ _SAMPLES: Sequence[Column] = (
     ("record", "record_id"),
     ("since", "since"),
 )
+_PENDING: Sequence[Column] = (
+    ("op", "op"),
+    ("entity", "entity"),
+    ("name", "name"),
+    ("record", "record_id"),
+    ("remote id", "remote_id"),
+    ("changes", lambda row: fields(row["fields"]) or None),
+    ("why", "reason"),
+    ("state", lambda row: None if row["state"] == "pending" else row["state"]),
+    ("since", "marked_at"),
+)
 _OPS = ("create", "update", "delete")
 
 guard = typer.Typer(help="How many writes an hour an account takes.", no_args_is_help=True)
@@ -36,7 +48,15 @@ OpOption = Annotated[
 
 
 def add(app: typer.Typer) -> None:
+    app.command()(pending)
     app.add_typer(guard, name="guard")
+
+
+def pending(ctx: typer.Context, account: AccountArgument, limit: LimitOption = 50) -> None:
+    """What an account would be told now: created, changed, linked, held; writes nothing."""
+    found = screen(ctx)
+    answer = found.rest.list(f"/api/accounts/{part(account)}/pending", limit=limit)
+    found.table(answer, _PENDING, empty=f"{account} has everything.")
 
 
 @guard.command("show")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
@@ -74,6 +75,18 @@ class Rest:
             if not cursor or len(items) >= limit:
                 return {**page, "items": items}
 
+    def download(self, path: str, file: BinaryIO) -> None:
+        """Write what is there into this file, however long it is."""
+        try:
+            with _opener(self.url).open(self._request("GET", path), timeout=_PATIENCE) as answer:
+                shutil.copyfileobj(answer, file)
+        except urllib.error.HTTPError as error:
+            with error:
+                said = _sentence(_json(error.read())) or f"HTTP {error.code}"
+            raise (NotFoundError if error.code == 404 else RefusedError)(said) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise UnreachableError(f"{self.url} broke off ({_reason(error)})") from None
+
     def call(
         self,
         method: str,
@@ -108,22 +121,10 @@ class Rest:
     ) -> tuple[int, Any]:
         """Status and JSON of any answer. Raises UnreachableError where there is none."""
         given = {k: v for k, v in (query or {}).items() if v is not None}
-        address = f"{self.url}{path}" + (f"?{urlencode(given, doseq=True)}" if given else "")
-        if urlsplit(address).scheme not in ("http", "https"):
-            raise ConfigError(f"{self.url} is no URL that starts with https:// or http://")
-        headers = {"Accept": "application/json", "User-Agent": "syncline-cli"}
-        if path.startswith("/api") and (token := self.token or _read(self.home / TOKEN_FILE)):
-            headers["Authorization"] = f"Bearer {token}"
-        if content is not None:
-            headers["Content-Type"] = "application/json"
-        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
-            address,
-            method=method,
-            headers=headers,
-            data=None if content is None else orjson.dumps(content),
-        )
+        query_string = f"?{urlencode(given, doseq=True)}" if given else ""
+        request = self._request(method, path + query_string, content)
         try:
-            with _opener(address).open(request, timeout=_PATIENCE) as answer:
+            with _opener(self.url).open(request, timeout=_PATIENCE) as answer:
                 return answer.status, _json(answer.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -133,6 +134,24 @@ class Rest:
                 f"no Syncline answers at {self.url} ({_reason(error)}). `syncline serve` starts "
                 "one; --url or SYNCLINE_URL names another."
             ) from None
+
+    def _request(
+        self, method: str, path: str, content: Mapping[str, Any] | None = None
+    ) -> urllib.request.Request:
+        """A call with our token, where it belongs. Raises ConfigError."""
+        if urlsplit(self.url).scheme not in ("http", "https"):
+            raise ConfigError(f"{self.url} is no URL that starts with https:// or http://")
+        headers = {"Accept": "application/json", "User-Agent": "syncline-cli"}
+        if path.startswith("/api") and (token := self.token or _read(self.home / TOKEN_FILE)):
+            headers["Authorization"] = f"Bearer {token}"
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        return urllib.request.Request(  # noqa: S310 - the scheme was checked
+            f"{self.url}{path}",
+            method=method,
+            headers=headers,
+            data=None if content is None else orjson.dumps(content),
+        )
 
 
 def part(text: str) -> str:

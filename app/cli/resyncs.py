@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.progress import TimeRemainingColumn as Remaining
 
+from app.cli import matches
 from app.cli.rest import Rest, part
 from app.cli.screen import Column, Screen, fields, screen
 from app.config import FIELDS
@@ -56,6 +58,13 @@ def resync(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Change nothing; print what would change.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="With --dry-run: who would be recognised as whom.")
+    ] = False,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="With --dry-run: write every row of the matching report here."),
+    ] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the end.")] = False,
 ) -> None:
     """Visit the records of an account and bring everybody in step.
@@ -64,6 +73,8 @@ def resync(
     """
     if id and not entity:
         raise ConfigError("--id needs --entity: say what they are ids of")
+    if (report or csv) and not dry_run:
+        raise ConfigError("--report and --csv tell what would be: add --dry-run")
     found = screen(ctx)
     asked = {
         "account": account,
@@ -78,7 +89,7 @@ def resync(
     if no_wait:
         found.answer(started, f"Resync {name} has begun; `syncline resyncs show {name}` watches it")
         return
-    _finish(found, name)
+    _finish(found, name, report=report, csv=csv)
 
 
 @resyncs.command("show")
@@ -95,7 +106,7 @@ def cancel(ctx: typer.Context, id: IdArgument) -> None:
     found.answer(answer or {"cancelled": id}, f"✓ resync {id} is cancelled")
 
 
-def _finish(found: Screen, name: str) -> None:
+def _finish(found: Screen, name: str, *, report: bool = False, csv: Path | None = None) -> None:
     """Watch, report, and end with 1 if not everything went well."""
     rest = found.rest
     try:
@@ -107,6 +118,18 @@ def _finish(found: Screen, name: str) -> None:
             soft_wrap=True,
         )
         raise
+    if csv is not None:
+        matches.save(rest, f"/api/resyncs/{part(name)}/report.csv", csv)
+    if report:
+        matching = rest.get(f"/api/resyncs/{part(name)}/report")
+        if found.json:
+            found.data({**last, "report": matching})
+        else:
+            matches.show(found, matching)
+            found.pairs(last["counts"].items(), title=f"Dry run {last['state']}")
+        if last["state"] != "done" or last["counts"]["failed"]:
+            raise typer.Exit(1)
+        return
     plan = rest.list(f"/api/resyncs/{part(name)}/plan", limit=_MOST) if last["dry_run"] else None
     if found.json:
         found.data(last if plan is None else {**last, "plan": plan["items"]})

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.pages import Page, page
 from app.db.tables import accounts, outbox
 from app.domain.decide import RecordState
 from app.errors import HeldError
@@ -111,6 +112,24 @@ async def take(db: AsyncConnection, account: str, *, limit: int) -> list[Mark]:
         .limit(limit)
     )
     return [Mark(**row._mapping) for row in rows]
+
+
+async def waiting(
+    db: AsyncConnection, account: str, *, cursor: str | None = None, limit: int = 50
+) -> Page:
+    """What waits to be pushed to an account, the longest first."""
+    query = sa.select(
+        outbox.c.record_id,
+        outbox.c.entity,
+        outbox.c.state,
+        outbox.c.guard,
+        outbox.c.marked_at,
+        outbox.c.due_at,
+        outbox.c.attempts,
+        outbox.c.error,
+    ).where(outbox.c.account == account, outbox.c.state != "dead")
+    by = [outbox.c.marked_at, outbox.c.record_id]
+    return await page(db, query, by=by, cursor=cursor, limit=limit)
 
 
 async def queued(

@@ -29,6 +29,7 @@ class Resync:
     state: str
     cursor: Mapping[str, Any] | None
     counts: Mapping[str, int]
+    match_id: UUID | None = None
 
 
 async def current(db: AsyncConnection, account: str) -> Resync | None:
@@ -44,13 +45,22 @@ async def current(db: AsyncConnection, account: str) -> Resync | None:
             resyncs.c.state,
             resyncs.c.cursor,
             resyncs.c.counts,
+            resyncs.c.match_id,
         )
         .where(resyncs.c.account == account, resyncs.c.state.in_(("queued", "running")))
         .order_by(resyncs.c.created_at)
         .limit(1)
     )
     row = found.one_or_none()
-    return None if row is None else Resync(*row)
+    return None if row is None else Resync(**row._mapping)
+
+
+async def open_ids(db: AsyncConnection) -> frozenset[UUID]:
+    """The resyncs that are not over."""
+    found = await db.execute(
+        sa.select(resyncs.c.id).where(resyncs.c.state.in_(("queued", "running")))
+    )
+    return frozenset(found.scalars())
 
 
 async def surveyed(db: AsyncConnection, account: str) -> frozenset[str]:

@@ -376,6 +376,7 @@ resyncs = sa.Table(
     sa.Column("ids", sa.ARRAY(sa.Text)),
     _at("since", null=True),
     sa.Column("dry_run", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("match_id", UUID(as_uuid=True)),  # the dry runs that are judged together
     *_state("queued", "running", "done", "failed", "cancelled"),
     _json("cursor", null=True),
     _json("counts"),
@@ -389,6 +390,7 @@ resyncs = sa.Table(
         "account",
         postgresql_where=sa.text("state in ('queued', 'running')"),
     ),
+    sa.Index("ix_resyncs_match", "match_id", postgresql_where=sa.text("match_id is not null")),
 )
 
 #: What a dry run would do: {op, account, entity, record_id, remote_id, fields}.
@@ -417,4 +419,29 @@ seals = sa.Table(
     metadata,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("sealed", BYTEA, nullable=False),
+)
+
+#: The matching report of a dry run: each remote record as it stands against one other account.
+#: ``keys`` are what it could be recognised by; ``candidates`` those that it could be.
+matches = sa.Table(
+    "matches",
+    metadata,
+    sa.Column("resync_id", UUID(as_uuid=True), sa.ForeignKey(resyncs.c.id), primary_key=True),
+    sa.Column("n", sa.BigInteger, primary_key=True),
+    sa.Column("entity", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("remote_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.CheckConstraint(
+        "verdict in ('linked', 'matched', 'new', 'unsure', 'stays')", name="verdict"
+    ),
+    sa.Column("other", sa.Text),
+    sa.Column("other_id", sa.Text),
+    sa.Column("other_name", sa.Text),
+    sa.Column("record_id", UUID(as_uuid=True)),
+    sa.Column("key", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("keys", sa.ARRAY(sa.Text), nullable=False, server_default="{}"),
+    _json("candidates", null=True),
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
 from app.config import FIELDS, RELATIONS
+from app.domain import activities
 from app.domain.codecs import ABSENT, CODECS, Codec
 from app.domain.conditions import Condition, compile_condition
 from app.domain.owners import OWNER
@@ -17,7 +18,12 @@ from app.domain.values import Fields, Raw
 from app.errors import ConfigError
 
 #: Every transform by its name in a mapping.
-TRANSFORMS: Mapping[str, Codec] = {**CODECS, "owner": OWNER, "stage": STAGE}
+TRANSFORMS: Mapping[str, Codec] = {
+    **CODECS,
+    **activities.TRANSFORMS,
+    "owner": OWNER,
+    "stage": STAGE,
+}
 
 Direction = Literal["both", "from", "to", "off"]
 _Compiled = TypeVar("_Compiled")

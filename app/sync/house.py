@@ -208,7 +208,7 @@ def build(database: Database, config: Config, registry: Registry, box: Box) -> H
             properties={
                 manifest.entities[entity].type: mapping.paths
                 for entity, mapping in mappings.items()
-                if entity in manifest.entities
+                if (sync := config.entity(entity)) is not None and name in sync.accounts
             },
         )
         members[name] = Member(name, settings, connector, mappings)

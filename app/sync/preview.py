@@ -6,47 +6,89 @@ that starts anew starts the dry run anew; it has no effects to repeat.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import uuid_utils.compat as uuid
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now
-from app.db import conflicts, links
+from app.db import conflicts, links, resyncs
 from app.db.links import Link
 from app.db.outbox import Mark
 from app.db.resyncs import Resync
 from app.domain import identity
-from app.domain.decide import Plan, RecordState, Result, State, decide
+from app.domain.decide import OURS, Plan, RecordState, Result, State, decide
+from app.domain.entities import title_of
 from app.domain.values import NOTHING, Key, Observation, Ref
 from app.sync.draft import Job, Near, prepare, travels
 from app.sync.house import House, Member
+from app.sync.reconcile import known
 from app.sync.world import Seen, World, shown_keys
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One remote record, what decide said of it, and our record and its link afterwards."""
+
+    observation: Observation
+    entity: str
+    result: Result
+    record: RecordState | None
+    link: Link | None
+    marks: tuple[str, ...] = ()
+    keys: tuple[Key, ...] = ()
+    candidates: Mapping[Key, UUID] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What a push to an account that lacks a record would come to.
+
+    ``op`` is ``create``, ``link``, ``hold`` or ``none``; ``found`` are the remote records that
+    share a key with ours.
+    """
+
+    op: str
+    found: tuple[Observation, ...] = ()
+    key: Key | None = None
+    reason: str = ""
+
+
+#: (account, record) -> its fate there.
+Fates: TypeAlias = dict[tuple[str, UUID], Fate]
+
+
 @dataclass(slots=True)
 class Preview:
-    """What a dry run has seen so far. ``ahead`` are the records of this page and who is behind."""
+    """What a dry run has seen so far. ``sights`` are those of this page."""
 
     id: UUID
     links: dict[Ref, UUID] = field(default_factory=dict)
     keys: dict[tuple[str, Key], UUID] = field(default_factory=dict)
-    ahead: list[tuple[RecordState, tuple[str, ...], Ref]] = field(default_factory=list)
+    #: The records that would be made: what they would be made of, and their names.
+    made: dict[UUID, tuple[Ref, str | None]] = field(default_factory=dict)
+    #: The records of other accounts that would be linked.
+    adopted: dict[Ref, UUID] = field(default_factory=dict)
+    sights: list[Sight] = field(default_factory=list)
 
     @classmethod
     async def load(cls, house: House, job: Resync) -> Preview:
         """The preview of this dry run, as far as this process has come with it."""
         if job.cursor is None or job.id not in house.previews:
-            house.previews.clear()
+            async with house.database.transaction() as db:
+                still = await resyncs.open_ids(db)
+            for other in house.previews.keys() - still:
+                del house.previews[other]
             house.previews[job.id] = cls(job.id)
         found: Preview = house.previews[job.id]
-        found.ahead = []
+        found.sights = []
         return found
 
     async def see(self, house: House, batch: Sequence[Seen]) -> list[str]:
@@ -67,8 +109,23 @@ class Preview:
         if plan.result is Result.CREATED and plan.record is not None:
             self.links[ref] = plan.record.id
             self.keys |= {(state.entity, key): plan.record.id for key in plan.keys}
-        if record is not None and plan.marks:
-            self.ahead.append((record, plan.marks, ref))
+            self.made[plan.record.id] = (ref, title_of(plan.record.fields))
+        link = world.links.get(ref)
+        if link is None and record is not None and plan.base is not None:
+            link = Link.new(record.id, state.entity, ref, plan.base, plan.sent or {}, None)
+        self.sights.append(
+            Sight(
+                seen.observation,
+                state.entity,
+                plan.result,
+                record,
+                link,
+                plan.marks,
+                plan.keys,
+                state.candidates,
+                plan.reason,
+            )
+        )
         return "held" if plan.result is Result.MISSING else str(plan.result)
 
     def _with_memory(self, house: House, state: State, seen: Seen) -> State:
@@ -91,53 +148,154 @@ class Preview:
             taken=(*state.taken, *met.values()),
         )
 
-    async def items(self, house: House) -> list[dict[str, Any]]:
-        """The writes that this page would cause, as the plan of a resync lists them."""
+    async def outlook(self, house: House) -> tuple[list[dict[str, Any]], Fates]:
+        """What this page would cause: the writes, as the plan of a resync lists them, and the
+        fate of each record in each account that lacks it.
+        """
         items: list[dict[str, Any]] = []
-        for account in sorted({a for _, marks, _ in self.ahead for a in marks}):
+        fates: Fates = {}
+        known_now = {s.record.id: s.record for s in self.sights if s.record is not None}
+        own = {s.record.id: s.link for s in self.sights if s.record is not None and s.link}
+        for account in sorted({a for sight in self.sights for a in sight.marks}):
+            behind = [s.record.id for s in self.sights if account in s.marks and s.record]
+            rows = [known_now[record_id] for record_id in dict.fromkeys(behind)]
             member = house.members[account]
-            rows = [record for record, marks, _ in self.ahead if account in marks]
-            for entity in dict.fromkeys(record.entity for record in rows):
-                same = [record for record in rows if record.entity == entity]
-                items += await _items(house, member, entity, same)
+            found, learned = await self.push(house, member, rows, own, fates)
+            items += found
+            known_now |= learned
+        return items, fates
+
+    async def push(
+        self,
+        house: House,
+        member: Member,
+        rows: Sequence[RecordState],
+        own: Mapping[UUID, Link],
+        fates: Fates,
+    ) -> tuple[list[dict[str, Any]], dict[UUID, RecordState]]:
+        """The writes to an account that is behind these records, and the records that meeting
+        something there would change.
+
+        ``own`` are their links in the account that is scanned, where a dry run asks.
+        """
+        if not rows:
+            return [], {}
+        await house.learn(member.name)
+        items: list[dict[str, Any]] = []
+        learned: dict[UUID, RecordState] = {}
+        for entity in dict.fromkeys(record.entity for record in rows):
+            same = [record for record in rows if record.entity == entity]
+            items += await self._push(house, member, same, own, fates, learned)
+        return items, learned
+
+    async def _push(
+        self,
+        house: House,
+        member: Member,
+        rows: Sequence[RecordState],
+        own: Mapping[UUID, Link],
+        fates: Fates,
+        learned: dict[UUID, RecordState],
+    ) -> list[dict[str, Any]]:
+        """The same for records of one entity."""
+        ids = [record.id for record in rows]
+        async with house.database.transaction() as db:
+            linked: dict[UUID, Link] = {}
+            for one in await links.by_record(db, ids, account=member.name):
+                if one.record_id not in linked or one.state == "live":
+                    linked[one.record_id] = one
+            held = await conflicts.held_fields(db, ids, member.name)
+        linked |= {i: link for i, link in own.items() if link.ref.account == member.name}
+        entity = rows[0].entity
+        there = await _find(house, member, entity, [r for r in rows if r.id not in linked])
+        seen = [o for found in there.values() for o, _ in found.values()]
+        parents = [ref for o in seen for refs in o.relations.values() for ref in refs]
+        met, _ = await known(house, [o.ref for o in seen] + parents)
+        items: list[dict[str, Any]] = []
+        async with house.database.transaction() as db:
+            jobs = [Job(_mark(member, record), record, linked.get(record.id)) for record in rows]
+            near = await Near.load(db, member, jobs)
+            for record in rows:
+                kept = held.get(record.id, frozenset())
+                link = linked.get(record.id)
+                if link is not None and link.state != "live":
+                    fates[member.name, record.id] = Fate("none", reason="it was deleted there")
+                    continue
+                if link is not None:
+                    items += await writes_of(db, house, member, record, link, kept, near)
+                    continue
+                fate = self._fate(house, member, record, there.get(record.id, {}), met)
+                fates[member.name, record.id] = fate
+                if fate.op == "hold":
+                    items.append(_item("hold", member, record, None, {}, fate.reason))
+                elif fate.op == "create":
+                    items += await writes_of(db, house, member, record, None, kept, near)
+                elif fate.op == "link":
+                    home = own.get(record.id)
+                    after, more = await self._adopt(db, house, member, record, fate, home, met)
+                    learned[record.id] = after
+                    items += more
         return items
 
+    async def _adopt(
+        self,
+        db: AsyncConnection,
+        house: House,
+        member: Member,
+        record: RecordState,
+        fate: Fate,
+        home: Link | None,
+        met: Mapping[Ref, Link],
+    ) -> tuple[RecordState, list[dict[str, Any]]]:
+        """Our record after meeting what is there already, and what either side would learn."""
+        (found,) = fate.found
+        self.adopted[found.ref] = record.id
+        parents = {ref: link.record_id for ref, link in met.items() if link.state != "gone"}
+        plan = _meet(house, member, record, found, {**parents, **self.adopted})
+        after = plan.record or record
+        link = Link.new(record.id, record.entity, found.ref, plan.base or {}, plan.sent or {}, None)
+        items = [_item("link", member, record, found.ref.id, {})]
+        items += await writes_of(db, house, member, after, link, frozenset())
+        if home is not None and home.ref.account in plan.marks:
+            source = house.members[home.ref.account]
+            items += await writes_of(db, house, source, after, home, frozenset())
+        return after, items
 
-async def _items(
-    house: House, member: Member, entity: str, rows: list[RecordState]
-) -> list[dict[str, Any]]:
-    await house.learn(member.name)
-    async with house.database.transaction() as db:
-        ids = [record.id for record in rows]
-        linked = {
-            link.record_id: link
-            for link in await links.by_record(db, ids, account=member.name)
-            if link.state == "live"
+    def _fate(
+        self,
+        house: House,
+        member: Member,
+        record: RecordState,
+        there: Mapping[Ref, tuple[Observation, Key]],
+        met: Collection[Ref],
+    ) -> Fate:
+        """What `adopt` would do with a create, given what shares a key with it there."""
+        if not travels(house, member, record, None):
+            return Fate("none", reason=f"a {record.entity} of this kind is not created there")
+        free = {
+            ref: hit
+            for ref, hit in there.items()
+            if ref not in met and self.adopted.get(ref, record.id) == record.id
         }
-    there = await _there(house, member, entity, [r for r in rows if r.id not in linked])
-    items: list[dict[str, Any] | None] = []
-    async with house.database.transaction() as db:
-        held = await conflicts.held_fields(db, ids, member.name)
-        for record in rows:
-            kept = held.get(record.id, frozenset())
-            found = there.get(record.id)
-            if found is None:
-                items.append(
-                    await _write_of(db, house, member, record, linked.get(record.id), kept)
-                )
-                continue
-            plan = _meet(house, member, record, found)
-            items.append(_item("link", member, record, found.ref.id, {}))
-            link = Link.new(record.id, entity, found.ref, plan.base or {}, plan.sent or {}, None)
-            items.append(await _write_of(db, house, member, plan.record or record, link, kept))
-    return [item for item in items if item is not None]
+        if len(free) == 1:
+            ((found, key),) = free.values()
+            return Fate("link", (found,), key)
+        if not there:
+            return Fate("create")
+        hits = tuple(o for o, _ in (free or there).values())
+        key = next(iter((free or there).values()))[1]
+        named = ", ".join(o.ref.id for o in hits)
+        held = f"{member.name} has {len(hits)} records that could be this one: {named}"
+        taken = f"what could be this one in {member.name} belongs to another record: {named}"
+        return Fate("hold", hits, key, held if free else taken)
 
 
-async def _there(
-    house: House, member: Member, entity: str, rows: list[RecordState]
-) -> dict[UUID, Observation]:
-    """The remote records that a push would find and link instead of creating."""
+async def _find(
+    house: House, member: Member, entity: str, rows: Sequence[RecordState]
+) -> dict[UUID, dict[Ref, tuple[Observation, Key]]]:
+    """The remote records that share a key with ours, as a push would find them."""
     promise = member.connector.manifest.entities.get(entity)
+    rows = [record for record in rows if travels(house, member, record, None)]
     if promise is None or not rows:
         return {}
     rules = [rule for rule in house.key_rules(entity) if rule in promise.keys]
@@ -145,13 +303,19 @@ async def _there(
     keys = sorted({key for own in wanted.values() for key in own})
     found = await member.connector.find(entity, keys) if keys else {}
     return {
-        record_id: hits[0]
+        record_id: {o.ref: (o, key) for key in own for o in found.get(key, ())}
         for record_id, own in wanted.items()
-        if (hits := [o for key in own for o in found.get(key, ())])
     }
 
 
-def _meet(house: House, member: Member, record: RecordState, found: Observation) -> Plan:
+def _meet(
+    house: House,
+    member: Member,
+    record: RecordState,
+    found: Observation,
+    parents: Mapping[Ref, UUID],
+) -> Plan:
+    """What decide would say once a push has found our record there."""
     sync = house.sync_of(record.entity, member.name)
     assert sync is not None
     state = State(
@@ -160,39 +324,61 @@ def _meet(house: House, member: Member, record: RecordState, found: Observation)
         sync,
         house.context(record.entity, member.name),
         record=record,
-        candidates={Key("ours", str(record.id)): record.id},
+        parents=parents,
+        candidates={Key(OURS, str(record.id)): record.id},
     )
     return decide(state, found, new_id=record.id, now=now())
 
 
-async def _write_of(
+async def writes_of(
     db: AsyncConnection,
     house: House,
     member: Member,
     record: RecordState,
     link: Link | None,
     held: frozenset[str],
-) -> dict[str, Any] | None:
-    """The write that a push would make for this record; None if it has nothing to say."""
+    near: Near | None = None,
+) -> list[dict[str, Any]]:
+    """The write that a push would make for this record, and what of it has no place there.
+
+    Parents that are still to be pushed count as pushed; ``near`` is loaded unless given.
+    """
     if not travels(house, member, record, link):
-        return None
-    mark = Mark(
-        member.name, record.id, record.entity, record.version, True, _LONG_AGO, 0, None, None
-    )
-    job = Job(mark, record, link)
-    await prepare(db, house, member, job, held, await Near.load(db, member, [job]))
-    if job.write is None:
-        return None
+        return []
+    job = Job(_mark(member, record), record, link)
+    near = near or await Near.load(db, member, [job])
+    await prepare(db, house, member, job, held, replace(near, queued=frozenset()))
     base: Mapping[str, Any] = link.base if link else NOTHING
-    names = sorted(job.names - job.held.keys())
-    fields = {name: {"from": base.get(name), "to": job.ours[name]} for name in names}
-    return _item(str(job.write.op), member, record, link.ref.id if link else None, fields)
+    remote_id = link.ref.id if link else None
+
+    def changes(names: Iterable[str]) -> dict[str, Any]:
+        return {n: {"from": base.get(n), "to": job.ours.get(n)} for n in sorted(names)}
+
+    items = []
+    if job.write is not None:
+        told = changes(job.names - job.held.keys())
+        items.append(_item(str(job.write.op), member, record, remote_id, told))
+    if job.held:
+        reason = "; ".join(sorted(set(job.held.values())))
+        items.append(_item("hold", member, record, remote_id, changes(job.held), reason))
+    return items
+
+
+def _mark(member: Member, record: RecordState) -> Mark:
+    """As if it had waited long enough for anything."""
+    entity, version = record.entity, record.version
+    return Mark(member.name, record.id, entity, version, True, _LONG_AGO, 0, None, None)
 
 
 def _item(
-    op: str, member: Member, record: RecordState, remote_id: str | None, fields: dict[str, Any]
+    op: str,
+    member: Member,
+    record: RecordState,
+    remote_id: str | None,
+    fields: dict[str, Any],
+    reason: str = "",
 ) -> dict[str, Any]:
-    return {
+    item = {
         "op": op,
         "account": member.name,
         "entity": record.entity,
@@ -200,3 +386,4 @@ def _item(
         "remote_id": remote_id,
         "fields": fields,
     }
+    return {**item, "reason": reason} if reason else item

@@ -10,14 +10,16 @@ from typing import Any
 import structlog
 
 from app.clock import now
-from app.db import lanes, outbox, resyncs
+from app.db import lanes, matches, outbox, resyncs
 from app.db.journal import Cause
 from app.db.lanes import Lane
+from app.db.matches import Match
 from app.db.resyncs import Resync
 from app.domain.decide import Result
 from app.domain.entities import order_of
 from app.domain.values import Observation, Page, Ref
 from app.errors import AccountError, RateLimitedError, SyncError, TransientError
+from app.sync import matching
 from app.sync.house import House, Member
 from app.sync.preview import Preview
 from app.sync.reconcile import Deferred, known, reconcile
@@ -50,6 +52,7 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
     await house.learn(job.account)
     if job.dry_run and job.cursor is not None and job.id not in house.previews:
         async with house.database.transaction() as db:
+            await matches.forget(db, job.id)
             job = await resyncs.restart(db, job)
     at = job.cursor or {"entity": job.entities[0], "cursor": None, "n": 0}
     entity = str(at["entity"])
@@ -70,18 +73,25 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
         if observation.ref.type == member.type_of(entity):
             name = "failed" if isinstance(result, Exception) else result
             counts[name] = counts.get(name, 0) + 1
-    plan = await preview.items(house) if preview else []
+    plan: list[dict[str, Any]] = []
+    found: list[Match] = []
+    if preview is not None:
+        plan, fates = await preview.outlook(house)
+        found = await matching.report(house, preview, fates)
     following = _next(job, entity, page.cursor)
-    n = int(at["n"]) + len(plan)
+    n, rows = int(at["n"]) + len(plan), int(at.get("rows", 0))
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):
             return
+        if job.match_id is not None and following is None:
+            await matches.queue(db, job.match_id)
         kept = await resyncs.advance(
             db,
             job,
             cursor={
                 **(following or {"entity": entity, "cursor": None}),
                 "n": n,
+                "rows": rows + len(found),
                 "page": [o.ref.id for o in page.observations] if page.cursor else [],
             },
             counts=counts,
@@ -89,11 +99,17 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
             errors=errors,
             plan=plan,
         )
+        if kept:
+            await matches.add(db, job.id, found, start=rows)
         if kept and following is None:
+            if job.match_id is not None:
+                await matches.conclude(db, job.match_id)
             await resyncs.finish(db, job, "done")
         if kept and (following is None or following["entity"] != entity):
             await outbox.end_waits(db, job.account, [entity])
             await lanes.wake(db, job.account, "out")
+    if following is None:
+        house.previews.pop(job.id, None)
     log.info(
         "resync.paged",
         account=job.account,

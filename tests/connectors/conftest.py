@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "app" / "connectors"
 REGISTRY = Registry.load()
 NOON = datetime(2026, 1, 14, 12, tzinfo=UTC)
+AT = "2026-01-13T09:30:00Z"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class Candidate:
         connector.client.quota = Quota({})
         return connector
 
+    def writes(self, verb: str) -> list[str]:
+        """The entities with which this may be done."""
+        return [entity for entity, how in self.manifest.entities.items() if verb in how.write]
+
     def examples(self) -> dict[str, bytes]:
         files = sorted((FOLDER / self.name / "examples").glob("*.json"))
         return {file.stem: file.read_bytes() for file in files}
@@ -82,8 +87,19 @@ CLOSE = Candidate(
         "company": lambda n: {"name": n, "url": f"https://{n.lower()}.example"},
         "person": lambda n: {"name": n, "emails[].email": [f"{n.lower()}@people.example"]},
         "deal": lambda n: {"value": 1000 + len(n), "note": n},
+        "note": lambda n: {"note_html": f"<body><p>{n}</p></body>", "activity_at": AT},
+        "call": lambda n: {"note_html": f"<body><p>{n}</p></body>", "duration": 61},
+        "email": lambda n: {"subject": n, "status": "sent", "sender": "ana@people.example"},
+        "task": lambda n: {"text": n, "date": "2026-02-01"},
     },
-    refused={"value": "much", "emails[].email": ["no address"], "name": ["a list"]},
+    refused={
+        "value": "much",
+        "emails[].email": ["no address"],
+        "name": ["a list"],
+        "note_html": "no body",
+        "sender": "nobody",
+        "date": "soon",
+    },
 )
 HUBSPOT = Candidate(
     "hubspot",
@@ -99,6 +115,15 @@ HUBSPOT = Candidate(
             "dealstage": "appointmentscheduled",
             "pipeline": "default",
         },
+        "note": lambda n: {"hs_note_body": f"<p>{n}</p>", "hs_timestamp": AT},
+        "call": lambda n: {"hs_call_body": f"<p>{n}</p>", "hs_timestamp": AT},
+        "email": lambda n: {
+            "hs_email_subject": n,
+            "hs_email_direction": "EMAIL",
+            "hs_timestamp": AT,
+        },
+        "meeting": lambda n: {"hs_meeting_title": n, "hs_timestamp": AT},
+        "task": lambda n: {"hs_task_subject": n},
     },
     refused={"no_such_property": "x"},
 )

@@ -5,7 +5,15 @@ https://developer.close.com/api/overview
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -13,7 +21,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from app.connectors.close import events
+from app.connectors.close import activities, events
+from app.connectors.close.activities import CALL, LOG_KEPT, OBJECTS, LogCursor, ids_in
 from app.connectors.close.dialect import CloseDialect
 from app.connectors.close.events import merge_ends
 from app.connectors.close.fields import custom_fields, own_fields
@@ -38,6 +47,7 @@ from app.connectors.close.shapes import (
     keys_of,
     kind_of,
     named,
+    object_of,
     observed,
     time_in,
     time_of,
@@ -79,6 +89,7 @@ from app.sdk import (
     Write,
     background,
     each,
+    now,
 )
 
 #: The largest page that every list and the search accept.
@@ -129,7 +140,8 @@ class Close(Connector):
     async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
         wanted = [
             dict(zip(("object_type", "action"), event.rsplit(".", 1), strict=True))
-            for event in sorted(self.manifest.webhook.events)
+            for event, entity in sorted(self.manifest.webhook.events.items())
+            if self._keeps(self.manifest.entities[entity].type)
         ]
         ours = next((s for s in await self.subscriptions() if s.url == url), None)
         if ours is None:
@@ -144,6 +156,10 @@ class Close(Connector):
 
     async def unsubscribe(self, subscription_id: str) -> None:
         await self.client.call("DELETE", "/webhook/{id}/", at={"id": subscription_id})
+
+    def _keeps(self, type: str) -> bool:
+        """Whether such records travel; unless told, all do."""
+        return not self.properties or type in self.properties
 
     # -------------------------------------------------------------------------- reading
 
@@ -196,7 +212,8 @@ class Close(Connector):
         self, refs: Sequence[Ref], paths: Collection[str]
     ) -> dict[Ref, dict[str, tuple[Edit, ...]]]:
         logs = await each(
-            refs, lambda ref: self._logged({"object_type": ref.type, "object_id": ref.id})
+            refs,
+            lambda ref: self._logged({"object_type": object_of(ref.type), "object_id": ref.id}),
         )
         return {
             ref: events.edits(log, paths)
@@ -222,11 +239,10 @@ class Close(Connector):
 
     async def probe(self, write: Write, since: datetime) -> list[Observation]:
         after = since - SKEW
-        company = write.relations.get("company")
-        lead = company.wanted[0].id if company and company.wanted else None
+        lead = await self._lead_of(write)
         if write.type == COMPANY or lead is None:
             name = write.fields.get("name")
-            if write.type == DEAL or not name:
+            if write.type not in (COMPANY, PERSON) or not name:
                 return []
             queries = [
                 text_is(write.type, "name", name),
@@ -236,10 +252,12 @@ class Close(Connector):
             rows = await self.read([self.ref(write.entity, id) for id in ids])
         else:
             params = {"lead_id": lead, "_limit": PAGE}
-            if write.type == DEAL:
+            if write.type != PERSON:
                 params["date_created__gte"] = after.isoformat()
             answer = await self.client.call("GET", f"/{write.type}/", params=params)
             rows = [observed(self.account.name, write.type, raw) for raw in answer.data["data"]]
+        if write.type in OBJECTS:
+            return [row for row in rows if row.raw is not None and activities.is_it(write, row.raw)]
         same = ("value", "status_id") if write.type == DEAL else ("name",)
         return [
             row
@@ -255,6 +273,11 @@ class Close(Connector):
 
     async def _page(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
         type = self.manifest.entities[entity].type
+        if since is not None and type in OBJECTS and (log := LogCursor.read(cursor)):
+            page = await self._from_log(type, log, since)
+            if page is not None:
+                return page
+            cursor, since = None, None  # all of them, then
         at = Cursor.read(cursor, since)
         if at.window is None:
             page = await self._listed(type, at)
@@ -263,6 +286,22 @@ class Close(Connector):
             # Too deep for `_skip`: go through all of it again in windows of time.
             at = Cursor(window=datetime(2010, 1, 1, tzinfo=UTC))
         return await self._windowed(type, at)
+
+    async def _from_log(self, type: str, at: LogCursor, since: datetime) -> Page | None:
+        """What was made or changed since; None where the event log cannot say.
+
+        Lists of activities have no filter for the time of a change.
+        """
+        if now() - since > LOG_KEPT:
+            return None
+        params = {**at.query(type, since - SKEW), "_limit": EVENT_PAGE}
+        answer = await self.client.call("GET", "/event/", params=params, accept=(400, 403, 404))
+        if answer.status != 200:
+            return None
+        ids = ids_in(answer.data["data"])
+        seen = await self.read([Ref(self.account.name, type, id) for id in ids])
+        following = at.after(answer.data.get("cursor_next"))
+        return Page(_shown(seen), following.write() if following else None)
 
     async def _listed(self, type: str, at: Cursor) -> Page | None:
         """A page by offset; None where Close refuses to skip so far."""
@@ -284,7 +323,7 @@ class Close(Connector):
         if rows and answer.data.get("has_more"):
             cursor = Cursor(skip=skip + len(rows), last=rows[-1]["id"]).write()
         total = answer.data.get("total_results")
-        seen = tuple(observed(self.account.name, type, raw) for raw in rows)
+        seen = _shown(observed(self.account.name, type, raw) for raw in rows)
         return Page(seen, cursor, total if isinstance(total, int) else None)
 
     async def _windowed(self, type: str, at: Cursor) -> Page:
@@ -292,9 +331,8 @@ class Close(Connector):
         if at.window is None:
             raise ValueError("a cursor without a window")
         field = "date_updated" if at.updated else "date_created"
-        rows = (
-            self._deals(field, at.window) if type == DEAL else self._since(type, field, at.window)
-        )
+        searched = type in (COMPANY, PERSON)
+        rows = (self._since if searched else self._rows)(type, field, at.window)
         fresh: list[dict[str, Any]] = []
         more = False
         async for row in rows:
@@ -310,16 +348,16 @@ class Close(Connector):
             kept = at.seen if end == at.window else frozenset()
             cursor = replace(at, window=end, seen=kept | ids).write()
         name = self.account.name
-        if type == DEAL:
-            return Page(tuple(observed(name, type, row) for row in fresh), cursor)
+        if not searched:
+            return Page(_shown(observed(name, type, row) for row in fresh), cursor)
         refs = [Ref(name, type, row["id"]) for row in fresh]
         return Page(tuple(await self.read(refs)), cursor)
 
     def _since(self, type: str, field: str, at: datetime) -> AsyncIterator[dict[str, Any]]:
         return self._search(type, [at_or_after(type, field, at)], sort=field)
 
-    async def _deals(self, field: str, at: datetime) -> AsyncIterator[dict[str, Any]]:
-        """Opportunities since a time; they cannot be searched, but listed by time."""
+    async def _rows(self, type: str, field: str, at: datetime) -> AsyncIterator[dict[str, Any]]:
+        """What cannot be searched, but listed by time."""
         skip = 0
         while True:
             params = {
@@ -328,7 +366,7 @@ class Close(Connector):
                 "_limit": PAGE,
                 "_skip": skip,
             }
-            answer = await self.client.call("GET", "/opportunity/", params=params)
+            answer = await self.client.call("GET", f"/{type}/", params=params)
             for row in answer.data["data"]:
                 yield row
             skip += len(answer.data["data"])
@@ -427,18 +465,31 @@ class Close(Connector):
     async def _create(self, write: Write) -> Outcome:
         body = body_of(write.fields, {})
         if write.type != COMPANY:
-            lead = wanted(write, "company")
+            lead = await self._lead_of(write)
             # Without a lead, Close would make an "Untitled" one by itself.
-            if not lead:
+            if lead is None:
                 raise RejectedError(
-                    "a Close opportunity needs a lead: give the deal a company", field="company"
+                    f"a Close {object_of(write.type)} needs a lead: give the {write.entity} a "
+                    "company",
+                    field="company",
                 )
-            body["lead_id"] = lead[0].id
+            body["lead_id"] = lead
+        body = activities.new(write.type, body)
         return await self._with_contact(
             write,
             body,
             lambda sent: self.client.call("POST", f"/{write.type}/", json=sent, creates=True),
         )
+
+    async def _lead_of(self, write: Write) -> str | None:
+        """The lead to write to; of an activity with people alone, that of the first of them."""
+        for company in wanted(write, "company"):
+            return company.id
+        for person in wanted(write, "people") if write.type in OBJECTS else ():
+            seen = await self._read_one(person)
+            for company in seen.relations.get("company", ()):
+                return company.id
+        return None
 
     async def _with_contact(
         self,
@@ -446,7 +497,7 @@ class Close(Connector):
         body: dict[str, Any],
         send: Callable[[dict[str, Any]], Awaitable[Answer]],
     ) -> Outcome:
-        """Send an opportunity with the first wanted contact that its lead has, or with none.
+        """Send a record with the first wanted contact that its lead has, or with none.
 
         A lead takes only its own contacts.
         """
@@ -479,6 +530,10 @@ class Close(Connector):
         body = body_of(write.fields, current)
         if lead := wanted(write, "company"):
             body["lead_id"] = lead[0].id
+        if write.type in OBJECTS:
+            body = await self._changeable(ref, body)
+            if not body and "people" not in write.relations:
+                return Outcome(write, ref=ref, stored=await self._read_one(ref))
         if not body and "people" not in write.relations:
             raise RejectedError(
                 f"a Close {ref.type} always belongs to a lead: it stays in the one it has",
@@ -491,6 +546,14 @@ class Close(Connector):
                 "PUT", f"/{ref.type}/{{id}}/", at={"id": ref.id}, json=sent
             ),
         )
+
+    async def _changeable(self, ref: Ref, body: dict[str, Any]) -> dict[str, Any]:
+        """What of this change Close can take; what it cannot, the answer will show."""
+        source = None
+        if ref.type == CALL and activities.MADE_IN_CLOSE & body.keys():
+            answer = await self.client.call("GET", f"/{CALL}/{{id}}/", at={"id": ref.id})
+            source = answer.data.get("source")
+        return activities.changeable(ref.type, body, source=source)
 
     async def _delete(self, write: Write) -> Outcome:
         ref = named(write)
@@ -552,10 +615,10 @@ class Close(Connector):
         names = ", ".join(str(o.get("name")) for o in me.get("organizations") or ())
         who = me.get("email") or me.get("id")
         found = [Finding("sign-in", True, f"signed in as {who} of {names or 'one organisation'}")]
-        for type in (COMPANY, PERSON, DEAL):
+        for type in (COMPANY, PERSON, DEAL, *filter(self._keeps, OBJECTS)):
             found.append(
                 await self._finding(
-                    f"read {type}",
+                    f"read {object_of(type)}",
                     f"/{type}/",
                     lambda data: (True, "can be listed", None),
                     "Give the key's user a role that may see all leads.",
@@ -596,6 +659,10 @@ class Close(Connector):
             return Finding(check, False, error.reason, remedy)
         ok, detail, advice = judge(data)
         return Finding(check, ok, detail, None if ok else advice or remedy)
+
+
+def _shown(seen: Iterable[Observation]) -> tuple[Observation, ...]:
+    return tuple(one for one in seen if one.raw is not None)
 
 
 def _found_pipelines(data: Any) -> tuple[bool, str, str | None]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from app.connectors.close.shapes import COMPANY, DEAL, PERSON, observed, time_of
+from app.connectors.close.shapes import COMPANY, observed, time_of, type_of
 from app.sdk import BadPayloadError, Change, Edit, Event, Raw, Ref
 
 
@@ -30,8 +30,8 @@ def _read(given: dict[str, Any], account: str) -> Event:
     at = time_of(stamp)
     if at is None:
         raise BadPayloadError("the event has no readable date_updated or date_created")
-    known, id = given["object_type"] in (COMPANY, PERSON, DEAL), given.get("object_id")
-    if known and not (isinstance(id, str) and id):
+    kept, id = type_of(given["object_type"]), given.get("object_id")
+    if kept and not (isinstance(id, str) and id):
         raise BadPayloadError("the event has no object_id")
     source, survivor = merge_ends(given)
     event = Event(
@@ -39,7 +39,7 @@ def _read(given: dict[str, Any], account: str) -> Event:
         key=f"close:{given['id']}:{stamp}",
         type=type,
         at=at,
-        ref=Ref(account, given["object_type"], str(id)) if known else None,
+        ref=Ref(account, kept, str(id)) if kept else None,
         tenant=given.get("organization_id"),
         data={**given, "source_id": source, "destination_id": survivor},
     )

@@ -7,16 +7,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from app.connectors.close.activities import OBJECTS, TYPES, is_unfinished
 from app.sdk import Key, Observation, Raw, Ref, RejectedError, Subscription, Write, normalise
 
 COMPANY, PERSON, DEAL = "lead", "contact", "opportunity"
+
+
+def type_of(object_type: Any) -> str | None:
+    """The path of what an event is about, for what we keep."""
+    return object_type if object_type in (COMPANY, PERSON, DEAL) else TYPES.get(object_type)
+
+
+def object_of(type: str) -> str:
+    """The object type that events name."""
+    return OBJECTS.get(type, type)
 
 
 KINDS: Mapping[str, Any] = {"active": "open", "won": "won", "lost": "lost"}
 
 
 def observed(account: str, type: str, raw: Raw) -> Observation:
-    """A lead, contact or opportunity as REST answers and events show it."""
+    """A record as REST answers and events show it; of a draft nothing is shown yet."""
+    if is_unfinished(type, raw):
+        return Observation(Ref(account, type, raw["id"]), None)
 
     def refs(kind: str, ids: Iterable[Any]) -> tuple[Ref, ...]:
         return tuple(Ref(account, kind, id) for id in dict.fromkeys(ids) if id)
@@ -30,7 +43,7 @@ def observed(account: str, type: str, raw: Raw) -> Observation:
         mentions = refs(COMPANY, [raw.get("lead_id")])
         if "lead_id" in raw:
             relations["company"] = mentions
-        if type == DEAL and "contact_id" in raw:
+        if type != PERSON and "contact_id" in raw:
             relations["people"] = refs(PERSON, [raw["contact_id"]])
     return Observation(
         Ref(account, type, raw["id"]),

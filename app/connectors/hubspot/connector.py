@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import orjson
 from pydantic import SecretStr
 
-from app.connectors.hubspot import events, lifecycle
+from app.connectors.hubspot import activities, events, lifecycle
 from app.connectors.hubspot.dialect import HubSpotDialect, as_exists, row_error
 from app.connectors.hubspot.fields import as_fields, with_option
 from app.connectors.hubspot.search import (
@@ -88,6 +88,7 @@ from app.sdk import (
     background,
     each,
     normalise,
+    now,
     verify,
 )
 
@@ -156,12 +157,17 @@ class HubSpot(Connector):
         return events.parse(delivery.body, account.name)
 
     async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
-        wanted = ", ".join(sorted(self.manifest.webhook.events))
+        wanted = ", ".join(
+            event
+            for event, entity in sorted(self.manifest.webhook.events.items())
+            if not self.properties or self.manifest.entities[entity].type in self.properties
+        )
         raise RejectedError(
             "HubSpot has no call for this. In HubSpot open Settings, Integrations, Private apps "
             f"(or your app's project), Webhooks; set the target URL to {url} and subscribe to "
-            f"{wanted}; propertyChange once for each mapped property. Then put the app's client "
-            "secret into webhook_secret."
+            f"{wanted}; propertyChange once for each mapped property. Those of activities and "
+            "tasks are generic there: object.creation of notes, and so on. Then put the app's "
+            "client secret into webhook_secret."
         )
 
     # -------------------------------------------------------------------------- reading
@@ -368,13 +374,14 @@ class HubSpot(Connector):
         return answer.data
 
     async def probe(self, write: Write, since: datetime) -> list[Observation]:
-        names = [name for name in NAMES[write.type] if write.fields.get(name)]
-        if not names:
+        happened, after = write.type in activities.TYPES, since - LAG
+        made = activities.CREATED if happened else "createdate"
+        names = [name for name in NAMES.get(write.type, ()) if write.fields.get(name)]
+        if not names and not happened:
             return []
-        after = since - LAG
         filters = [filter_of(name, "EQ", str(write.fields[name])) for name in names]
-        filters.append(filter_of("createdate", "GTE", millis(after)))
-        body = {"filterGroups": [{"filters": filters}], "properties": ["createdate"], "limit": 100}
+        filters.append(filter_of(made, "GTE", millis(after)))
+        body = {"filterGroups": [{"filters": filters}], "properties": [made], "limit": 100}
         ids = await self._search(write.type, body)
         # The index lags, associations do not: a new deal is among its company's deals.
         for link in LINKS[write.type]:
@@ -391,7 +398,8 @@ class HubSpot(Connector):
             for one in seen
             if one.raw is not None
             and all(one.raw.get(name) == str(write.fields[name]) for name in names)
-            and (time_of(one.raw.get("createdate")) or after) >= after
+            and (not happened or activities.is_it(write, one.raw))
+            and (time_of(one.raw.get(made)) or after) >= after
         ]
 
     async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
@@ -496,7 +504,7 @@ class HubSpot(Connector):
         name = await self._external_id(type)
         inputs = []
         for write in batch:
-            properties = as_properties(write.fields)
+            properties = activities.completed(type, as_properties(write.fields), now())
             if name and write.external_id:
                 properties[name] = write.external_id
             inputs.append(
@@ -717,7 +725,8 @@ class HubSpot(Connector):
             remedy = f"Set portal_id to {portal}, or use a token of portal {wanted}."
             detail = f"the token belongs to {portal}, not to {wanted}"
             found.append(Finding("portal_id", False, detail, remedy))
-        for type in (COMPANIES, CONTACTS, DEALS):
+        used = [type for type in activities.OBJECTS.values() if type in self.properties]
+        for type in (COMPANIES, CONTACTS, DEALS, *used):
             found += await self._check_type(type)
         found.append(
             Finding(
@@ -734,13 +743,17 @@ class HubSpot(Connector):
             await self.client.call("GET", f"/crm/v3/objects/{type}", params={"limit": 1})
             unique = await self._property(type, name) if name else None
         except SyncError as error:
+            # Activities ride on the scopes of contacts; the text of e-mails has one of its own.
+            scope = CONTACTS if type in activities.TYPES else type
             remedy = (
-                f"Give the app the scopes crm.objects.{type}.read and .write, and "
-                f"crm.schemas.{type}.read."
+                f"Give the app the scopes crm.objects.{scope}.read and .write, and "
+                f"crm.schemas.{scope}.read."
             )
+            if type == activities.EMAILS:
+                remedy += " The text of e-mails needs sales-email-read."
             return [Finding(f"read {type}", False, error.reason, remedy)]
         found = [Finding(f"read {type}", True, "can be listed")]
-        if name:
+        if name and type not in activities.TYPES:
             found.append(_check_external(type, name, unique))
         return found
 

@@ -13,18 +13,36 @@ from typing import Any
 
 import orjson
 
+from app.connectors.hubspot import activities
 from app.sdk import BadPayloadError, Change, Event, Raw, Ref
 
 #: The word of an event type, of a generic event's objectTypeId and of an association's ends,
 #: each with our remote type.
-OBJECTS: Mapping[str, str] = {"contact": "contacts", "company": "companies", "deal": "deals"}
-TYPE_IDS: Mapping[str, str] = {"0-1": "contact", "0-2": "company", "0-3": "deal"}
+OBJECTS: Mapping[str, str] = {
+    "contact": "contacts",
+    "company": "companies",
+    "deal": "deals",
+    **activities.OBJECTS,
+}
+TYPE_IDS: Mapping[str, str] = {
+    "0-1": "contact",
+    "0-2": "company",
+    "0-3": "deal",
+    **activities.TYPE_IDS,
+}
+#: A record that names others, and what it may name: the one whose relation changed comes first.
+_CHILDREN: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(activities.OBJECTS, ("contact", "company", "deal")),
+    "deal": ("contact", "company"),
+    "contact": ("company",),
+}
 _CHANGES: Mapping[str, Change] = {
     "deletion": Change.GONE,
     "privacyDeletion": Change.GONE,
     "merge": Change.MERGED,
 }
-_ENDS = re.compile(r"(CONTACT|COMPANY|DEAL)_TO_(CONTACT|COMPANY|DEAL)")
+_WORD = "|".join(word.upper() for word in OBJECTS)
+_ENDS = re.compile(rf"({_WORD})_TO_({_WORD})")
 
 
 def parse(body: bytes, account: str) -> list[Event]:
@@ -53,6 +71,9 @@ def _read(row: Raw, account: str) -> Iterator[Event]:
     word, _, kind = said.partition(".")
     if word == "object":
         word = TYPE_IDS.get(str(row.get("objectTypeId")), word)
+    child = _child(row, account) if kind == "associationChange" else None
+    if child is not None and word == "object":  # such an event names its ends alone
+        word = next(word for word, type in OBJECTS.items() if type == child.type)
     event = Event(
         key=_key(row, said),
         type=f"{word}.{kind}",
@@ -65,7 +86,7 @@ def _read(row: Raw, account: str) -> Iterator[Event]:
     if type is None:
         yield event
     elif kind == "associationChange":
-        yield replace(event, ref=_child(row, account))
+        yield replace(event, ref=child)
     elif kind == "merge":
         yield from _merged(event, row, account, type)
     else:
@@ -104,8 +125,8 @@ def _changed(row: Raw) -> dict[str, Any]:
 
 
 def _child(row: Raw, account: str) -> Ref | None:
-    """The record whose relation changed: the contact or deal below a company, the deal above
-    a contact. None for links that we do not keep.
+    """The record whose relation changed: the activity, the deal, the contact of a company. None
+    for links that we do not keep.
     """
     ends = _ENDS.search(str(row.get("associationType") or ""))
     if ends:
@@ -114,7 +135,7 @@ def _child(row: Raw, account: str) -> Ref | None:
         ids = (row.get("fromObjectTypeId"), row.get("toObjectTypeId"))
         words = [TYPE_IDS.get(str(id), "") for id in ids]
     sides = dict(zip(words, ("fromObjectId", "toObjectId"), strict=True))
-    for child, parents in (("deal", ("contact", "company")), ("contact", ("company",))):
+    for child, parents in _CHILDREN.items():
         if child in sides and any(parent in sides for parent in parents):
             return Ref(account, OBJECTS[child], _id(row, sides[child]))
     return None

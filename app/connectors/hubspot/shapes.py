@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+from app.connectors.hubspot import activities
 from app.connectors.hubspot.dialect import row_error
 from app.sdk import (
     Edit,
@@ -42,6 +43,14 @@ LINKS: Mapping[str, tuple[Link, ...]] = {
     COMPANIES: (),
     CONTACTS: (Link("company", COMPANIES, 1, single=True),),
     DEALS: (Link("company", COMPANIES, 5, single=True), Link("people", CONTACTS, 3)),
+    **{
+        type: (
+            Link("company", COMPANIES, company, single=True),
+            Link("people", CONTACTS, person),
+            Link("deals", DEALS, deal),
+        )
+        for type, (company, person, deal) in activities.LINKS.items()
+    },
 }
 
 
@@ -50,6 +59,7 @@ ALWAYS: Mapping[str, tuple[str, ...]] = {
     CONTACTS: ("email", "hs_additional_emails", "lastmodifieddate", "hs_merged_object_ids"),
     COMPANIES: ("domain", "hs_additional_domains", "hs_lastmodifieddate", "hs_merged_object_ids"),
     DEALS: ("dealname", "createdate", "hs_lastmodifieddate", "hs_merged_object_ids"),
+    **dict.fromkeys(activities.TYPES, (activities.TIME, activities.CREATED, "hs_lastmodifieddate")),
 }
 
 

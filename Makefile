@@ -1,11 +1,11 @@
 # Every word here is one of ./dev; arguments for it go in ARGS: make run ARGS="--port 9000"
 ARGS ?=
 
-.PHONY: help setup run test lint migrate bench clean
+.PHONY: help setup run test lint migrate bench prove prove-full clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what uv.lock names into .venv
 	@./dev setup $(ARGS)
@@ -24,6 +24,12 @@ migrate: ## bring the database's schema up to date
 
 bench: ## the ingest against plain endpoints, side by side
 	@./dev bench $(ARGS)
+
+prove: ## N random histories over the pure core, with an oracle; the seed of any failure
+	@./dev prove $(N) $(ARGS)
+
+prove-full: ## N random histories through the whole service and the sandbox
+	@./dev prove-full $(N) $(ARGS)
 
 clean: ## remove .venv and caches; your data stays
 	@./dev clean $(ARGS)

@@ -428,3 +428,30 @@ def test_the_sandbox_has_the_controls_that_are_documented():
         if not any(route.method in row and f"{route.template}`" in row for row in rows)
     ]
     assert missing == []
+
+
+# --- promises and their proofs ----------------------------------------------------------------
+
+PROMISES = ROOT / "docs" / "consistency.md"
+
+
+@cache
+def found_in(file: str) -> frozenset[str]:
+    """The names of the tests in a file; none if it is not there."""
+    path = ROOT / file
+    tree = ast.parse(path.read_text(encoding="utf-8") if path.exists() else "")
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, kinds))
+
+
+def test_every_test_that_a_page_names_exists():
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", EVERYTHING))
+    assert len(named) > 40
+    assert sorted(f"{file}::{name}" for file, name in named if name not in found_in(file)) == []
+
+
+def test_every_promise_names_a_test_that_proves_it():
+    promised, _, _ = text_of(PROMISES).partition("## What is not promised")
+    promises = re.split(r"^(?=\*\*|## )", promised, flags=re.M)
+    bare = [text for text in promises if text.startswith("**") and "* `tests/" not in text]
+    assert bare == []

@@ -180,12 +180,14 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
 def _in_todays_words(state: State) -> State:
     """A stage that was mapped since we saw it is called anew, so that this is no edit."""
     words, own = state.context.words, state.context.own_words
+    if not words and not own:
+        return state
     link, record = state.link, state.record
     if link is not None:
         link = replace(link, base=todays(link.base, own), sent=todays(link.sent, words))
     if record is not None:
         record = replace(record, fields=todays(record.fields, words))
-    return replace(state, link=link, record=record) if words or own else state
+    return replace(state, link=link, record=record)
 
 
 def keys_of(state: State, fields: Fields, record_id: UUID | str | None = None) -> tuple[Key, ...]:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -44,6 +44,7 @@ def _suffixes() -> PublicSuffixList:
     return PublicSuffixList()
 
 
+@lru_cache(maxsize=10_000)  # the same few addresses are compared again and again
 def email(text: str) -> str | None:
     """An address in the one form we compare: trimmed, case-folded, Unicode normalised."""
     try:

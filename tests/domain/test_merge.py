@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.codecs import ABSENT
-from app.domain.entities import equal
+from app.domain.entities import equal, is_blank
 from app.domain.merge import Merged, Winner, behind, merge
 from app.domain.values import Value
 
@@ -91,6 +91,46 @@ def test_no_value_is_lost_without_a_trace(base, ours, theirs):
             assert clash.theirs == theirs[clash.field]
         for take in merged.takes:
             assert take.old == ours.get(take.field, ABSENT)
+
+
+@given(fields(), fields(), fields(), policies)
+def test_merge_is_conservative_it_never_invents_a_value(base, ours, theirs, policy):
+    """Whatever stands afterwards stood with us or with them; a set has elements of both."""
+    for name, value in merge(base, {}, ours, theirs, policy=policy).onto(ours).items():
+        sides = [side[name] for side in (ours, theirs) if name in side]
+        if isinstance(value, list):
+            assert set(value) <= {x for side in sides if isinstance(side, list) for x in side}
+        else:
+            assert any(equal(value, side) for side in sides)
+
+
+@given(fields(), fields(), fields(), policies)
+def test_an_edit_that_does_not_survive_is_told_as_the_loser_of_a_conflict(
+    base, ours, theirs, policy
+):
+    """Of two edits one may lose, and then it stands in the journal; no other edit is undone."""
+    ours = {**base, **ours}
+    merged = merge(base, {}, ours, theirs, policy=policy)
+    after, lost = merged.onto(ours), {clash.field: clash for clash in merged.clashes}
+    for name in theirs.keys() & base.keys() - {"emails"}:
+        mine, value = ours[name], theirs[name]
+        if not equal(mine, base[name]) and not equal(after[name], mine):
+            assert lost[name].ours == mine
+        both_blank = is_blank(mine) and is_blank(value)
+        if not equal(value, base[name]) and not equal(after[name], value) and not both_blank:
+            assert lost[name].theirs == value
+
+
+def never_asked(name: str, _ours: Value, _theirs: Value) -> tuple[Winner, str]:
+    raise AssertionError(f"nobody contradicts anybody in {name}")
+
+
+@given(fields(), fields())
+def test_clock_skew_cannot_change_a_winner_that_causal_order_decides(base, news):
+    """An edit made over the value that both agreed on is taken; no clock is even looked at."""
+    theirs = {name: value for name, value in news.items() if name in base}
+    assert merge(base, {}, base, theirs, policy=never_asked).onto(base) == {**base, **theirs}
+    assert merge(base, {}, {**base, **theirs}, base, policy=never_asked).takes == ()
 
 
 @given(fields(), fields(), fields())

@@ -8,12 +8,12 @@ steps, so that a history may let anything happen between any two of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
 from app.config import EntitySync
-from app.domain import identity
 from app.domain.codecs import ABSENT, Context
 from app.domain.decide import (
     LinkState,
@@ -23,6 +23,7 @@ from app.domain.decide import (
     State,
     contradicts,
     decide,
+    keys_of,
     needs_reading,
     newest,
     reading,
@@ -142,7 +143,9 @@ class Engine:
         self.jobs.clear()
 
     def receive(self, account: str, news: News) -> None:
-        self.inbox.setdefault(account, []).append(replace(news, received=self.tick()))
+        news = copy(news)  # it may be delivered again
+        news.received = self.tick()
+        self.inbox.setdefault(account, []).append(news)
         if news.change == "gone":
             self.departed.add(news.id)
 
@@ -250,7 +253,7 @@ class Engine:
             candidates = {Key("ours", str(same_as)): same_as}
         elif observation.raw is not None:
             blank = State(ENTITY, MAPPING, self.sync, CONTEXT)
-            keys = identity.keys(ENTITY, reading(blank, observation))
+            keys = keys_of(blank, reading(blank, observation))
             candidates = {key: self.keys[key] for key in keys if key in self.keys}
         found = set(candidates.values())
         return State(
@@ -448,7 +451,7 @@ class Engine:
         if not begun and oldest is not None:
             self._put_off(account, mark, 1)
             return
-        keys = identity.keys(ENTITY, job.record.fields)
+        keys = keys_of(State(ENTITY, MAPPING, self.sync, CONTEXT), job.record.fields)
         there = {o.ref: o for key in keys for o in crm.find(key.value, self.now)}
         if not there and mark.intent_at is not None:
             left = crm.probe(self.things[job.record.id], mark.intent_tick, self.now)

@@ -47,8 +47,10 @@ def essence(path: str, value: Any) -> Any:
     """What a value says, however a CRM spells, rounds or blanks it."""
     if value is None or value == "":
         return None
-    if path == "title":
+    if path in ("title", "name"):
         return int(value[1:])
+    if path == "phone":
+        return int(value[-5:])
     if path == "score":
         return int(Decimal(value))
     return value
@@ -225,7 +227,7 @@ class Witness:
         (account, path) that wait for a person; ``journal`` has the values that lost, by path;
         ``skip`` the accounts that a path is not carried to.
         """
-        for path in ("title", "score", "flag", "email"):
+        for path in policy:
             values = {
                 where: essence(path, raw[path])
                 for where, raw in shown.items()
@@ -237,7 +239,8 @@ class Witness:
             if said and not held and path not in skip:
                 final = said.pop()
                 self._judge_final(thing, path, final, journal.get(path, ()), policy[path])
-        self._judge_set(thing, shown)
+        if all("phones" in raw for raw in shown.values()):
+            self._judge_set(thing, shown)
 
     def _judge_final(
         self, thing: int, path: str, final: Any, lost: Collection[Any], policy: str

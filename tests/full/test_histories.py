@@ -1,0 +1,11 @@
+"""A handful of random histories through everything; `make prove-full` runs as many as you like."""
+
+from pathlib import Path
+
+from tests.prove.full import crowd, service
+
+
+async def test_whatever_people_do_in_three_crms_every_promise_is_kept(tmp_path: Path) -> None:
+    async with service(tmp_path) as world:
+        counts = await crowd(world, range(12))
+    assert counts["histories"] == 12

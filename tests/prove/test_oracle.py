@@ -1,0 +1,53 @@
+"""The oracle must notice; a proof that cannot fail proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from app.domain import merge as merging
+from tests.prove import engine
+from tests.prove.history import draw, prove, shrink
+
+
+def _forgetful(*_args: Any, **_named: Any) -> frozenset[str]:
+    """As if an account were never behind."""
+    return frozenset()
+
+
+def _blind(self: engine.Engine, account: str, job: engine.Job, link: engine.Link) -> None:
+    """Write without a look."""
+    link.writing = True
+    job.outcome = self.crms[account].write(link.ref.id, job.fields, self.now)
+
+
+def _trusting(*_args: Any) -> bool:
+    """Believe whatever was seen, whenever that was."""
+    return False
+
+
+WRONG: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "never behind": lambda patch: patch.setattr(engine, "behind", _forgetful),
+    "write without a look": lambda patch: patch.setattr(engine.Engine, "_update", _blind),
+    "believe old snapshots": lambda patch: patch.setattr(engine, "needs_reading", _trusting),
+    "forget what was sent": lambda patch: patch.setattr(
+        engine, "agreed_after_update", lambda base, sent, ours, **_: ({**base, **ours}, {})
+    ),
+    "keep no journal": lambda patch: patch.setattr(engine.Engine, "_write_down", lambda *_: None),
+    "sets are values": lambda patch: patch.setattr(merging, "_elements", lambda _: set()),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_turn_of_the_engine_is_noticed(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    WRONG[wrong](monkeypatch)
+    seed = next(seed for seed in range(1000) if prove(draw(seed)) is not None)
+    least = shrink(draw(seed))
+    assert prove(least) is not None
+    assert len(least.steps) <= len(draw(seed).steps)
+
+
+def test_a_seed_is_always_the_same_history() -> None:
+    assert [draw(seed) for seed in range(20)] == [draw(seed) for seed in range(20)]

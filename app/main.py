@@ -104,7 +104,6 @@ def create_app(
         box=box,
         secrets=Secrets(config, database, box),
         inbox=Inbox(database),
-        house=house,
         schema=migrations.head(),
     )
 

@@ -35,7 +35,6 @@ class Desk:
     box: Box
     secrets: Secrets
     inbox: Inbox
-    house: House
     schema: str | None  # the revision that the code was written for
 
 

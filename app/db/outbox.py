@@ -260,7 +260,7 @@ async def cancel(db: AsyncConnection, account: str, record_id: UUID) -> bool:
     return left.first() is None
 
 
-async def waiting(db: AsyncConnection, record_ids: Collection[UUID]) -> list[tuple[str, UUID, int]]:
+async def behind(db: AsyncConnection, record_ids: Collection[UUID]) -> list[tuple[str, UUID, int]]:
     """The accounts that are behind these records, and up to which version."""
     rows = await db.execute(
         sa.select(outbox.c.account, outbox.c.record_id, outbox.c.wanted).where(

@@ -437,7 +437,7 @@ class _Picture:
             for ref, state in own.items()
             if state == "live"
         }
-        marks = await outbox.waiting(db, ids)
+        marks = await outbox.behind(db, ids)
         return cls(
             await records.get(db, ids),
             await records.survivors(db, ids),

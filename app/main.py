@@ -29,6 +29,7 @@ from app.api import (
     records,
     resyncs,
     webhooks,
+    why,
 )
 from app.api.deps import Desk, authorized
 from app.api.problems import Problem
@@ -178,6 +179,7 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
         pending,
         records,
         identity,
+        why,
         deletes,
         resyncs,
         matches,

@@ -58,6 +58,13 @@ _CHANGES: Sequence[Column] = (
     ("to", "to"),
 )
 _BEHIND: Sequence[Column] = (("account", "account"), ("record", "record_id"), ("write", "op"))
+_STANDINGS: Sequence[Column] = (
+    ("account", "account"),
+    ("id", "remote_id"),
+    ("shows", "value"),
+    ("is", lambda row: row["state"].replace("_", " ")),
+    ("why", "sentence"),
+)
 _STEPS: Sequence[Column] = (("at", "at"), ("from", "old"), ("to", "new"), ("why", "sentence"))
 
 RecordArgument = Annotated[
@@ -129,6 +136,7 @@ def why(
         return
     found.console.print(Text.assemble((field, "bold"), ": ", cell(answer["value"])))
     found.say(answer["sentence"])
+    found.table(answer["accounts"], _STANDINGS, empty="", title="In the accounts")
     found.table(answer["journal"], _STEPS, empty="It never changed.", title="Its history")
 
 

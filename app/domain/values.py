@@ -61,6 +61,7 @@ class Change(StrEnum):
     CHANGED = "changed"
     GONE = "gone"
     MERGED = "merged"
+    PURGED = "purged"
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class House:
     members: Mapping[str, Member]
     #: Dry runs in progress in this process, by resync.
     previews: dict[UUID, Any] = field(default_factory=dict)
+    #: What the purged are hashed with, once somebody was.
+    peppers: list[bytes] = field(default_factory=list)
     _directories: dict[str, tuple[Directory, datetime]] = field(default_factory=dict)
     _contexts: dict[tuple[str, str], Context] = field(default_factory=dict)
     #: (account, path, id) of stages and owners that were asked about.

@@ -23,6 +23,7 @@ from app.api import (
     guards,
     health,
     identity,
+    mapping,
     matches,
     pending,
     problems,
@@ -175,6 +176,7 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     )
     for part in (
         accounts,
+        mapping,
         guards,
         pending,
         records,

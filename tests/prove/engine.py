@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from app.config import EntitySync
+from app.domain import policy
 from app.domain.codecs import ABSENT, Context
 from app.domain.decide import (
     LinkState,
@@ -23,6 +25,7 @@ from app.domain.decide import (
     State,
     contradicts,
     decide,
+    edited,
     keys_of,
     needs_reading,
     newest,
@@ -32,8 +35,8 @@ from app.domain.decide import (
 from app.domain.draft import agreed_after_create, agreed_after_update, outgoing
 from app.domain.fights import after_write
 from app.domain.merge import Winner, behind
-from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
-from tests.prove.crm import MAPPING, TYPE, Crm, ExistsError, News, moment, timed
+from app.domain.values import NOTHING, Claim, Edit, Fields, Key, Observation, Ref, Value
+from tests.prove.crm import MAPPING, TYPE, Crm, ExistsError, News, moment
 
 ENTITY = "person"
 CONTEXT = Context()
@@ -83,6 +86,7 @@ class Job:
     names: frozenset[str]
     fields: Mapping[str, Any]
     held: set[str] = field(default_factory=set)
+    looked: bool = False
     outcome: Observation | Exception | None = None
 
 
@@ -96,6 +100,7 @@ class Look:
     trusted: bool = True
     gone: bool = False
     times: dict[str, Any] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
     seen: Observation | None = None
     read_at: int | None = None
 
@@ -111,11 +116,16 @@ class Card:
     ours: Value
 
 
+def newest_of(edits: Sequence[Edit]) -> datetime:
+    return max((edit.at for edit in edits), default=datetime.min.replace(tzinfo=UTC))
+
+
 @dataclass(slots=True)
 class Engine:
     sync: EntitySync
     crms: Mapping[str, Crm]
     patience: Mapping[str, int]
+    rash: bool = False  # people may edit between our look at a record and our write to it
     now: int = 0
     pulse: int = 0
     records: dict[UUID, RecordState] = field(default_factory=dict)
@@ -173,9 +183,12 @@ class Engine:
             if news.snapshot is not None:
                 look.trusted = look.trusted and not contradicts(news.snapshot, look.snapshot)
                 look.snapshot = newest(news.snapshot, look.snapshot)
-            if self.crms[account].quirks.times:
-                for path, at in timed(news).items():
-                    look.times[path] = max(at, look.times.get(path, at))
+            at = moment(news.at)
+            if news.fields and self.crms[account].quirks.tells:
+                raw = news.snapshot.raw if news.snapshot is not None else None
+                look.claims.append(Claim(at, news.fields, news.before, raw))
+            for path in news.fields if self.crms[account].quirks.times else ():
+                look.times[path] = max(at, look.times.get(path, at))
         for id, look in looks.items():
             linked = Ref(account, TYPE, id) in self.links
             if (
@@ -197,7 +210,7 @@ class Engine:
         look.seen = self._timed(seen, look)
 
     def _timed(self, observation: Observation, look: Look) -> Observation:
-        return replace(observation, field_times=look.times) if look.times else observation
+        return replace(observation, field_times=look.times, claims=tuple(look.claims))
 
     def _apply(self, account: str, looks: Sequence[Look]) -> None:
         done: set[int] = set()
@@ -234,10 +247,38 @@ class Engine:
             return None
         new_id = UUID(int=len(self.records) + 1)
         plan = decide(state, observation, new_id=new_id, now=moment(self.now))
+        if plan.untimed and state.record is not None:
+            state, observation = self._ask(state, observation, plan.untimed)
+            plan = decide(state, observation, new_id=new_id, now=moment(self.now))
         if read_at is None and needs_reading(state, observation, plan):
             return None
         self._carry_out(state, plan, link, scan=scan)
         return plan
+
+    def _ask(
+        self, state: State, observation: Observation, names: Sequence[str]
+    ) -> tuple[State, Observation]:
+        """Let the vendors say when the edits of both sides were made."""
+        assert state.record is not None
+        crm, ref = self.crms[observation.ref.account], observation.ref
+        edits = crm.edits(ref.id)
+        times = {
+            path: moment(self.now) if edits is None else newest_of(edits.get(path, ()))
+            for name in names
+            for path in edited(MAPPING, name)
+        }
+        ours_at = {}
+        for name in names:
+            stamp = policy.stamp_of(state.record.stamps, name)
+            source = self.by_record.get((state.record.id, stamp.account or ""))
+            known = source and self.crms[source.ref.account].edits(source.ref.id)
+            if stamp.seen and stamp.at and known:
+                every = [edit for path in edited(MAPPING, name) for edit in known.get(path, ())]
+                ours_at[name] = newest_of([edit for edit in every if edit.at <= stamp.at])
+        observation = replace(
+            observation, field_times={**times, **observation.field_times}, histories=edits or {}
+        )
+        return replace(state, ours_at=ours_at), observation
 
     def _state(self, observation: Observation, link: Link | None, same_as: UUID | None) -> State:
         ref = observation.ref
@@ -426,7 +467,10 @@ class Engine:
         }
 
     def _update(self, account: str, job: Job, link: Link) -> None:
-        """Look, then write if it is still as we know it."""
+        """Look, then write if it is still as we know it; where it is rash, in two steps."""
+        if job.looked:
+            self._write(account, job, link)
+            return
         read_at = self.tick()
         crm = self.crms[account]
         plan = self.reconcile(crm.read(link.ref.id), read_at, read_at)
@@ -437,7 +481,13 @@ class Engine:
             job.mark.due = self.now
             del self.jobs[account]
             return
-        link.writing, link.synced_at = True, self.tick()
+        link.writing, link.synced_at, job.looked = True, self.tick(), True
+        crm.witness.looked(account, link.ref.id)
+        if not self.rash:
+            self._write(account, job, link)
+
+    def _write(self, account: str, job: Job, link: Link) -> None:
+        crm = self.crms[account]
         try:
             stored = crm.write(link.ref.id, job.fields, self.now)
             job.outcome = stored or LookupError(link.ref.id)

@@ -84,6 +84,9 @@ class Witness:
     doubtful: Cells = field(default_factory=dict)
     forgiven: set[int] = field(default_factory=set)
     renamed: set[int] = field(default_factory=set)
+    #: When each record was looked at last before a write, and each field edited last.
+    glances: dict[tuple[str, str], int] = field(default_factory=dict)
+    touched: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
     # --- what people do
 
@@ -101,6 +104,7 @@ class Witness:
     def edited(
         self, account: str, id: str, thing: int, path: str, old: Any, new: Any, at: int
     ) -> None:
+        self.touched[account, id, path] = self.numbers
         if path == "email" and old is not None:
             self.renamed.add(thing)
         if path == "phones":
@@ -159,11 +163,24 @@ class Witness:
 
     # --- what the engine does
 
+    def looked(self, account: str, id: str) -> None:
+        """The engine has looked and will write; what is edited from now on it cannot know."""
+        self.numbers += 1
+        self.glances[account, id] = self.numbers
+
+    def _unseen(self, account: str, id: str, path: str) -> bool:
+        """Whether a person edited this since the engine looked."""
+        looked = self.glances.get((account, id))
+        return looked is not None and self.touched.get((account, id, path), 0) >= looked
+
     def wrote(self, account: str, id: str, thing: int, path: str, old: Any, new: Any) -> None:
         where = f"{account} {id} {path}: {old!r} -> {new!r}"
         if path == "phones":
-            self._wrote_set(thing, set(old or ()), set(new or ()), where)
+            unseen = self._unseen(account, id, path)
+            self._wrote_set(thing, set(old or ()), set(new or ()), where, unseen=unseen)
             return
+        if self._unseen(account, id, path) and essence(path, old) == essence(path, new):
+            return  # somebody typed the very same in this instant
         if essence(path, old) == essence(path, new) and path != "flag":
             raise BrokenError(f"a write that changes nothing: {where}")
         self._carry(account, id, thing, path, new, where)
@@ -190,7 +207,10 @@ class Witness:
             return  # it takes over that there is nothing at the one account that counts
         if not known:
             raise BrokenError(f"nobody ever said that: {where}")
-        fresh = [e for e in known if e.number not in cell.seen]
+        # What was typed in the instant of a write is gone from the record, and nobody has seen
+        # it lose: it may come back.
+        seen = cell.past if self._unseen(account, id, path) else cell.seen
+        fresh = [e for e in known if e.number not in seen]
         if not fresh:
             if self.sources.get(path, account) == account:
                 raise BrokenError(f"flipped back: {where}")
@@ -198,14 +218,18 @@ class Witness:
         edit = fresh[-1]
         self.before[account, id, path] = cell
         self.doubtful.pop((account, id, path), None)
-        self.cells[account, id, path] = Cell(edit.number, cell.seen | edit.past)
+        self.cells[account, id, path] = Cell(edit.number, seen | edit.past)
 
-    def _wrote_set(self, thing: int, old: set[str], new: set[str], where: str) -> None:
+    def _wrote_set(
+        self, thing: int, old: set[str], new: set[str], where: str, *, unseen: bool = False
+    ) -> None:
         added, removed = self.added.get(thing, {}), self.removed.get(thing, {})
         if old == new and old:
             raise BrokenError(f"a write that changes nothing: {where}")
         if not new - old <= added.keys():
             raise BrokenError(f"nobody ever said that: {where}")
+        if unseen:
+            return  # what was added or removed in this instant is put right afterwards
         if (new - old) & removed.keys():
             raise BrokenError(f"a removed element came back: {where}")
         if not old - new <= removed.keys():

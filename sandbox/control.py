@@ -135,6 +135,20 @@ def set_options(front: "Front", call: Call) -> Answer:
     return options(front, call)
 
 
+@controls.on("POST", "/_sandbox/users")
+def set_user(front: "Front", call: Call) -> Answer:
+    """Somebody joins (`active`, the default) or leaves one CRM or all, by e-mail address."""
+    person = call.json()
+    vendor, active = person.pop("vendor", None), person.pop("active", True)
+    if not isinstance(person.get("email"), str) or not isinstance(active, bool):
+        raise ValueError("email is needed, and active is true or false")
+    if unknown := set(person) - {"email", "first_name", "last_name"}:
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+    names = [vendor] if vendor else list(front.vendors)
+    front.dirty.set()
+    return Answer(200, {n: front.vendors[n].staff(person, active=active) for n in names})
+
+
 @controls.on("POST", "/_sandbox/seed")
 def seed(front: "Front", call: Call) -> Answer:
     """Fill the vendors named in the body with records; `quiet` (the default) sends no webhooks."""

@@ -8,7 +8,18 @@ from sandbox.close import (  # the routes
     objects,
     search,
     setup,
+    statuses,
     tasks,
 )
 
-__all__ = ["activities", "custom_fields", "events", "merges", "objects", "search", "setup", "tasks"]
+__all__ = [
+    "activities",
+    "custom_fields",
+    "events",
+    "merges",
+    "objects",
+    "search",
+    "setup",
+    "statuses",
+    "tasks",
+]

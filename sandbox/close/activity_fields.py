@@ -194,7 +194,7 @@ def referred(org: Close, values: Json, current: Json) -> None:
     if contact and contact not in {c.id for c in org.of_lead("contact", lead_id or "")}:
         problems["contact_id"] = "Not a contact of this lead."
     for name in ("user_id", "assigned_to", "created_by"):
-        if values.get(name) and not org.user(values[name]):
+        if values.get(name) and not org.can_own(values[name], current.get(name)):
             problems[name] = "Unknown user."
     if problems:
         raise invalid(problems)

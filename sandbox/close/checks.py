@@ -191,7 +191,7 @@ def _custom_value(org: Close, field: Json, value: Any) -> Any:
                 raise ValueError("Not one of the choices.")
             return value
         case "user":
-            if not org.user(value):
+            if not org.can_own(value):
                 raise ValueError("Unknown user.")
             return value
         case "contact":

@@ -25,6 +25,16 @@ USERS: list[Json] = [
     },
 ]
 
+# Who left keeps the id, and what was done with it.
+INACTIVE_USERS: list[Json] = [
+    {
+        "id": _fixed("user", "BarbaraLiskov"),
+        "email": "barbara@syncline.example",
+        "first_name": "Barbara",
+        "last_name": "Liskov",
+    },
+]
+
 LEAD_STATUSES: list[Json] = [
     {"id": _fixed("stat", "Lead" + label.replace(" ", "")), "label": label}
     for label in ("Potential", "Qualified", "Customer", "Bad Fit")

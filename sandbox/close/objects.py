@@ -200,7 +200,8 @@ def _deal(org: Close, call: Call, values: Json, current: Json) -> Json:
         values.setdefault("user_id", call.actor.user)
         values.setdefault("value_period", "one_time")
         values.setdefault("confidence", 50)
-    if values.get("user_id") and not org.user(values["user_id"]):
+    owner = values.get("user_id")
+    if owner and not org.can_own(owner, current.get("user_id")):
         raise invalid({"user_id": "Unknown user."})
     contact = values.get("contact_id")
     lead_id = values.get("lead_id") or current.get("lead_id")

@@ -87,6 +87,7 @@ class Close:
         """Back to a fresh organisation."""
         self.store = Store()
         self.users = deepcopy(defaults.USERS)
+        self.inactive_users = deepcopy(defaults.INACTIVE_USERS)
         self.lead_statuses = deepcopy(defaults.LEAD_STATUSES)
         self.pipelines = deepcopy(defaults.PIPELINES)
         self.custom_fields: dict[str, list[Json]] = {type: [] for type in RECORDS}
@@ -202,7 +203,13 @@ class Close:
     # -- state that several files share --
 
     def user(self, id: str | None) -> Json | None:
-        return next((user for user in self.users if user["id"] == id), None)
+        """A user, active or not."""
+        everybody = (*self.users, *self.inactive_users)
+        return next((user for user in everybody if user["id"] == id), None)
+
+    def can_own(self, id: str, current: str | None = None) -> bool:
+        """Whether a record may be given to a user: to an active one, or to whom it has already."""
+        return id == current or any(user["id"] == id for user in self.users)
 
     def user_name(self, id: str | None) -> str | None:
         user = self.user(id)
@@ -260,6 +267,18 @@ class Close:
 
         return tables(self, most)
 
+    def staff(self, person: Json, *, active: bool) -> Json:
+        """Let a person, known by e-mail address, join or leave; who leaves can be back later."""
+        everybody = [*self.users, *self.inactive_users]
+        known = next((user for user in everybody if user["email"] == person["email"]), None)
+        blank = {"id": record_id("user"), "first_name": "", "last_name": ""}
+        user = {**blank, **(known or {}), **person}
+        for users in (self.users, self.inactive_users):
+            users[:] = [kept for kept in users if kept["email"] != person["email"]]
+        # New people come first: the last one is who edits as a person.
+        (self.users if active else self.inactive_users).insert(0, user)
+        return user
+
     def seed(self, wanted: Json) -> Json:
         from sandbox.close.seeds import seed
 
@@ -281,7 +300,7 @@ class Close:
     def load(self, kept: Json) -> None:
         self.store.load(kept["store"])
         for name in _KEPT:
-            setattr(self, name, kept[name])
+            setattr(self, name, kept.get(name, getattr(self, name)))
         self.refresh_tokens = set(kept["refresh_tokens"])
         self.options.set(kept.get("options", {}))
         self.children = {}
@@ -293,6 +312,7 @@ class Close:
 
 _KEPT = (
     "users",
+    "inactive_users",
     "lead_statuses",
     "pipelines",
     "custom_fields",

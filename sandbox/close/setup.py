@@ -1,4 +1,4 @@
-"""How the organisation is set up: users, statuses, pipelines, webhooks."""
+"""How the organisation is set up: users, memberships, webhooks."""
 
 import secrets
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from sandbox.close import defaults
 from sandbox.close.event_types import ACTIONS
 from sandbox.close.filters import check
-from sandbox.close.ids import record_id, rest_time, short_id
+from sandbox.close.ids import rest_time, short_id
 from sandbox.close.org import Close, invalid, refuse, routes
 from sandbox.wire import Answer, Call, Json
 
@@ -23,6 +23,7 @@ def me(org: Close, call: Call) -> Answer:
 
 @routes.on("GET", "/user/")
 def users(org: Close, call: Call) -> Answer:
+    """Active users only; those who left can be read by id."""
     return listed(call, org.users)
 
 
@@ -36,60 +37,28 @@ def user(org: Close, call: Call, id: str) -> Answer:
 
 @routes.on("GET", "/organization/{id}/")
 def organization(org: Close, call: Call, id: str) -> Answer:
+    """The organisation; `_expand=memberships__user` and its like show whole users.
+
+    https://developer.close.com/api/resources/organizations
+    """
     if id != defaults.ORGANIZATION:
         raise refuse(404, "Not found")
-    memberships = [{"user_id": user["id"], "user": user} for user in org.users]
-    body = {"id": id, "name": "Sandbox", "currency": "USD", "memberships": memberships}
+    expanded = call.many("_expand")
+    body: Json = {"id": id, "name": "Sandbox", "currency": "USD"}
+    groups = {"memberships": org.users, "inactive_memberships": org.inactive_users}
+    for name, people in groups.items():
+        body[name] = [_membership(user, f"{name}__user" in expanded) for user in people]
     return Answer(200, body | {"lead_statuses": org.lead_statuses, "pipelines": org.pipelines})
 
 
-@routes.on("GET", "/pipeline/")
-def pipelines(org: Close, call: Call) -> Answer:
-    return listed(call, org.pipelines)
-
-
-@routes.on("POST", "/pipeline/")
-def create_pipeline(org: Close, call: Call) -> Answer:
-    body = org.read_json(call)
-    pipeline: Json = {"id": record_id("pipe"), "name": named(body, "name"), "statuses": []}
-    for status in body.get("statuses") or []:
-        pipeline["statuses"].append(_deal_status(status))
-    org.pipelines.append(pipeline)
-    return Answer(201, pipeline)
-
-
-@routes.on("GET", "/status/opportunity/")
-def deal_statuses(org: Close, call: Call) -> Answer:
-    rows = [
-        {**status, "pipeline_id": pipeline["id"], "organization_id": defaults.ORGANIZATION}
-        for pipeline in org.pipelines
-        for status in pipeline["statuses"]
-    ]
-    return listed(call, rows)
-
-
-@routes.on("POST", "/status/opportunity/")
-def create_deal_status(org: Close, call: Call) -> Answer:
-    body = org.read_json(call)
-    wanted = body.get("pipeline_id") or org.pipelines[0]["id"]
-    pipeline = next((p for p in org.pipelines if p["id"] == wanted), None)
-    if pipeline is None:
-        raise invalid({"pipeline_id": "Unknown pipeline."})
-    status = _deal_status(body)
-    pipeline["statuses"].append(status)
-    return Answer(200, {**status, "pipeline_id": pipeline["id"]})
-
-
-@routes.on("GET", "/status/lead/")
-def lead_statuses(org: Close, call: Call) -> Answer:
-    return listed(call, org.lead_statuses)
-
-
-@routes.on("POST", "/status/lead/")
-def create_lead_status(org: Close, call: Call) -> Answer:
-    status = {"id": record_id("stat"), "label": named(org.read_json(call), "label")}
-    org.lead_statuses.append(status)
-    return Answer(200, status)
+def _membership(user: Json, expanded: bool) -> Json:
+    membership = {
+        "id": user["id"].replace("user_", "memb_", 1),
+        "user_id": user["id"],
+        "role_id": "admin",
+        "organization_id": defaults.ORGANIZATION,
+    }
+    return membership | {"user": user} if expanded else membership
 
 
 @routes.on("GET", "/webhook/")
@@ -150,13 +119,6 @@ def named(body: Json, key: str) -> str:
     if not isinstance(body.get(key), str) or not body[key].strip():
         raise invalid({key: "This field is required."})
     return str(body[key])
-
-
-def _deal_status(body: Json) -> Json:
-    kind = body.get("status_type") or body.get("type") or "active"
-    if kind not in ("active", "won", "lost"):
-        raise invalid({"status_type": "Must be active, won or lost."})
-    return {"id": record_id("stat"), "label": named(body, "label"), "status_type": kind}
 
 
 def _subscribed(org: Close, id: str) -> Json:

@@ -186,8 +186,10 @@ def _email(org: Close, email: Record) -> Json:
         date_sent=email.get("activity_at") or rest_time(email.created) if went else None,
         thread_id=email.get("thread_id"),
         in_reply_to_id=email.get("in_reply_to_id"),
-        template_id=None,
-        has_reply=False,
+        **dict.fromkeys(("bulk_email_action_id", "followup_sequence_delay", "opens_summary")),
+        **dict.fromkeys(("send_as_id", "template_id")),
+        **dict.fromkeys(("has_reply", "need_smtp_credentials"), False),
+        followup_sequence_add_cc_bcc=False,
     )
 
 

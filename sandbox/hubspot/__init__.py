@@ -5,10 +5,12 @@ from sandbox.hubspot import (  # the routes
     batches,
     definitions,
     deletions,
+    labels,
     merges,
     objects,
+    owners,
+    pipelines,
     search,
-    setup,
     subscriptions,
 )
 
@@ -17,9 +19,11 @@ __all__ = [
     "batches",
     "definitions",
     "deletions",
+    "labels",
     "merges",
     "objects",
+    "owners",
+    "pipelines",
     "search",
-    "setup",
     "subscriptions",
 ]

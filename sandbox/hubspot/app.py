@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from sandbox.hubspot import events
+from sandbox.hubspot.defaults import person
 from sandbox.hubspot.errors import invalid, missing, refuse
 from sandbox.hubspot.options import HubSpotOptions
 from sandbox.hubspot.portal import Portal
@@ -124,7 +125,7 @@ class HubSpot:
         """
         if call.actor.is_person:
             portal = self.portals[int(call.one("portal") or self.settings.portal_id)]
-            return portal, Actor("CRM_UI", f"userId:{portal.owners[-1]['userId']}")
+            return portal, Actor("CRM_UI", person(portal.owners))
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
         app = Actor("INTEGRATION", str(self.settings.app_id), token=token)
         if scheme.lower() == "bearer" and token in self.tokens:
@@ -183,6 +184,11 @@ class HubSpot:
         from sandbox.hubspot.tables import tables
 
         return tables(self, most)
+
+    def staff(self, person: Json, *, active: bool) -> Json:
+        """Let a person join every portal, or leave it as an archived owner."""
+        owners = [portal.staff(person, active=active) for portal in self.portals.values()]
+        return owners[0]
 
     def seed(self, wanted: Json) -> Json:
         from sandbox.hubspot.seeds import seed

@@ -75,14 +75,17 @@ def unlink(
 
 @routes.on("POST", _BATCH + "/read")
 def batch_read(app: HubSpot, portal: Portal, call: Call, start: str, end: str) -> Answer:
-    """The links of many records; 207 names the records that do not exist."""
-    results, errors = [], []
+    """The links of many records, a page of each; 207 names the records that have none."""
+    results: list[Json] = []
+    errors = []
     for row in _inputs(call, READ_INPUTS):
-        id = str(row.get("id"))
+        id, after = str(row.get("id")), int(row.get("after") or 0)
         record = portal.get(typed(start), id)
         rows = _rows(portal, record, typed(end).name) if record else []
         if rows:
-            results.append({"from": {"id": id}, "to": rows})
+            results.append({"from": {"id": id}, "to": rows[after : after + PAGE]})
+            if len(rows) > after + PAGE:
+                results[-1]["paging"] = {"next": {"after": str(after + PAGE)}}
         else:
             text = f"No {typed(end).name} is associated with {typed(start).name} {id}."
             more = {"subCategory": "crm.associations.NO_ASSOCIATIONS_FOUND", "errors": []}
@@ -135,30 +138,6 @@ def batch_archive_labels(app: HubSpot, portal: Portal, call: Call, start: str, e
         one, two = _row_ends(portal, start, end, row, row.get("to"))
         _remove(app, portal, call, one, two, chosen(portal, one.type, two.type, row.get("types")))
     return Answer(204)
-
-
-@routes.on("GET", "/crm/v4/associations/{start}/{end}/labels")
-def labels(app: HubSpot, portal: Portal, call: Call, start: str, end: str) -> Answer:
-    known = link_types(portal, typed(start).name, typed(end).name)
-    return Answer(200, {"results": [type.spec() for type in known.values()]})
-
-
-@routes.on("POST", "/crm/v4/associations/{start}/{end}/labels")
-def create_label(app: HubSpot, portal: Portal, call: Call, start: str, end: str) -> Answer:
-    """A portal's own label, with its own id in each direction."""
-    label = read_json(call).get("label")
-    if not isinstance(label, str) or not label:
-        raise invalid("label is required")
-    one, two = typed(start).name, typed(end).name
-    # Far from HubSpot's own ids, as link types are looked up by id alone here.
-    first = 1 + max((kept["id"] for kept in portal.labels), default=5000)
-    made = []
-    for id, (a, b) in enumerate(dict.fromkeys(((one, two), (two, one))), first):
-        row = {"start": a, "end": b, "id": id, "label": label, "category": "USER_DEFINED"}
-        made.append(row)
-    portal.labels += made
-    types = link_types(portal, one, two)
-    return Answer(200, {"results": [types[row["id"]].spec() for row in made if row["id"] in types]})
 
 
 # -- v3 --

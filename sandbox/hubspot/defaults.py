@@ -62,22 +62,30 @@ def pipelines() -> dict[str, list[Json]]:
     }
 
 
-OWNERS: list[Json] = [
-    {
+def owner(id: str, email: str, first: str, last: str, user: int, archived: bool) -> Json:
+    """An owner in the API's own words; who left is no user any more."""
+    return {
         "id": id,
         "email": email,
         "type": "PERSON",
         "firstName": first,
         "lastName": last,
-        "userId": user,
+        "userId": None if archived else user,
         "userIdIncludingInactive": user,
         "createdAt": CREATED,
         "updatedAt": CREATED,
-        "archived": False,
+        "archived": archived,
         "teams": [],
     }
-    for id, email, first, last, user in (
-        ("81001", "grace@syncline.example", "Grace", "Hopper", 901),
-        ("81002", "alan@syncline.example", "Alan", "Turing", 902),
-    )
+
+
+OWNERS = [
+    owner("81001", "grace@syncline.example", "Grace", "Hopper", 901, False),
+    owner("81002", "alan@syncline.example", "Alan", "Turing", 902, False),
+    owner("81003", "barbara@syncline.example", "Barbara", "Liskov", 903, True),
 ]
+
+
+def person(owners: list[Json]) -> str:
+    """Who edits in the product: the last active owner, as histories name people."""
+    return f"userId:{[o for o in owners if not o['archived']][-1]['userId']}"

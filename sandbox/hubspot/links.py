@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sandbox.hubspot.app import HubSpot
 
 PRIMARY = "primary"
+# Ids are unique within a category only; here those of a portal's own labels stand apart.
+OWN = 1_000_000
 # The only labelled pair whose two directions have different labels.
 _PARENT_CHILD = {13: 14, 14: 13}
 
@@ -34,10 +36,16 @@ class LinkType:
     id: int
     label: str | None
     category: str = "HUBSPOT_DEFINED"
+    inverse: int | None = None
+
+    @property
+    def public_id(self) -> int:
+        """The id as the API knows it, within its category."""
+        return self.id - OWN if self.category == "USER_DEFINED" else self.id
 
     def spec(self) -> Json:
         label = "Primary" if self.label == PRIMARY else self.label
-        return {"category": self.category, "typeId": self.id, "label": label}
+        return {"category": self.category, "typeId": self.public_id, "label": label}
 
 
 _DATA = Path(__file__).with_name("association_types.json")
@@ -49,7 +57,7 @@ for _row in orjson.loads(_DATA.read_bytes())["types"]:
 def link_types(portal: Portal, start: str, end: str) -> dict[int, LinkType]:
     """The link types from one object type to another, by id."""
     defined = _DEFINED.get((start, end), {})
-    own = (LinkType(**label) for label in portal.labels)
+    own = (LinkType(**{k: v for k, v in row.items() if k != "name"}) for row in portal.labels)
     return {**defined, **{t.id: t for t in own if (t.start, t.end) == (start, end)}}
 
 
@@ -63,16 +71,16 @@ def default_type(portal: Portal, start: str, end: str) -> LinkType:
 
 def chosen(portal: Portal, start: str, end: str, specs: object) -> set[int]:
     """The type ids a request names; 400 for one that does not lead from start to end."""
-    known = link_types(portal, start, end)
+    known = {(t.category, t.public_id): t.id for t in link_types(portal, start, end).values()}
     if not isinstance(specs, list) or not specs:
         raise invalid("At least one association type is required")
     ids = set()
     for spec in specs:
-        id = spec.get("associationTypeId") if isinstance(spec, dict) else None
-        type = known.get(id) if isinstance(id, int) else None
-        if type is None or spec.get("associationCategory") != type.category:
-            raise invalid(f"Association type {id} does not link {start} to {end}")
-        ids.add(type.id)
+        given = spec if isinstance(spec, dict) else {}
+        pair = (given.get("associationCategory"), given.get("associationTypeId"))
+        if pair not in known:
+            raise invalid(f"Association type {pair[1]} does not link {start} to {end}")
+        ids.add(known[pair])
     return ids
 
 
@@ -96,6 +104,8 @@ def set_types(
         # A labelled link is an unlabelled one as well.
         wanted.add(default_type(portal, start.type, end.type).id)
     key, other = _key(start.type, start.id), _key(end.type, end.id)
+    if wanted and portal.options.first_primary:
+        wanted |= _first_primary(portal, start, end)
     had = set(portal.links.get(key, {}).get(other, ()))
     for id in sorted(wanted - had):
         if known[id].label == PRIMARY:
@@ -147,9 +157,20 @@ def _demote_others(app: "HubSpot", portal: Portal, call: Call, start: Record, en
             set_types(app, portal, call, child, other, set(types) - primary)
 
 
+def _first_primary(portal: Portal, start: Record, end: Record) -> set[int]:
+    """The primary type, if this is the first company of a record that has none."""
+    child = end if start.type == "company" else start
+    known = link_types(portal, child.type, "company").values()
+    primary = {type.id for type in known if type.label == PRIMARY}
+    companies = linked(portal, child, "company").values()
+    if child.type == "company" or any(primary & set(ids) for ids in companies):
+        return set()
+    return {t.id for t in link_types(portal, start.type, end.type).values() if t.label == PRIMARY}
+
+
 def _inverse(portal: Portal, type: LinkType) -> int:
-    if type.id in _PARENT_CHILD:
-        return _PARENT_CHILD[type.id]
+    if type.inverse or type.id in _PARENT_CHILD:
+        return type.inverse or _PARENT_CHILD[type.id]
     back = link_types(portal, type.end, type.start).values()
     return next(t.id for t in back if t.label == type.label and t.category == type.category)
 
@@ -174,7 +195,8 @@ def _announce(
 ) -> None:
     """Both ends hear of a link; the typed form knows no activities."""
     typed = start.type in ANNOUNCED and end.type in ANNOUNCED
-    for one, two, id in ((start, end, type.id), (end, start, _inverse(portal, type))):
+    back = link_types(portal, end.type, start.type)[_inverse(portal, type)]
+    for one, two, id in ((start, end, type.public_id), (end, start, back.public_id)):
         announce(
             app,
             portal,

@@ -12,7 +12,7 @@ class HubSpotOptions(Options):
     `merge_new_id`: the survivor of a merge gets an id of its own. `merge_deletes`: the losers are
     announced as deleted, too. `auto_company`: a contact's company is made of its e-mail domain.
     `block_erased`: the address of an erased contact cannot be used again. `phones`: numbers are
-    kept as people write them.
+    kept as people write them. `first_primary`: a record's first company becomes its primary one.
     """
 
     merge_new_id: bool = False
@@ -20,3 +20,4 @@ class HubSpotOptions(Options):
     auto_company: bool = False
     block_erased: bool = True
     phones: bool = False
+    first_primary: bool = False

@@ -3,7 +3,7 @@
 from copy import deepcopy
 from datetime import datetime
 
-from sandbox.hubspot.defaults import OWNERS, pipelines
+from sandbox.hubspot.defaults import OWNERS, owner, pipelines
 from sandbox.hubspot.derived import derived
 from sandbox.hubspot.options import HubSpotOptions
 from sandbox.hubspot.properties import group_of, properties
@@ -141,6 +141,21 @@ class Portal:
         own = f"{record.type}:{record.id}"
         for other in self.links.pop(own, {}):
             self.links.get(other, {}).pop(own, None)
+
+    def staff(self, person: Json, *, active: bool) -> Json:
+        """Add or change the owner with an e-mail address."""
+        known = next((o for o in self.owners if o["email"] == person["email"]), None)
+        if known is None:
+            number = max(o["userIdIncludingInactive"] for o in self.owners) + 1
+            id = str(max(int(o["id"]) for o in self.owners) + 1)
+            known = owner(id, person["email"], "", "", number, False)
+            # New people come first: the last active one is who edits as a person.
+            self.owners.insert(0, known)
+        known["archived"] = not active
+        known["userId"] = known["userIdIncludingInactive"] if active else None
+        for key, name in (("first_name", "firstName"), ("last_name", "lastName")):
+            known[name] = person.get(key, known[name])
+        return known
 
     # -- keeping --
 

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from sandbox.hubspot.app import HubSpot
+from sandbox.hubspot.defaults import person as editor
 from sandbox.hubspot.events import announce
 from sandbox.hubspot.links import default_type
 from sandbox.hubspot.portal import Portal, iso
@@ -15,7 +16,7 @@ from sandbox.wire import Actor, Call, Json, now
 def seed(app: HubSpot, wanted: Json) -> Json:
     """Make companies with contacts and deals linked to them; announce them unless quiet."""
     portal = app.portals[wanted.get("portal") or app.settings.portal_id]
-    actor = Actor("CRM_UI", f"userId:{portal.owners[-1]['userId']}")
+    actor = Actor("CRM_UI", editor(portal.owners))
     call = Call("POST", "/crm/v3/objects/companies", at=now(), actor=actor)
     stages = [stage["id"] for stage in portal.pipelines["deal"][0]["stages"]]
     first = sum(1 for _ in portal.store.all("company"))

@@ -98,6 +98,21 @@ def update_subscriptions(app: HubSpot, call: Call, app_id: str) -> Answer:
     return Answer(200, body)
 
 
+@routes.on("GET", "/webhooks/v3/{app_id}/subscriptions/{id}")
+def subscription(app: HubSpot, call: Call, app_id: str, id: str) -> Answer:
+    _developer(app, call, app_id)
+    if id not in app.subscriptions:
+        raise missing(id)
+    return Answer(200, app.subscriptions[id])
+
+
+@routes.on("DELETE", "/webhooks/v3/{app_id}/settings")
+def clear_webhook_settings(app: HubSpot, call: Call, app_id: str) -> Answer:
+    _developer(app, call, app_id)
+    app.target = None
+    return Answer(204)
+
+
 @routes.on("PATCH", "/webhooks/v3/{app_id}/subscriptions/{id}")
 def update_subscription(app: HubSpot, call: Call, app_id: str, id: str) -> Answer:
     _developer(app, call, app_id)

@@ -212,7 +212,8 @@ def _number(name: str, text: str) -> str:
 def _option(portal: Portal, definition: Json, text: str, current: str | None) -> str:
     name = definition["name"]
     if name == "hubspot_owner_id":
-        if text not in {owner["id"] for owner in portal.owners}:
+        # An owner who left stays with what he owns and gets nothing new.
+        if text != current and text not in {o["id"] for o in portal.owners if not o["archived"]}:
             raise WrongValueError("INVALID_OWNER_ID", f"{text} is not the id of an owner")
         return text
     options = [option["value"] for option in definition["options"]]

@@ -231,11 +231,15 @@ class Crm:
         """A webhook about fields that were other before."""
         at = now + self.quirks.skew
         contact.version = at - at % 8 if self.quirks.coarse else at
-        fields = {path: contact.values[path] for path in before}
+        shown = self._shown(contact)
+        fields = {path: shown[path] for path in before}
         past = self.history.setdefault(contact.id, {})
         for path, value in fields.items():
             past.setdefault(path, []).insert(0, Edit(value, moment(at)))
         snapshot = None if self.quirks.thin else self.read(contact.id)
+        blank = "" if self.quirks.blanks else None
+        if "title" in before and before["title"] is None:
+            before = {**before, "title": blank}
         told = before if self.quirks.tells and not self.quirks.thin else {}
         self.underway.append(News(contact.id, at, "changed", fields, told, snapshot))
 

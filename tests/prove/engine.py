@@ -57,6 +57,7 @@ class Link:
     state: str = "live"
     writing: bool = False
     written: Mapping[str, Any] = field(default_factory=dict)
+    intended: Fields = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -70,6 +71,7 @@ class Mark:
     attempts: int = 0
     intent_at: int | None = None
     intent_tick: int = 0
+    intended: Fields = field(default_factory=dict)
     dead: bool = False
 
 
@@ -285,7 +287,14 @@ class Engine:
         if link is not None:
             held = frozenset(name for at, name in self.cards if at == ref)
             known = LinkState(
-                link.record_id, link.base, link.sent, link.state, link.seen_at, held, link.written
+                link.record_id,
+                link.base,
+                link.sent,
+                link.state,
+                link.seen_at,
+                held,
+                link.written,
+                link.intended,
             )
             record = self.records.get(link.record_id)
             return State(ENTITY, MAPPING, self.sync, CONTEXT, known, record)
@@ -304,8 +313,14 @@ class Engine:
             CONTEXT,
             record=self.records.get(next(iter(found))) if len(found) == 1 else None,
             candidates=candidates,
+            intended=self._intended(found, ref.account),
             taken=tuple(r for r in found if self._standing(r, ref.account) is not None),
         )
+
+    def _intended(self, found: set[UUID], account: str) -> Fields:
+        """What a create of ours says, if this may be what it made."""
+        marks = [self.outbox.get((account, record_id)) for record_id in found]
+        return marks[0].intended if len(marks) == 1 and marks[0] is not None else {}
 
     def _standing(self, record_id: UUID, account: str) -> Link | None:
         link = self.by_record.get((record_id, account))
@@ -353,7 +368,8 @@ class Engine:
             link = Link(owner.id, ref, plan.base, plan.sent or {}, plan.seen_at, self.tick())
             self.links[ref] = self.by_record[owner.id, ref.account] = link
         elif plan.base is not None or plan.seen_at is not None:
-            link.base = plan.base if plan.base is not None else link.base
+            if plan.base is not None:
+                link.base, link.intended = plan.base, {}
             link.sent = plan.sent if plan.sent is not None else link.sent
             link.seen_at = max(filter(None, (link.seen_at, plan.seen_at)), default=None)
             link.synced_at = self.tick()
@@ -434,7 +450,7 @@ class Engine:
             return
         if link is not None and link.writing:
             # We hold the lane: whoever began that write is dead.
-            link.writing, link.synced_at = False, self.tick()
+            link.writing, link.synced_at = False, self.tick()  # what it said may stand or not
         if link is None and not self.sync.receives(account):
             del self.outbox[account, record_id]
             return
@@ -482,6 +498,7 @@ class Engine:
             del self.jobs[account]
             return
         link.writing, link.synced_at, job.looked = True, self.tick(), True
+        link.intended = {name: job.record.fields[name] for name in job.names}
         crm.witness.looked(account, link.ref.id)
         if not self.rash:
             self._write(account, job, link)
@@ -522,6 +539,7 @@ class Engine:
             self._link_to(account, job, unmet[0], started)
         else:
             mark.intent_at, mark.intent_tick = self.tick(), self.now
+            mark.intended = {name: job.record.fields[name] for name in job.names}
             try:
                 job.outcome = crm.make(self.things[job.record.id], job.fields, self.now)
             except ExistsError as twin:
@@ -543,7 +561,7 @@ class Engine:
         elif isinstance(outcome, ExistsError):
             self._failed(job)
             if link is not None:
-                link.writing, link.synced_at = False, self.tick()
+                link.writing, link.intended, link.synced_at = False, {}, self.tick()
             read_at = self.tick()
             seen = self.crms[account].read(outcome.id)
             if link is None and seen.ref not in self.links:
@@ -552,7 +570,7 @@ class Engine:
                 self.reconcile(seen, read_at, read_at)
         else:
             assert link is not None
-            link.writing, link.synced_at = False, self.tick()
+            link.writing, link.intended, link.synced_at = False, {}, self.tick()
             self._failed(job)
             read_at = self.tick()
             self.reconcile(self.crms[account].read(link.ref.id), read_at, read_at)
@@ -572,7 +590,7 @@ class Engine:
             )
             at = moment(self.now)
             link.written = after_write(link.written, job.base, base, job.names, at)
-            link.base, link.sent = base, sent
+            link.base, link.sent, link.intended = base, sent, {}
             link.writing, link.synced_at = False, self.tick()
         else:
             base, sent = agreed_after_create(record.fields, told=job.names, stored=shown)

@@ -179,9 +179,10 @@ class Witness:
             unseen = self._unseen(account, id, path)
             self._wrote_set(thing, set(old or ()), set(new or ()), where, unseen=unseen)
             return
-        if self._unseen(account, id, path) and essence(path, old) == essence(path, new):
-            return  # somebody typed the very same in this instant
-        if essence(path, old) == essence(path, new) and path != "flag":
+        same = essence(path, old) == essence(path, new)
+        if same and (self._unseen(account, id, path) or essence(path, new) is None):
+            return  # somebody typed the very same in this instant; "" is not null to everybody
+        if same and path != "flag":
             raise BrokenError(f"a write that changes nothing: {where}")
         self._carry(account, id, thing, path, new, where)
 

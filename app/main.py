@@ -22,12 +22,14 @@ from app.api import (
     events,
     guards,
     health,
+    mapping,
     matches,
     pending,
     problems,
     records,
     resyncs,
     webhooks,
+    why,
 )
 from app.api.deps import Desk, authorized
 from app.api.problems import Problem
@@ -173,9 +175,11 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     )
     for part in (
         accounts,
+        mapping,
         guards,
         pending,
         records,
+        why,
         deletes,
         resyncs,
         matches,

@@ -14,9 +14,13 @@ from app.api import problems
 from app.api.deps import DatabaseDep, DeskDep, PagingDep, known
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_RECORD, EXAMPLE_TIME, Listed, Text, listed
-from app.db import listings, records
+from app.db import listings, purges, records
+from app.db.journal import Cause
+from app.db.links import Link
+from app.domain.traits import digests, traits
 from app.errors import RejectedError
 from app.sync import deletes
+from app.sync import purge as forget
 
 router = APIRouter(tags=["deletes"])
 
@@ -59,6 +63,41 @@ class Wanted(BaseModel):
     )
 
     account: str
+
+
+class Purge(BaseModel):
+    """Whether the counterparts are to be erased in their CRMs too."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{}, {"propagate": True}]}
+    )
+
+    propagate: bool | None = Field(None, description="By default as `privacy` is configured")
+
+
+class PurgedShape(BaseModel):
+    """What became of a purge."""
+
+    record_id: UUID
+    deliveries: int = Field(description="Webhooks of which only the fact is kept")
+    deleting: list[str] = Field(description="Accounts in which the counterpart is erased next")
+
+
+class Readmission(BaseModel):
+    """Who may come back after a purge: exactly one of the two."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"email": "ada@analytical.example"}]}
+    )
+
+    email: str | None = Field(None, min_length=3, max_length=500)
+    domain: str | None = Field(None, min_length=3, max_length=500)
+
+
+class Readmitted(BaseModel):
+    """How many entries of the list of the purged were removed."""
+
+    removed: int
 
 
 class Recreated(BaseModel):
@@ -110,3 +149,46 @@ async def recreate(record_id: UUID, wanted: Wanted, desk: DeskDep) -> Recreated:
         except RejectedError as error:
             raise ProblemError(problems.CONFLICT, f"{error.reason}.") from None
     return Recreated(record_id=record_id, account=wanted.account)
+
+
+@router.post(
+    "/records/{record_id}/purge",
+    responses=problems.responses(problems.NOT_FOUND, problems.CONFLICT),
+)
+async def purge(record_id: UUID, wish: Purge, desk: DeskDep) -> PurgedShape:
+    """Forget a person: every value we keep of them, for good. They do not come back."""
+    everywhere = wish.propagate
+    if everywhere is None:
+        everywhere = desk.config.privacy == "propagate"
+
+    def erases(link: Link) -> bool:
+        connector = desk.connectors.get(link.ref.account)
+        promise = connector and connector.manifest.entities.get(link.entity)
+        return bool(everywhere and promise and "delete" in promise.write)
+
+    async with desk.database.transaction() as db:
+        record = (await records.get(db, [record_id])).get(record_id)
+        if record is None:
+            raise ProblemError(problems.NOT_FOUND, f"There is no record {record_id}.")
+        if record.state in ("merged", "purged"):
+            detail = f"This record is {record.state}; `merged_into` says where it lives on."
+            raise ProblemError(problems.CONFLICT, detail)
+        cause = Cause("person")
+        done = await forget.purge(db, desk.box, record_id, cause=cause, by="person", deletes=erases)
+    return PurgedShape(
+        record_id=record_id, deliveries=done.deliveries, deleting=list(done.deleting)
+    )
+
+
+@router.post("/readmissions", responses=problems.responses(problems.INVALID))
+async def readmit(who: Readmission, database: DatabaseDep, desk: DeskDep) -> Readmitted:
+    """Let somebody in again who was purged, as after a new consent."""
+    found = traits({"email": who.email, "domain": who.domain})
+    async with database.transaction() as db:
+        pepper = await purges.pepper(db, desk.box)
+        wanted = {
+            one
+            for entity in ("person", "company")
+            for one in (digests(pepper, entity, found) if pepper else ())
+        }
+        return Readmitted(removed=await purges.readmit(db, wanted))

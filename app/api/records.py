@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -143,37 +142,6 @@ class RecordDetail(RecordShape):
     journal: list[JournalShape] = Field(description="The latest changes, newest first")
 
 
-class Step(JournalShape):
-    """One link of the chain that made a field what it is, in words too."""
-
-    event_type: str | None = Field(description="The event that caused it")
-    delivery_id: int | None = Field(description="The delivery that event came in")
-    sentence: str
-
-
-class Why(BaseModel):
-    """Why a field is what it is."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "record_id": EXAMPLE_RECORD,
-                "field": "phone",
-                "value": "+14155550199",
-                "sentence": "This phone came from hubspot, event 311 (contact.propertyChange), "
-                'because the latest edit wins, over close\'s "+14155550100".',
-                "journal": [],
-            }
-        }
-    )
-
-    record_id: UUID
-    field: str
-    value: Any
-    sentence: str = Field(description="The present value, explained")
-    journal: list[Step] = Field(description="Every change of the field, newest first")
-
-
 def _shape(row: Mapping[str, Any]) -> RecordShape:
     plain = {name: row[name] for name in RecordShape.model_fields if name != "links"}
     return RecordShape(**plain, links=[link_shape(link) for link in row["links"]])
@@ -237,76 +205,3 @@ async def show(record_id: UUID, database: DatabaseDep) -> RecordDetail:
         waiting=[_waiting(mark) for mark in row["waiting"]],
         journal=[JournalShape.model_validate(dict(line)) for line in row["journal"]],
     )
-
-
-@router.get("/{record_id}/why", responses=problems.responses(problems.NOT_FOUND))
-async def why(
-    record_id: UUID,
-    database: DatabaseDep,
-    field: Annotated[str, Query(min_length=1, max_length=200, pattern=r"^[^\x00]+$")],
-) -> Why:
-    """Why a field is what it is: every change, its cause, and the rule that decided."""
-    async with database.transaction() as db:
-        row = await listings.record(db, record_id)
-        rows = await listings.history(db, record_id, field)
-    if row is None:
-        raise _missing(record_id)
-    if not rows and field not in row["fields"]:
-        raise ProblemError(
-            problems.NOT_FOUND, f"This {row['entity']} has no {field} and never had one."
-        )
-    steps = _steps(rows, field)
-    since = f"This {field} has been so since we have the record."
-    return Why(
-        record_id=record_id,
-        field=field,
-        value=row["fields"].get(field),
-        sentence=steps[0].sentence if steps else since,
-        journal=steps,
-    )
-
-
-# ------------------------------------------------------------------------------ in words
-
-
-def _steps(rows: Sequence[Mapping[str, Any]], field: str) -> list[Step]:
-    """The chain, newest first. ``rows`` are oldest first."""
-    steps = []
-    holder: str | None = None  # whose value ours was before this row
-    for row in rows:
-        steps.append(Step.model_validate({**row, "sentence": _sentence(row, field, holder)}))
-        if not _kept(row):
-            holder = row["account"]
-    return steps[::-1]
-
-
-def _kept(row: Mapping[str, Any]) -> bool:
-    """Another value was offered, and ours stayed."""
-    return bool(row["old"] == row["new"])
-
-
-def _sentence(row: Mapping[str, Any], field: str, holder: str | None) -> str:
-    came = "a person" if row["cause"] == "person" else f"{row['account']}, {_cause(row)}"
-    if _kept(row):
-        offered = f"{_said(row['lost'])} was offered by {came}"
-        kept = f"{_said(row['new'])} stayed"
-        return f"This {field} {kept} though {offered}, because {_because(row['rule'])}."
-    verb = "was cleared by" if row["new"] is None else "came from"
-    over = ""
-    if row["lost"] is not None:
-        over = f", over {holder or 'our'}{chr(39) + 's' if holder else ''} {_said(row['lost'])}"
-    return f"This {field} {verb} {came}, because {_because(row['rule'])}{over}."
-
-
-def _cause(row: Mapping[str, Any]) -> str:
-    cause, number = row["cause"], row["cause_id"] or ""
-    kind = f" ({row['event_type']})" if row["event_type"] else ""
-    return f"{cause} {number}".strip() + kind
-
-
-def _because(rule: str) -> str:
-    return {"first seen": "it was first seen there"}.get(rule, rule)
-
-
-def _said(value: Any) -> str:
-    return "nothing" if value is None else orjson.dumps(value).decode()

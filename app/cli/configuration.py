@@ -101,12 +101,13 @@ def rotate(ctx: typer.Context) -> None:
 
 
 async def _reseal(url: str, keys: Sequence[SecretStr]) -> int:
-    from app.db import accounts
+    from app.db import accounts, purges
     from app.db.engine import Database
 
     database = Database(url, pool_size=1)
     try:
         async with database.transaction() as db:
+            await purges.reseal(db, accounts.Box(keys))
             return await accounts.reseal(db, accounts.Box(keys))
     finally:
         await database.close()

@@ -1,4 +1,4 @@
-"""`deletes`, `recreate`: what was deleted where, and how it comes back."""
+"""`deletes`, `recreate`, `purge`, `readmit`: what is gone, for how long, and how it comes back."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ _DELETES: Sequence[Column] = (
 def add(app: typer.Typer) -> None:
     app.command()(deletes)
     app.command()(recreate)
+    app.command()(purge)
+    app.command()(readmit)
 
 
 def deletes(
@@ -50,3 +52,36 @@ def recreate(
     name = find(found.rest, record)
     answer = found.rest.post(f"/api/records/{part(name)}/recreate", {"account": account})
     found.answer(answer, f"✓ {name} is made anew in {account}")
+
+
+def purge(
+    ctx: typer.Context,
+    record: RecordArgument,
+    propagate: Annotated[
+        bool | None,
+        typer.Option(
+            "--propagate/--no-propagate",
+            help="Erase them in the CRMs too. Default: as `privacy` is configured.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Forget a person for good: every value we keep. They do not come back by themselves."""
+    found = screen(ctx)
+    name = find(found.rest, record)
+    if not yes and not found.json:
+        typer.confirm(f"Forget {record} for good?", abort=True)
+    wish = {} if propagate is None else {"propagate": propagate}
+    answer = found.rest.post(f"/api/records/{part(name)}/purge", wish)
+    found.answer(answer, f"✓ {name} is forgotten")
+
+
+def readmit(
+    ctx: typer.Context,
+    who: Annotated[str, typer.Argument(help="An e-mail address or a domain.", show_default=False)],
+) -> None:
+    """Let somebody in again who was purged, as after a new consent."""
+    found = screen(ctx)
+    kind = "email" if "@" in who else "domain"
+    answer = found.rest.post("/api/readmissions", {kind: who})
+    found.answer(answer, f"✓ {answer['removed']} entries removed; the next look takes them in")

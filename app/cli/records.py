@@ -51,6 +51,13 @@ _JOURNAL: Sequence[Column] = (
     ("cause", "cause"),
     ("rule", "rule"),
 )
+_STANDINGS: Sequence[Column] = (
+    ("account", "account"),
+    ("id", "remote_id"),
+    ("shows", "value"),
+    ("is", lambda row: row["state"].replace("_", " ")),
+    ("why", "sentence"),
+)
 _STEPS: Sequence[Column] = (("at", "at"), ("from", "old"), ("to", "new"), ("why", "sentence"))
 
 RecordArgument = Annotated[
@@ -119,6 +126,7 @@ def why(
         return
     found.console.print(Text.assemble((field, "bold"), ": ", cell(answer["value"])))
     found.say(answer["sentence"])
+    found.table(answer["accounts"], _STANDINGS, empty="", title="In the accounts")
     found.table(answer["journal"], _STEPS, empty="It never changed.", title="Its history")
 
 

@@ -98,11 +98,9 @@ def _build(source: Source, entities_of: EntitiesOf, folder: Path) -> Config:
     whole = _valid(Config, rest, (), source)
     handlers = _handlers(whole.handlers, folder, source) if whole else ()
     source.check()
-    built = Config(
-        accounts=accounts.built,
-        sync=sync.built,
-        handlers=handlers,
-        **({"body_limit": whole.body_limit} if whole else {}),
+    assert whole is not None, "what could not be read was complained of"
+    built = whole.model_copy(
+        update={"accounts": accounts.built, "sync": sync.built, "handlers": handlers}
     )
     built._source = source
     return built

@@ -629,6 +629,11 @@ class Config(_Frozen):
         "unless named; activities and tasks only where named.",
         json_schema_extra={"propertyNames": {"enum": [*FIELDS, *FAMILIES]}},
     )
+    privacy: Literal["purge", "propagate"] = Field(
+        "purge",
+        description="When a CRM erases a person: `purge`: we forget them; `propagate`: they are "
+        "erased in the other CRMs too.",
+    )
     handlers: tuple[str, ...] = Field(
         (), description="Your own handlers: modules, or .py files beside this file."
     )

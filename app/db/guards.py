@@ -174,8 +174,14 @@ async def discard(
     ]
     if tried:
         await db.execute(sa.insert(attempts), tried)
-    # What was not deleted lives on.
-    await set_state(db, [row["record_id"] for row in tried if row["op"] == "delete"], "live")
+    # What was not deleted lives on; what was erased for good does not.
+    spared = await db.execute(
+        sa.select(records.c.id).where(
+            records.c.id.in_([row["record_id"] for row in tried if row["op"] == "delete"]),
+            records.c.state == "gone",
+        )
+    )
+    await set_state(db, list(spared.scalars()), "live")
     return len(tried)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.pages import Page, Row, first, page, rows
 from app.db.tables import (
+    attempts,
     conflicts,
     events,
     journal,
@@ -119,11 +120,24 @@ async def history(db: AsyncConnection, record_id: UUID, field: str) -> Sequence[
     )
     return await rows(
         db,
-        sa.select(journal, events.c.type.label("event_type"), events.c.delivery_id)
+        sa.select(
+            journal,
+            # A loser may have been "cleared", which is a value of its own.
+            journal.c.lost.is_not(sa.null()).label("has_loser"),
+            events.c.type.label("event_type"),
+            events.c.delivery_id,
+        )
         .outerjoin(events, events.c.id == number)
         .where(journal.c.record_id == record_id, journal.c.field == field)
         .order_by(journal.c.id),
     )
+
+
+async def discarded(db: AsyncConnection, record_id: UUID) -> dict[str, Row]:
+    """The accounts whose last write of this record a person discarded."""
+    query = sa.select(attempts).where(attempts.c.record_id == record_id).order_by(attempts.c.id)
+    last = {row["account"]: row for row in await rows(db, query)}
+    return {account: row for account, row in last.items() if row["outcome"] == "discarded"}
 
 
 # ------------------------------------------------------------------------------- events

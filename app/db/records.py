@@ -118,7 +118,7 @@ async def set_state(db: AsyncConnection, ids: Collection[UUID], state: str) -> N
     if ids:
         await db.execute(
             sa.update(records)
-            .where(records.c.id.in_(set(ids)), records.c.state != state)
+            .where(records.c.id.in_(set(ids)), records.c.state.not_in((state, "purged")))
             .values(state=state, changed_at=sa.func.now(), version=records.c.version + 1)
         )
 

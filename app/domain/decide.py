@@ -76,6 +76,8 @@ class State:
     parents: Mapping[Ref, UUID] = field(default_factory=dict)
     candidates: Mapping[Key, UUID] = field(default_factory=dict)
     taken: tuple[UUID, ...] = ()
+    #: Somebody with one of its addresses was purged.
+    purged: bool = False
     #: A person said that this is none of the records we know.
     apart: bool = False
     ours_at: Mapping[str, datetime] = field(default_factory=dict)
@@ -170,6 +172,8 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         match = _match(state, theirs)
         if match.unsure:
             return Plan(Result.HELD, ref, candidates=match.unsure, reason=match.reason)
+        if match.is_new and state.purged:
+            return Plan(Result.HELD, ref, reason="this person was purged")
         if match.is_new and not state.sync.introduces(ref.account):
             return Plan(Result.UNCHANGED, ref, reason="this account only receives such records")
         if match.is_new:

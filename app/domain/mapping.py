@@ -165,7 +165,10 @@ def to_remote(
         try:
             values = row.codec.put([fields.get(name) for name in row.fields], context)
         except Held as refusal:
-            held.update(dict.fromkeys(wanted.intersection(row.fields), refusal.reason))
+            named = (refusal.field,) if refusal.field in row.fields else ()
+            for name in (*named, *row.fields):
+                if name in wanted:
+                    held[name] = refusal.reason
             if refusal.stand_in is None:
                 continue
             values = refusal.stand_in

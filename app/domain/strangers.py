@@ -13,7 +13,7 @@ def strangers(mapping: EntityMapping, raw: Raw, context: Context) -> set[tuple[s
     """(path, id) of each; until it is known, the record says nothing of that field."""
     found: set[tuple[str, str]] = set()
     for row in mapping.rows:
-        if row.codec not in (STAGE, OWNER) or row.direction in ("to", "off"):
+        if row.codec not in (STAGE, OWNER) or not row.is_read:
             continue
         values = [look_up(raw, path) for path in row.paths]
         if values[0] in (ABSENT, None, ""):

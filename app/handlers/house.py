@@ -22,3 +22,9 @@ async def merged(event: Event, ctx: Context) -> None:
     if event.ref is not None and event.survivor is not None:
         ctx.relink(event.ref, to=event.survivor)
         ctx.mark(event.survivor)
+
+
+async def purged(event: Event, ctx: Context) -> None:
+    """The vendor says that this person asked to be forgotten."""
+    if event.ref is not None:
+        ctx.purge(event.ref)

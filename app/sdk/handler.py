@@ -17,13 +17,15 @@ class Wishes:
     """What the handlers of one event want done, in the order they asked.
 
     ``marks`` are refs to look at, ``relinks`` move a link from one ref to another, ``gone``
-    are refs that no longer exist. ``skipped`` is why nothing at all is to be done.
+    are refs that no longer exist, ``purges`` those whose person asked to be forgotten.
+    ``skipped`` is why nothing at all is to be done.
     """
 
     marks: tuple[Ref, ...] = ()
     relinks: tuple[tuple[Ref, Ref], ...] = ()
     gone: tuple[Ref, ...] = ()
     skipped: str | None = None
+    purges: tuple[Ref, ...] = ()
 
 
 class Context:
@@ -35,6 +37,7 @@ class Context:
         self._marks: dict[Ref, None] = {}
         self._relinks: dict[Ref, Ref] = {}
         self._gone: dict[Ref, None] = {}
+        self._purges: dict[Ref, None] = {}
         self._skipped: str | None = None
 
     def mark(self, ref: Ref) -> None:
@@ -49,6 +52,10 @@ class Context:
         """The vendor says that this record was deleted."""
         self._gone[ref] = None
 
+    def purge(self, ref: Ref) -> None:
+        """The person of this record asked to be forgotten: nothing of it is to be kept."""
+        self._purges[ref] = None
+
     def skip(self, reason: str) -> None:
         """Do nothing for this event, whatever other handlers wish; the reason is kept."""
         self._skipped = reason
@@ -62,7 +69,12 @@ class Context:
     def wishes(self) -> Wishes:
         if self._skipped is not None:
             return Wishes(skipped=self._skipped)
-        return Wishes(tuple(self._marks), tuple(self._relinks.items()), tuple(self._gone))
+        return Wishes(
+            tuple(self._marks),
+            tuple(self._relinks.items()),
+            tuple(self._gone),
+            purges=tuple(self._purges),
+        )
 
 
 Handler: TypeAlias = Callable[[Event, Context], Awaitable[None]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -11,7 +11,7 @@ import structlog
 from app import metrics
 from app.clock import now
 from app.db import events as inbox
-from app.db import lanes
+from app.db import lanes, purges
 from app.db.events import Answered, Pending
 from app.db.journal import Cause
 from app.db.lanes import Lane
@@ -29,6 +29,7 @@ from app.errors import (
 )
 from app.sdk.handler import Context, Wishes
 from app.sync.house import House, Member
+from app.sync.purge import purge_told
 from app.sync.reconcile import Deferred, known, reconcile
 from app.sync.relink import relink
 from app.sync.trouble import LanePaused, describe, judge
@@ -68,7 +69,9 @@ async def _parse(house: House, lane: Lane) -> None:
     answers: list[tuple[Delivery, list[Answered] | Exception]] = []
     for delivery in unread:
         try:
-            events = member.connector.parse(delivery, member.connector.account)
+            # What was purged is empty: there is nothing in it any more.
+            parse = member.connector.parse
+            events = parse(delivery, member.connector.account) if delivery.body else []
         except Exception as bad:  # a bug in parse must not stop the lane, nor lose the delivery
             answers.append((delivery, bad))
         else:
@@ -166,6 +169,7 @@ class Look:
     snapshot: Observation | None = None
     trusted: bool = True  # every event brought a snapshot on its first try
     gone: bool = False
+    purged: bool = False
     times: dict[str, datetime] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
     delivery: int | None = None
@@ -234,9 +238,25 @@ async def _reconcile(house: House, member: Member, looks: dict[Ref, Look], fates
     if stale:
         again = await _observe(house, member, looks, stale, fates)
         late |= await _apply(house, looks, again, fates)
+        observed += again
+    await _purge(house, looks, observed, late)
     for ref, look in looks.items():
         (fates.deferred if ref in late else fates.done).update(look.events)
     fates.done -= fates.deferred | fates.failed.keys()
+
+
+async def _purge(
+    house: House, looks: Mapping[Ref, Look], observed: Sequence[Seen], late: Collection[Ref]
+) -> None:
+    """Forget whom a CRM has erased; whom it still shows it has not."""
+    shown = {
+        seen.observation.asked or seen.observation.ref
+        for seen in observed
+        if seen.observation.raw is not None
+    }
+    for ref, look in looks.items():
+        if look.purged and ref not in shown and ref not in late:
+            await purge_told(house, ref, look.cause)
 
 
 async def _apply(
@@ -293,7 +313,7 @@ def _gather(
     """Ten hints at one ref make one look. False if this event asks for none."""
     asked = False
     survivors = tuple(to for _, to in wishes.relinks)
-    for ref in (*wishes.marks, *wishes.gone, *survivors):
+    for ref in (*wishes.marks, *wishes.gone, *wishes.purges, *survivors):
         entity = house.members[ref.account].entity_of(ref.type)
         if entity is None or house.sync_of(entity, ref.account) is None:
             continue
@@ -302,7 +322,8 @@ def _gather(
         look.events.add(item.id)
         look.delivery = item.delivery_id
         look.known_at = min(look.known_at, item.received_at)
-        look.gone = look.gone or ref in wishes.gone
+        look.purged = look.purged or ref in wishes.purges
+        look.gone = look.gone or ref in wishes.gone or look.purged
         snapshot = event.snapshot if event.ref == ref else None
         look.trusted = look.trusted and snapshot is not None and item.attempts == 0
         if snapshot is not None:
@@ -442,3 +463,5 @@ async def _settle(house: House, lane: Lane, waiting: Sequence[Pending], fates: _
                 )
             else:
                 await inbox.postpone(db, [item.id], until=found.at or moment, error=shown)
+        if house.peppers:
+            await purges.scrub(db, {item.delivery_id for item in waiting})

@@ -24,6 +24,7 @@ from app.domain import identity
 from app.domain.decide import OURS, Plan, RecordState, Result, State, decide
 from app.domain.entities import title_of
 from app.domain.values import NOTHING, Key, Observation, Ref
+from app.sync.deletes import is_barred, latest
 from app.sync.draft import Job, Near, prepare, travels
 from app.sync.house import House, Member
 from app.sync.reconcile import known
@@ -200,17 +201,20 @@ class Preview:
         """The same for records of one entity."""
         ids = [record.id for record in rows]
         async with house.database.transaction() as db:
-            linked: dict[UUID, Link] = {}
+            there_already: dict[UUID, list[Link]] = {}
             for one in await links.by_record(db, ids, account=member.name):
-                if one.record_id not in linked or one.state == "live":
-                    linked[one.record_id] = one
+                there_already.setdefault(one.record_id, []).append(one)
             held = await conflicts.held_fields(db, ids, member.name)
+        met = {record_id: latest(listed) for record_id, listed in there_already.items()}
+        barred = {record_id for record_id, link in met.items() if is_barred(link)}
+        linked = {i: link for i, link in met.items() if link and link.state == "live"}
         linked |= {i: link for i, link in own.items() if link.ref.account == member.name}
         entity = rows[0].entity
-        there = await _find(house, member, entity, [r for r in rows if r.id not in linked])
+        open_rows = [r for r in rows if r.id not in linked and r.id not in barred]
+        there = await _find(house, member, entity, open_rows)
         seen = [o for found in there.values() for o, _ in found.values()]
         parents = [ref for o in seen for refs in o.relations.values() for ref in refs]
-        met, _ = await known(house, [o.ref for o in seen] + parents)
+        others, _ = await known(house, [o.ref for o in seen] + parents)
         items: list[dict[str, Any]] = []
         async with house.database.transaction() as db:
             jobs = [Job(_mark(member, record), record, linked.get(record.id)) for record in rows]
@@ -218,13 +222,16 @@ class Preview:
             for record in rows:
                 kept = held.get(record.id, frozenset())
                 link = linked.get(record.id)
-                if link is not None and link.state != "live":
+                if record.state in ("gone", "purged") and link is not None:
+                    items.append(_item("delete", member, record, link.ref.id, {}))
+                    continue
+                if record.state != "live" or (link is None and record.id in barred):
                     fates[member.name, record.id] = Fate("none", reason="it was deleted there")
                     continue
                 if link is not None:
                     items += await writes_of(db, house, member, record, link, kept, near)
                     continue
-                fate = self._fate(house, member, record, there.get(record.id, {}), met)
+                fate = self._fate(house, member, record, there.get(record.id, {}), others)
                 fates[member.name, record.id] = fate
                 if fate.op == "hold":
                     items.append(_item("hold", member, record, None, {}, fate.reason))
@@ -232,7 +239,7 @@ class Preview:
                     items += await writes_of(db, house, member, record, None, kept, near)
                 elif fate.op == "link":
                     home = own.get(record.id)
-                    after, more = await self._adopt(db, house, member, record, fate, home, met)
+                    after, more = await self._adopt(db, house, member, record, fate, home, others)
                     learned[record.id] = after
                     items += more
         return items

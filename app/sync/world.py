@@ -9,12 +9,14 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import conflicts, links, outbox, records
+from app.db import conflicts, links, outbox, purges, records
 from app.db.journal import Cause
 from app.db.links import Link
 from app.domain.decide import OURS, LinkState, RecordState, State, keys_of, reading
+from app.domain.traits import digests, traits
 from app.domain.values import Fields, Key, Observation, Ref
 from app.sync.house import House
+from app.sync.purge import learn_pepper
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class World:
     held: dict[UUID, frozenset[str]] = field(default_factory=dict)
     #: What creates of ours say whose outcome is not known yet.
     intended: dict[UUID, Fields] = field(default_factory=dict)
+    #: Refs that show an address of somebody who was purged.
+    purged: set[Ref] = field(default_factory=set)
     #: When the oldest create of ours that is not settled yet was begun.
     creating_since: datetime | None = None
 
@@ -95,10 +99,27 @@ class World:
                 state = self._blank(seen)
                 found = shown_keys(self.house, state, seen.observation)
                 asked.setdefault(state.entity, set()).update(found)
+        await self._recognise(db, batch)
         for entity, keys in asked.items():
             owners = await records.owners_of(db, entity, keys)
             self.keys |= {(entity, key): owner for key, owner in owners.items()}
         return set(self.keys.values())
+
+    async def _recognise(self, db: AsyncConnection, batch: Sequence[Seen]) -> None:
+        """The refs of people who were purged; a person's word about one of them counts more."""
+        pepper = await learn_pepper(db, self.house)
+        if pepper is None:
+            return
+        shown: dict[Ref, set[bytes]] = {}
+        for seen in batch:
+            observation = seen.observation
+            told = seen.same_as is not None or seen.apart
+            if observation.ref not in self.links and observation.raw is not None and not told:
+                state = self._blank(seen)
+                who = traits(reading(state, observation))
+                shown[observation.ref] = digests(pepper, state.entity, who)
+        found = await purges.known(db, {one for own in shown.values() for one in own})
+        self.purged = {ref for ref, own in shown.items() if own & found}
 
     def _blank(self, seen: Seen) -> State:
         """The state of a ref as if nobody had met it."""
@@ -168,6 +189,7 @@ class World:
             taken=tuple(owner for owner in found if self.standing.get(owner, set()) - {ref}),
             apart=seen.apart,
             intended=self.intended.get(next(iter(found)), {}) if len(found) == 1 else {},
+            purged=ref in self.purged,
             ours_at=seen.ours_at or {},
         )
 

@@ -7,8 +7,11 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 import sqlalchemy as sa
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
 
-from app.db import links, records
+from app.db import links, purges, records
+from app.db.accounts import Box
 from app.db.engine import Database
 from app.db.links import Link
 from app.domain.decide import RecordState
@@ -55,3 +58,40 @@ async def test_what_was_deleted_is_made_anew_on_a_persons_word(
 async def test_nobody_is_made_anew_who_was_never_there(api: httpx.AsyncClient):
     answer = await api.post(f"/api/records/{uuid4()}/recreate", json={"account": "close"})
     assert answer.status_code == 404
+
+
+async def test_a_person_is_forgotten_on_a_persons_word(
+    ada: UUID, api: httpx.AsyncClient, database: Database
+):
+    answer = await api.post(f"/api/records/{ada}/purge", json={})
+    assert answer.json() == {"record_id": str(ada), "deliveries": 0, "deleting": []}
+    shown = (await api.get(f"/api/records/{ada}")).json()
+    assert (shown["state"], shown["fields"]) == ("purged", {})
+    assert (await api.post(f"/api/records/{ada}/purge", json={})).status_code == 409
+    assert (await api.post(f"/api/records/{uuid4()}/purge", json={})).status_code == 404
+
+
+async def test_a_person_is_erased_in_the_crms_where_that_is_wanted(
+    ada: UUID, api: httpx.AsyncClient
+):
+    answer = await api.post(f"/api/records/{ada}/purge", json={"propagate": True})
+    assert answer.json()["deleting"] == ["hubspot"]
+
+
+async def test_who_was_purged_can_be_let_in_again(database: Database, api: httpx.AsyncClient):
+    who = RecordState(uuid4(), "person", {"email": "Ada@x.example"}, version=1)
+    async with database.transaction() as db:
+        await records.add(db, [who], source="close")
+    await api.post(f"/api/records/{who.id}/purge", json={})
+    readmit = "/api/readmissions"
+    assert (await api.post(readmit, json={"email": "bob@x.example"})).json() == {"removed": 0}
+    assert (await api.post(readmit, json={"email": "ada@X.example"})).json() == {"removed": 1}
+    assert (await api.post(readmit, json={"email": "ada@x.example"})).json() == {"removed": 0}
+
+
+async def test_the_pepper_of_the_purged_survives_a_rotation_of_keys(database: Database):
+    old, new = (SecretStr(Fernet.generate_key().decode()) for _ in range(2))
+    async with database.transaction() as db:
+        before = await purges.pepper(db, Box([old]), make=True)
+        await purges.reseal(db, Box([new, old]))
+        assert await purges.pepper(db, Box([new])) == before

@@ -226,6 +226,15 @@ def test_a_configured_stage_that_does_not_exist_there_is_held():
     assert reason == "the configured stage 'demo' does not exist there"
 
 
+@pytest.mark.parametrize("account", BOTH)
+def test_a_close_date_that_a_crm_fills_in_is_no_edit(account: str):
+    assert "close_date" in built_in(account, "deal").filled
+
+
+def test_hubspots_own_probability_is_no_match_for_what_people_expect():
+    assert "probability" not in built_in("hubspot", "deal").fields
+
+
 # --- after a change of the map
 
 

@@ -76,6 +76,7 @@ class Witness:
     doubled: set[int] = field(default_factory=set)  # things that people made more than once
     added: dict[int, dict[str, str]] = field(default_factory=dict)
     removed: dict[int, dict[str, str]] = field(default_factory=dict)
+    had: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     numbers: int = 0
     #: Records that the engine has made, or that were there when all was at rest.
     known: set[tuple[str, str]] = field(default_factory=set)
@@ -85,6 +86,7 @@ class Witness:
     forgiven: set[int] = field(default_factory=set)
     renamed: set[int] = field(default_factory=set)
     #: When each record was looked at last before a write, and each field edited last.
+    unseen_elements: set[str] = field(default_factory=set)
     glances: dict[tuple[str, str], int] = field(default_factory=dict)
     touched: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
@@ -111,6 +113,7 @@ class Witness:
             before, after = set(old or ()), set(new)
             self.added.setdefault(thing, {}).update(dict.fromkeys(after - before, id))
             self.removed.setdefault(thing, {}).update(dict.fromkeys(before - after, id))
+            self.had.setdefault((account, id), set()).update(after)
             return
         cell = self.cells.setdefault((account, id, path), Cell())
         self.numbers += 1
@@ -176,8 +179,7 @@ class Witness:
     def wrote(self, account: str, id: str, thing: int, path: str, old: Any, new: Any) -> None:
         where = f"{account} {id} {path}: {old!r} -> {new!r}"
         if path == "phones":
-            unseen = self._unseen(account, id, path)
-            self._wrote_set(thing, set(old or ()), set(new or ()), where, unseen=unseen)
+            self._wrote_set(account, id, thing, set(old or ()), set(new or ()))
             return
         same = essence(path, old) == essence(path, new)
         if same and (self._unseen(account, id, path) or essence(path, new) is None):
@@ -195,7 +197,7 @@ class Witness:
         self.known.add((account, id))
         for path, value in values.items():
             if path == "phones":
-                self._wrote_set(thing, set(), set(value), f"{account} {id} {path}: {value}")
+                self._wrote_set(account, id, thing, set(), set(value))
             elif value is not None:
                 self._carry(account, id, thing, path, value, f"{account} {id} {path}: {value!r}")
 
@@ -221,20 +223,23 @@ class Witness:
         self.doubtful.pop((account, id, path), None)
         self.cells[account, id, path] = Cell(edit.number, seen | edit.past)
 
-    def _wrote_set(
-        self, thing: int, old: set[str], new: set[str], where: str, *, unseen: bool = False
-    ) -> None:
+    def _wrote_set(self, account: str, id: str, thing: int, old: set[str], new: set[str]) -> None:
+        where = f"{account} {id} phones: {sorted(old)} -> {sorted(new)}"
         added, removed = self.added.get(thing, {}), self.removed.get(thing, {})
-        if old == new and old:
+        had = self.had.setdefault((account, id), set())
+        unseen = self._unseen(account, id, "phones")
+        if old == new and old and not unseen:
             raise BrokenError(f"a write that changes nothing: {where}")
         if not new - old <= added.keys():
             raise BrokenError(f"nobody ever said that: {where}")
-        if unseen:
-            return  # what was added or removed in this instant is put right afterwards
-        if (new - old) & removed.keys():
+        # What was added or removed in the instant of a write is put right afterwards.
+        if not unseen and (new - old) & removed.keys() & had - self.unseen_elements:
             raise BrokenError(f"a removed element came back: {where}")
-        if not old - new <= removed.keys():
+        if not unseen and not old - new <= removed.keys():
             raise BrokenError(f"an element was dropped that nobody removed: {where}")
+        if unseen:
+            self.unseen_elements |= old ^ new
+        had |= new
 
     # --- what must hold at rest
 

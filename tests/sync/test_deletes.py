@@ -12,11 +12,13 @@ from app.config import parse
 from app.db import accounts, records
 from app.db.accounts import Box
 from app.db.engine import Database
+from app.db.journal import Cause
 from app.domain.values import Ref
 from app.errors import RejectedError
 from app.sdk.registry import Registry
 from app.sync.deletes import recreate
 from app.sync.house import build
+from app.sync.purge import purge
 from tests.connectors.conftest import Control, control, sandbox
 from tests.sync.town import CONFIG, Town
 
@@ -244,3 +246,111 @@ async def test_a_restored_contact_takes_its_old_place(town: Town):
     assert await town.state_of(hers) == "live"
     assert (await town.record_of(hers)).id == (await town.record_of(ada)).id
     assert await town.scalar("select count(*) from records where entity = 'person'") == 1
+
+
+# --- purges ------------------------------------------------------------------------------------
+
+
+async def erase_in_hubspot(town: Town, contact: Ref, *said: str) -> None:
+    """Somebody asks to be forgotten; HubSpot tells so in whatever order."""
+    path = "/crm/v3/objects/contacts/gdpr-delete"
+    await town.hubspot("POST", path, objectId=contact.id)
+    for kind in said or ("privacyDeletion", "deletion"):
+        await town.hear_hubspot(f"contact.{kind}", contact.id)
+
+
+async def traces(town: Town) -> list[str]:
+    """The tables in which something of Ada is still to be read."""
+    found = []
+    for table in (
+        *("records", "links", "journal", "attempts", "conflicts", "keys", "outbox"),
+        *("deliveries", "events", "plan_items", "resyncs"),
+    ):
+        body = " || convert_from(body, 'utf8')" if table == "deliveries" else ""
+        query = (
+            f"select count(*) from {table} t"
+            f" where lower(t::text{body}) ~ 'ada@x.example|king|countess'"
+        )
+        if await town.scalar(query):
+            found.append(table)
+    return found
+
+
+@pytest.mark.parametrize(
+    "said",
+    [("privacyDeletion", "deletion"), ("deletion", "privacyDeletion"), ("privacyDeletion",)],
+    ids=" ".join,
+)
+async def test_nothing_is_kept_of_a_person_whom_a_crm_erased(town: Town, said: tuple[str, ...]):
+    ada, hers = await town.ada()
+    path = f"/crm/v3/objects/contacts/{hers.id}"
+    await town.hubspot("PATCH", path, properties={"jobtitle": "Countess"})
+    change = {"propertyName": "jobtitle", "propertyValue": "Countess"}
+    await town.hear_hubspot("contact.propertyChange", hers.id, **change)
+    await town.work()
+    assert set(await traces(town)) >= {"records", "links", "journal", "attempts", "deliveries"}
+    await erase_in_hubspot(town, hers, *said)
+    await town.work()
+    assert await traces(town) == []
+    assert await town.state_of(ada) == "gone purged"
+    assert (await town.record_of(ada)).state == "purged"
+    assert await town.there(ada)  # `privacy: purge` leaves what others keep
+
+
+async def test_who_was_purged_does_not_return_with_late_news_or_a_reading(town: Town):
+    ada, hers = await town.ada()
+    await erase_in_hubspot(town, hers)
+    await town.close("PUT", f"/contact/{ada.id}/", title="Countess")
+    raw = await town.close("GET", f"/contact/{ada.id}/")
+    await town.hear_close("contact", "updated", ada.id, data=raw)
+    await town.work()
+    assert await traces(town) == []
+    assert (await town.record_of(ada)).fields == {}
+
+
+async def test_who_was_purged_does_not_return_under_another_id(town: Town):
+    ada, hers = await town.ada()
+    await erase_in_hubspot(town, hers)
+    lead = (await town.close("GET", f"/contact/{ada.id}/"))["lead_id"]
+    address = [{"email": "ADA@x.example", "type": "office"}]
+    again = await town.close("POST", "/contact/", lead_id=lead, name="Ada K", emails=address)
+    await town.hear_close("contact", "created", again["id"])
+    await town.work()
+    assert await town.scalar("select count(*) from records where state = 'live'") == 1  # Acme
+    assert await town.wrote("hubspot") == ["create companies", "create contacts"]
+
+
+@pytest.mark.parametrize("more", ["privacy: propagate"])
+async def test_a_person_is_erased_in_the_other_crms_where_that_is_the_policy(town: Town):
+    ada, hers = await town.ada()
+    await erase_in_hubspot(town, hers)
+    assert await traces(town) == []
+    await town.work()
+    assert not await town.there(ada)
+    assert await town.state_of(ada) == "gone purged"
+    assert (await town.record_of(ada)).state == "purged"
+    assert await traces(town) == []
+
+
+async def test_a_person_whom_the_crm_still_shows_is_not_purged(town: Town):
+    ada, hers = await town.ada()
+    await town.hear_hubspot("contact.privacyDeletion", hers.id)
+    assert (await town.record_of(ada)).fields["last_name"] == "King"
+
+
+async def test_somebody_purged_is_erased_in_hubspot_not_only_archived(town: Town):
+    _, hers = await town.ada()
+    record = await town.record_of(hers)
+    async with town.db.transaction() as db:
+        await purge(
+            db,
+            town.house.box,
+            record.id,
+            cause=Cause("person"),
+            by="person",
+            deletes=lambda link: link.ref.account == "hubspot",
+        )
+    await town.work()
+    assert not await town.there(hers)
+    calls = [call["path"] for call in await town.control.calls("hubspot")]
+    assert any(path.endswith("/gdpr-delete") for path in calls)

@@ -682,6 +682,21 @@ class HubSpot(Connector):
         return [one for some in failed for one in some]
 
     async def _delete(self, batch: Sequence[Write]) -> list[Outcome]:
+        erasing = [write for write in batch if write.erase and write.type == CONTACTS]
+        await each(erasing, self._erase)
+        archiving = [write for write in batch if write not in erasing]
+        return [*(Outcome(w, ref=w.ref) for w in erasing), *await self._archive(archiving)]
+
+    async def _erase(self, write: Write) -> None:
+        """https://developers.hubspot.com/docs/api-reference/legacy/crm/objects/contacts/guide"""
+        body = {"objectId": named(write).id}
+        await self.client.call(
+            "POST", "/crm/v3/objects/contacts/gdpr-delete", json=body, accept=(404,)
+        )
+
+    async def _archive(self, batch: Sequence[Write]) -> list[Outcome]:
+        if not batch:
+            return []
         inputs = [{"id": named(write).id} for write in batch]
         path = f"/crm/v3/objects/{batch[0].type}/batch/archive"
         await self.client.call("POST", path, json={"inputs": inputs})

@@ -38,7 +38,7 @@ _CHILDREN: Mapping[str, tuple[str, ...]] = {
 }
 _CHANGES: Mapping[str, Change] = {
     "deletion": Change.GONE,
-    "privacyDeletion": Change.GONE,
+    "privacyDeletion": Change.PURGED,
     "merge": Change.MERGED,
 }
 _WORD = "|".join(word.upper() for word in OBJECTS)

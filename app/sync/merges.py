@@ -13,7 +13,7 @@ from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.links import Link
 from app.db.outbox import Mark
-from app.domain.values import Ref
+from app.domain.values import NOTHING, Ref
 from app.errors import AccountError, RateLimitedError, SyncError, TransientError
 from app.sync.draft import count
 from app.sync.house import House, Member
@@ -33,7 +33,7 @@ async def merge_there(
         if not await lanes.holds(db, lane):
             return
         pairs = await _pairs(db, member.name, [mark.record_id for mark in marks])
-        await links.begin_writes(db, [ref for pair in pairs for ref in _refs(pair)])
+        await links.begin_writes(db, {ref: NOTHING for pair in pairs for ref in _refs(pair)})
     for survivor, loser in pairs:
         try:
             kept = await _merge(member, survivor.ref, loser.ref)

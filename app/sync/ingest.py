@@ -469,7 +469,7 @@ async def _settle(house: House, lane: Lane, waiting: Sequence[Pending], fates: _
                 log.error(
                     "event.buried",
                     account=lane.account,
-                    event=item.id,
+                    id=item.id,
                     cause=shown["cause"],
                     reason=shown["reason"],
                 )

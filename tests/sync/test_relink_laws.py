@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from app.db.tables import links as link_rows
@@ -117,7 +117,10 @@ async def hear(company: Company, remote: Remote, ref: Ref, to: Ref | None) -> No
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8,
+    phases=[Phase.generate],
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(acts=acts, silent=st.booleans(), data=st.data())
 async def test_any_order_and_repetition_of_merges_and_deletes_ends_in_one_state(
@@ -134,9 +137,8 @@ async def test_any_order_and_repetition_of_merges_and_deletes_ends_in_one_state(
 
     async with company.db.transaction() as db:
         rows = list(await db.execute(sa.select(link_rows)))
-        states = dict(
-            (await db.execute(sa.select(record_rows.c.id, record_rows.c.state))).tuples().all()
-        )
+        both = await db.execute(sa.select(record_rows.c.id, record_rows.c.state))
+        states = {row.id: row.state for row in both}
     found = {Ref(row.account, row.type, row.remote_id): row for row in rows}
     for top in set(remote.same.values()):
         mine = [ref for ref, its in remote.same.items() if its == top]

@@ -22,6 +22,7 @@ from app.api import (
     events,
     guards,
     health,
+    mapping,
     matches,
     pending,
     problems,
@@ -174,6 +175,7 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     )
     for part in (
         accounts,
+        mapping,
         guards,
         pending,
         records,

@@ -61,6 +61,11 @@ class Call:
         """All values of a query parameter; repeated and comma-separated forms both count."""
         return [part for text in self.query.get(name, ()) for part in text.split(",") if part]
 
+    @property
+    def person(self) -> str:
+        """The e-mail address of the person who acts, if it matters which."""
+        return self.headers.get("x-sandbox-person", "").lower()
+
     def flag(self, name: str) -> bool:
         """A yes-or-no query parameter; clients write `true` or `True`."""
         return self.one(name).lower() == "true"

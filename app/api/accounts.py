@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, status
@@ -20,7 +20,7 @@ from app.db import accounts, deliveries, lanes, overview
 from app.domain import owners, stages
 from app.domain.values import Finding, Subscription
 from app.errors import SyncError
-from app.sdk.connector import Connector
+from app.sync import fields
 
 log = logs.get()
 
@@ -216,19 +216,20 @@ async def test(name: str, desk: DeskDep, connector: ConnectorDep) -> Findings:
     """Ask the CRM: do credentials, permissions, objects and fields suffice? Writes nothing there.
 
     What it says of its pipelines, stages and owners is remembered, and compared with the
-    configuration.
+    configuration; and every row of the mapping with its fields and options.
     """
-    return _findings(name, [*await connector.check(), *await _directory(desk, name, connector)])
+    found = [*await connector.check(), *await _directory(desk, name)]
+    if found[0].ok:  # whoever cannot sign in cannot look at fields either
+        found += await fields.check(desk.config, desk.house.members[name])
+    return _findings(name, found)
 
 
-async def _directory(desk: Desk, name: str, connector: Connector) -> list[Finding]:
+async def _directory(desk: Desk, name: str) -> list[Finding]:
+    """What was held for want of something that is there now is due again by this, too."""
     try:
-        directory = await connector.directory()
+        directory = await desk.house.learn(name, age=timedelta())
     except SyncError:
         return []  # the check above has said why
-    async with desk.database.transaction() as db:
-        await accounts.keep_directory(db, name, directory)
-        await lanes.wake(db, name, "out")  # what was held may go now
     deal = desk.config.entity("deal")
     of_deals = stages.check(deal, name, directory) if deal else []
     return [*of_deals, *owners.check(desk.config.accounts[name].owners, directory)]

@@ -13,6 +13,7 @@ from app.cli import (
     configuration,
     deletes,
     guard,
+    mapping,
     matches,
     records,
     resyncs,
@@ -81,7 +82,7 @@ def root(
     ctx.obj = Screen(json=json, url=url)
 
 
-_PARTS = (serve, accounts, guard, matches, resyncs, work, records, deletes, configuration)
+_PARTS = (serve, accounts, guard, matches, resyncs, work, records, deletes, configuration, mapping)
 
 for module in _PARTS:
     module.add(app)

@@ -13,6 +13,7 @@ from typing import Any
 
 from app.domain import richtext
 from app.domain.codecs import ABSENT, Codec, Context
+from app.domain.owners import OWNER, user_of
 from app.domain.policy import stamp_of
 from app.domain.values import Value
 
@@ -46,7 +47,7 @@ def _get(body: str | None, user: Any, context: Context) -> Sequence[Value]:
     if signed:
         # The user it shows is the one whose key wrote it.
         return [body or None, ABSENT]
-    return [body, context.directory.owners.get(str(user), ABSENT) if user else None]
+    return [body, *OWNER.get([user], context)]
 
 
 def _put(values: Sequence[Value], context: Context) -> tuple[str | None, Any]:
@@ -55,11 +56,12 @@ def _put(values: Sequence[Value], context: Context) -> tuple[str | None, Any]:
     text = None if body is None else str(body)
     if not author:
         return text, ABSENT
-    users = (key for key, mail in context.directory.owners.items() if mail == author)
-    user = next(users, ABSENT)
-    if user is ABSENT and context.via is not None:
+    mail = str(author).casefold()
+    # Nobody stands in for an author: that would be true nowhere.
+    user = user_of(context.owners.aliases.get(mail, mail), context.directory)
+    if user is None and context.via is not None:
         text = sign(text or "", author, context)
-    return text, user
+    return text, ABSENT if user is None else user
 
 
 def _html_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:

@@ -8,6 +8,7 @@ from typing import Any
 from app.domain.codecs import ABSENT, Context
 from app.domain.entities import equal, is_blank
 from app.domain.mapping import EntityMapping, to_remote
+from app.domain.picklists import fitting
 from app.domain.values import Fields, Value
 
 
@@ -25,8 +26,11 @@ def outgoing(
     """
     names = list(names)
     fields, held = to_remote(mapping, names, ours, context)
+    options = context.directory.options.get(mapping.entity, {})
     if base is None:
-        return {path: v for path, v in fields.items() if v not in (None, "", [])}, held
+        news = {path: v for path, v in fields.items() if v not in (None, "", [])}
+        taken, strange = fitting(mapping, names, news, options)
+        return taken, held | strange
     there, _ = to_remote(mapping, names, {**ours, **base}, context)
     known = {
         path
@@ -39,7 +43,8 @@ def outgoing(
         for path, value in fields.items()
         if path not in known or there.get(path, ABSENT) != value
     }
-    return differing, held
+    taken, strange = fitting(mapping, names, differing, options)
+    return taken, held | strange
 
 
 def agreed_after_update(

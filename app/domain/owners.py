@@ -27,12 +27,12 @@ def _owner_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
         return [None]
     rules, ours = context.owners, str(values[0]).casefold()
     for mail in (rules.aliases.get(ours, ours), rules.stand_ins.get(ours), rules.default):
-        if mail is not None and (found := _user(mail, context.directory)) is not None:
+        if mail is not None and (found := user_of(mail, context.directory)) is not None:
             return [found]
     return [ABSENT]
 
 
-def _user(mail: str, directory: Directory) -> str | None:
+def user_of(mail: str, directory: Directory) -> str | None:
     """The id of the user with that address who may be given something."""
     return next(
         (id for id, own in directory.owners.items() if own == mail and id not in directory.retired),
@@ -46,7 +46,7 @@ OWNER = Codec(_owner_get, _owner_put)
 def check(rules: OwnersConfig, directory: Directory) -> list[Finding]:
     """Which of the addresses in an account's `owners` can own nothing there."""
     named = [*rules.aliases.values(), *rules.stand_ins.values(), rules.default]
-    absent = [mail for mail in dict.fromkeys(named) if mail and _user(mail, directory) is None]
+    absent = [mail for mail in dict.fromkeys(named) if mail and user_of(mail, directory) is None]
     if not absent:
         return []
     detail = f"{', '.join(absent)}: no active user there has this address"

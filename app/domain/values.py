@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -239,7 +239,8 @@ class Directory:
 
     ``owners`` maps the vendor's owner id to a lower-case e-mail address, ``names`` that address
     to the name of its owner; ``retired`` are the ids of those who can own nothing new;
-    ``currency`` is the ISO 4217 code where the account has one for all deals.
+    ``currency`` is the ISO 4217 code where the account has one for all deals; ``options`` are,
+    by entity and path, the values that a field takes, where those are fixed.
     """
 
     pipelines: tuple[Pipeline, ...] = ()
@@ -247,6 +248,7 @@ class Directory:
     names: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     currency: str | None = None
     retired: frozenset[str] = frozenset()
+    options: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
+import orjson
 import structlog
 import yaml
 
@@ -23,6 +24,7 @@ from app.domain import stages
 from app.domain.codecs import Context
 from app.domain.manifest import Manifest
 from app.domain.mapping import EntityMapping, compile_mapping, overlay
+from app.domain.picklists import limited, options_of
 from app.domain.proof import prove
 from app.domain.values import Directory
 from app.errors import AccountError, RejectedError
@@ -84,8 +86,8 @@ class House:
         sync = self.config.entity(entity)
         return (sync.keys if sync else None) or ()
 
-    async def learn(self, account: str, *, age: timedelta = DIRECTORY_AGE) -> None:
-        """Have the directories at hand; this account's not older than that.
+    async def learn(self, account: str, *, age: timedelta = DIRECTORY_AGE) -> Directory:
+        """Have the directories at hand; this account's, which is the answer, not older than that.
 
         What was held for want of a stage or a value there is due again where that may have
         changed: in the configuration or in a directory.
@@ -95,7 +97,7 @@ class House:
         known, at = self._directories.get(account, (None, datetime.min.replace(tzinfo=UTC)))
         if now() - at >= age:
             try:
-                directory = await self.members[account].connector.directory()
+                directory = await self._look_up(self.members[account])
             except (RejectedError, AccountError) as refusal:
                 # Nothing is learned, so nothing is lost; an empty directory would hold every deal.
                 log.warning("directory.refused", account=account, reason=str(refusal))
@@ -106,6 +108,23 @@ class House:
                 await accounts.keep_directory(db, account, directory)
             self._keep({account: (directory, now())})
         await self._release(account)
+        return self._directories[account][0]
+
+    async def _look_up(self, member: Member) -> Directory:
+        """What the account says of itself, with the options of the fields that we write."""
+        options: dict[str, dict[str, list[str]]] = {}
+        for entity, mapping in member.mappings.items():
+            paths = limited(mapping)
+            if self.sync_of(entity, member.name) is None or not paths:
+                continue
+            try:
+                known = await member.connector.fields(entity) or {}
+            except (RejectedError, AccountError) as refusal:
+                # Nothing is held for want of an option that we may not see.
+                log.info("options.refused", account=member.name, reason=str(refusal))
+                continue
+            options[entity] = options_of(known, paths)
+        return replace(await member.connector.directory(), options=options)
 
     async def ask_about(self, account: str, strange: Collection[tuple[str, str]]) -> None:
         """Look at the directory again for ids it did not know, once for each of them."""
@@ -125,8 +144,9 @@ class House:
         """Make due again what was held under another configuration or other directories."""
         if account in self._released:
             return
-        said = [repr(self._directories[name][0].pipelines) for name in sorted(self._directories)]
-        digest = hashlib.sha256("\n".join([self.config.digest, *said]).encode()).hexdigest()
+        known = [self._directories[name][0] for name in sorted(self._directories)]
+        said = [self.config.digest, [[repr(d.pipelines), d.options] for d in known]]
+        digest = hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
         async with self.database.transaction() as db:
             if await accounts.mapped_as(db, account, digest):
                 count = await outbox.release_held(db, account)

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from sandbox.close.org import Close, invalid
+from sandbox.close.richtext import clean
 from sandbox.wire import Json
 
 Check = Callable[[Any], Any]
@@ -104,6 +105,7 @@ FIELDS: dict[str, dict[str, Check]] = {
         "value_period": period,
         "confidence": confidence,
         "note": text,
+        "note_html": clean,
         "date_won": day,
     },
 }

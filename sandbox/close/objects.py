@@ -10,6 +10,7 @@ from sandbox.close.checks import read
 from sandbox.close.events import announce, watched
 from sandbox.close.ids import rest_time
 from sandbox.close.org import RECORDS, Close, invalid, new_request_id, routes
+from sandbox.close.richtext import plain, rich
 from sandbox.close.rows import comparable, create, existing, holds, listed, move, remove, shown
 from sandbox.close.shapes import snapshot
 from sandbox.records import Record
@@ -185,7 +186,7 @@ def _with_lead_status(org: Close, values: Json) -> Json:
 
 def _deal(org: Close, call: Call, values: Json, current: Json) -> Json:
     """An opportunity's values with status, pipeline, owner and dates made consistent."""
-    values = dict(values)
+    values = _noted(values, current)
     pipeline_id = values.pop("pipeline_id", None)
     pipeline = next((p for p in org.pipelines if p["id"] == pipeline_id), None)
     if pipeline_id and not pipeline:
@@ -220,6 +221,20 @@ def _deal(org: Close, call: Call, values: Json, current: Json) -> Json:
     if kind == "lost" and not current.get("date_lost"):
         values["date_lost"] = today
     return values
+
+
+def _noted(values: Json, current: Json) -> Json:
+    """A deal's note in both forms; plain text has a rich twin only where there was one before.
+
+    https://developer.close.com/api/overview/changelog/2026/6/1
+    """
+    if "note_html" in values:
+        html = values["note_html"]
+        return {**values, "note": None if html is None else plain(html)}
+    if "note" in values and current.get("note_html"):
+        words = values["note"]
+        return {**values, "note_html": None if words is None else rich(words)}
+    return dict(values)
 
 
 def _today(call: Call) -> str:

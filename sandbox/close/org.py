@@ -178,7 +178,10 @@ class Close:
     def _actor(self, call: Call) -> Actor:
         """Who calls; 401 for anyone unknown."""
         if call.actor.is_person:
-            return Actor("CRM_UI", user=self.users[-1]["id"])
+            named = [u for u in self.users if u["email"] == call.person]
+            if call.person and not named:
+                raise refuse(401, f"No active user {call.person}")
+            return Actor("CRM_UI", user=(named or self.users)[-1]["id"])
         scheme, _, given = call.headers.get("authorization", "").partition(" ")
         user = self.settings.user_id
         if scheme.lower() == "basic" and _decoded(given) == f"{self.settings.api_key}:":

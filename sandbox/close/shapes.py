@@ -110,6 +110,7 @@ def _opportunity(org: Close, deal: Record) -> Json:
         "annualized_expected_value": None if yearly is None else yearly * confidence // 100,
         "confidence": confidence,
         "note": deal.get("note") or "",
+        "note_html": deal.get("note_html"),
         "date_won": deal.get("date_won"),
         "date_lost": deal.get("date_lost"),
         "integration_links": [],

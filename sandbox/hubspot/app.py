@@ -125,7 +125,10 @@ class HubSpot:
         """
         if call.actor.is_person:
             portal = self.portals[int(call.one("portal") or self.settings.portal_id)]
-            return portal, Actor("CRM_UI", person(portal.owners))
+            who = person(portal.owners, call.person)
+            if who is None:
+                raise refuse(401, "INVALID_AUTHENTICATION", f"No active owner {call.person}")
+            return portal, Actor("CRM_UI", who)
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
         app = Actor("INTEGRATION", str(self.settings.app_id), token=token)
         if scheme.lower() == "bearer" and token in self.tokens:

@@ -86,6 +86,7 @@ OWNERS = [
 ]
 
 
-def person(owners: list[Json]) -> str:
-    """Who edits in the product: the last active owner, as histories name people."""
-    return f"userId:{[o for o in owners if not o['archived']][-1]['userId']}"
+def person(owners: list[Json], email: str = "") -> str | None:
+    """Who edits in the product, as histories name people: by default the last active owner."""
+    found = [o for o in owners if not o["archived"] and (not email or o["email"] == email)]
+    return f"userId:{found[-1]['userId']}" if found else None

@@ -9,11 +9,12 @@ from sandbox.hubspot.events import announce
 from sandbox.hubspot.links import move_all
 from sandbox.hubspot.objects import written
 from sandbox.hubspot.portal import Portal
-from sandbox.records import Record
+from sandbox.records import Record, Version
 from sandbox.wire import Answer, Call
 
 MERGEABLE = ("contact", "company", "deal", "ticket")
 MOST = 250
+MERGED = "MERGE_OBJECTS"
 
 
 @routes.on("POST", "/crm/v3/objects/{type}/merge")
@@ -36,6 +37,7 @@ def merge(app: HubSpot, portal: Portal, call: Call, type: str) -> Answer:
     emails = [*addresses(first), *addresses(second)]
     if kind.name == "contact" and len(emails) > 1:
         values["hs_additional_emails"] = ";".join(emails[1:])
+    former_values = _histories(first, second)
     losers = [first, second] if app.options.merge_new_id else [second]
     for loser in losers:
         portal.unindex(loser)
@@ -43,6 +45,7 @@ def merge(app: HubSpot, portal: Portal, call: Call, type: str) -> Answer:
     values["hs_merged_object_ids"] = ";".join(sorted(former - {survivor.id}, key=int))
     before = portal.update(survivor, values, call)
     survivor.updated = call.at
+    _inherit(survivor, former_values, call)
     for loser in losers:
         move_all(app, portal, call, loser, survivor)
         loser.gone = call.at
@@ -62,6 +65,22 @@ def merge(app: HubSpot, portal: Portal, call: Call, type: str) -> Answer:
     for loser in losers if app.options.merge_deletes else ():
         announce(app, portal, call, kind.name, "deletion", objectId=int(loser.id))
     return Answer(200, written(portal, kind, survivor, ()))
+
+
+def _histories(*records: Record) -> dict[str, list[Version]]:
+    """Every value each property had in any of the records, by time."""
+    names = {name for record in records for name in record.history}
+    found = {n: [v for record in records for v in record.history.get(n, ())] for n in names}
+    return {name: sorted(versions, key=lambda v: v.at) for name, versions in found.items()}
+
+
+def _inherit(survivor: Record, former: dict[str, list[Version]], call: Call) -> None:
+    """The survivor remembers both pasts; a value that an older one prevails over is set anew."""
+    for name, versions in former.items():
+        kept = survivor.fields.get(name)
+        if versions[-1].value != kept:
+            versions.append(Version(kept, call.at, MERGED, call.actor.source_id))
+        survivor.history[name] = versions
 
 
 def addresses(record: Record) -> list[str]:

@@ -13,6 +13,7 @@ class HubSpotOptions(Options):
     announced as deleted, too. `auto_company`: a contact's company is made of its e-mail domain.
     `block_erased`: the address of an erased contact cannot be used again. `phones`: numbers are
     kept as people write them. `first_primary`: a record's first company becomes its primary one.
+    `rich_texts`: bodies of activities are wrapped as the product's own editor does it.
     """
 
     merge_new_id: bool = False
@@ -21,3 +22,4 @@ class HubSpotOptions(Options):
     block_erased: bool = True
     phones: bool = False
     first_primary: bool = False
+    rich_texts: bool = False

@@ -21,6 +21,7 @@ _STARTS = (
     ("hs_timestamp", "hs_meeting_start_time"),
     ("hs_meeting_start_time", "hs_timestamp"),
 )
+_EDITOR = '<div style="" dir="auto" data-top-level="true">'
 _MONEY = ("amount", "annualrevenue")
 _DEFAULTS = {
     "task": {
@@ -159,6 +160,8 @@ def _typed(
         raise WrongValueError("INVALID_JSON", "hs_email_headers must be JSON text")
     if (type.name, name) == ("company", "domain"):
         return re.sub(r"\A(https?://)?(www\.)?", "", text.lower()).partition("/")[0] or None
+    if definition["fieldType"] == "html" and portal.options.rich_texts:
+        return text if text.startswith(_EDITOR) else f"{_EDITOR}{text}</div>"
     if definition["fieldType"] == "phonenumber" and portal.options.phones:
         return formatted(text)
     if len(text) > 65_536:

@@ -121,7 +121,7 @@ async def test_values_are_kept_as_the_crm_likes_them(
     hubspot: httpx.AsyncClient, close: httpx.AsyncClient, control: httpx.AsyncClient
 ) -> None:
     options = {
-        "hubspot": {"trim": True, "phones": True, "amounts": 0.01},
+        "hubspot": {"trim": True, "phones": True, "amounts": 0.01, "rich_texts": True},
         "close": {"trim": True, "amounts": 100},
     }
     assert (await control.post("/options", json=options)).status_code == 200
@@ -131,6 +131,10 @@ async def test_values_are_kept_as_the_crm_likes_them(
     body = {"properties": {"dealname": "D", "dealstage": "closedwon", "amount": "1500.4951"}}
     made = (await hubspot.post(f"{OBJECTS}/deals", json=body)).json()["properties"]
     assert made["amount"] == "1500.5"
+    body = {"properties": {"hs_timestamp": "2026-01-01T00:00:00Z", "hs_note_body": "<p>Hi</p>"}}
+    note = (await hubspot.post(f"{OBJECTS}/notes", json=body)).json()["properties"]
+    wrapped = '<div style="" dir="auto" data-top-level="true"><p>Hi</p></div>'
+    assert note["hs_note_body"] == wrapped
     lead = (await close.post("/lead/", json={"name": " A   B "})).json()
     deal = (
         await close.post("/opportunity/", json={"lead_id": lead["id"], "value": 150_049})

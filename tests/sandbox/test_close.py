@@ -155,6 +155,21 @@ async def test_a_won_status_fills_the_date_and_leaving_it_keeps_the_date(
     assert won["date_won"] == back["date_won"] is not None
 
 
+async def test_a_deal_has_a_rich_note_once_it_was_given_one(close: httpx.AsyncClient) -> None:
+    deal = (await close.post("/opportunity/", json={"note": "plain"})).json()
+    assert (deal["note"], deal["note_html"]) == ("plain", None)
+    path = f"/opportunity/{deal['id']}/"
+
+    async def change(**values: str | None) -> tuple[str, str | None]:
+        changed = (await close.put(path, json=values)).json()
+        return changed["note"], changed["note_html"]
+
+    html = "<body><p>rich</p></body>"
+    assert await change(note_html=html, note="ignored") == ("rich", html)
+    assert await change(note="again") == ("again", "<body><p>again</p></body>")
+    assert await change(note_html=None) == ("", None)
+
+
 async def test_custom_fields_are_flat_keys(close: httpx.AsyncClient) -> None:
     wanted = {
         "name": "Regions",

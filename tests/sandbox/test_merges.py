@@ -61,6 +61,23 @@ async def test_a_merge_announces_the_third_id_and_may_announce_deletions(
     assert {event["objectId"] for event in events[1:]} == {int(a), int(b)}
 
 
+@pytest.mark.parametrize("new_id", [False, True])
+async def test_the_survivor_of_a_merge_remembers_both_pasts(
+    hubspot: httpx.AsyncClient, control: httpx.AsyncClient, new_id: bool
+) -> None:
+    await control.post("/options", json={"hubspot": {"merge_new_id": new_id}})
+    winner = await _create(hubspot, "contacts", email="a@x.example", firstname="Ada")
+    loser = await _create(hubspot, "contacts", email="b@x.example", firstname="Eve", city="Oslo")
+    query = {"propertiesWithHistory": "firstname,city"}
+    before = (await hubspot.get(f"{CONTACTS}/{loser}", params=query)).json()
+    survivor = await _merge(hubspot, winner, loser)
+    after = (await hubspot.get(f"{CONTACTS}/{survivor}", params=query)).json()
+    past = after["propertiesWithHistory"]
+    assert past["city"] == before["propertiesWithHistory"]["city"]
+    assert [version["value"] for version in past["firstname"]] == ["Ada", "Eve", "Ada"]
+    assert past["firstname"][0]["sourceType"] == "MERGE_OBJECTS"
+
+
 async def test_merged_companies_keep_their_people(hubspot: httpx.AsyncClient) -> None:
     person = await _create(hubspot, "contacts", email="ada@x.example")
     one, two = [await _create(hubspot, "companies", name=name) for name in "AB"]

@@ -62,6 +62,25 @@ async def test_close_shows_who_left_apart(
     assert (await close.put(path, json={"user_id": joined["id"]})).status_code == 400
 
 
+async def test_a_person_can_be_named(
+    close: httpx.AsyncClient, hubspot: httpx.AsyncClient, control: httpx.AsyncClient
+) -> None:
+    grace = {"x-sandbox-person": "Grace@syncline.example"}
+    path = "/as-person/close/api/v1/lead/"
+    lead = (await control.post(path, json={"name": "A"}, headers=grace)).json()
+    assert lead["created_by_name"] == "Grace Hopper"
+    assert (await control.post(path, json={"name": "A"})).json()["created_by_name"] == "Alan Turing"
+    id = await _create(hubspot, "companies", name="A")
+    path = f"{OBJECTS}/companies/{id}"
+    body = {"properties": {"city": "Oslo"}}
+    await control.patch(f"/as-person/hubspot{path}", json=body, headers=grace)
+    read = await hubspot.get(path, params={"propertiesWithHistory": "city"})
+    assert read.json()["propertiesWithHistory"]["city"][0]["updatedByUserId"] == 901
+    left = {"x-sandbox-person": "barbara@syncline.example"}
+    for way in ("hubspot/crm/v3/owners", "close/api/v1/me/"):
+        assert (await control.get(f"/as-person/{way}", headers=left)).status_code == 401
+
+
 async def test_people_that_make_no_sense_are_refused(control: httpx.AsyncClient) -> None:
     for body in (
         {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,10 +56,13 @@ class Office:
         self.box = Box([SecretStr(Fernet.generate_key().decode())])
         self.houses: list[House] = []
 
-    async def opens(self, stages: dict[str, Any]) -> Company:
-        """As after a (re)start with these stages."""
+    async def opens(self, stages: dict[str, Any], **close: Any) -> Company:
+        """As after a (re)start with these stages, and more settings of Close."""
         config = parse(
-            {"accounts": ACCOUNTS, "sync": {"deal": {"stages": stages}}},
+            {
+                "accounts": {**ACCOUNTS, "close": {**ACCOUNTS["close"], **close}},
+                "sync": {"deal": {"stages": stages}},
+            },
             lambda name: self.registry.connector(name).manifest.entities,
         )
         house = build(self.database, config, self.registry, self.box)
@@ -163,3 +167,27 @@ async def test_to_map_a_stage_is_no_edit_of_the_deals_that_stand_in_it(office: O
     (answer,) = await wiser.see(deal("Paperwork", value=100))
     assert getattr(answer, "result", answer) == "unchanged"
     assert await wiser.marks() == {}
+
+
+async def test_a_value_that_is_no_option_there_is_held_until_it_is_one(office: Office):
+    mapping = {"company": {"industry": "custom.cf_industry"}}
+    company = await office.opens({}, mapping=mapping)
+    await office.shows("hubspot", replace(HUBSPOT, options={"company": {"industry": ["RETAIL"]}}))
+    await company.house.learn("hubspot")
+    lead = Observation(Ref("close", "lead", "lead_1"), {"name": "Acme"})
+    await company.see(lead)
+    record = await company.record_of(lead.ref)
+    there = Ref("hubspot", "companies", "1")
+    async with company.db.transaction() as db:
+        await links.add(db, [Link.new(record.id, "company", there, record.fields, {}, None)])
+    await company.clear()
+    assert lead.raw is not None
+    await company.see(replace(lead, raw={**lead.raw, "custom.cf_industry": "Shops"}))
+    ((state, reason),) = await pushed(company, "hubspot")
+    assert state == "dead"
+    assert "'Shops' is no option of industry there" in str(reason)
+
+    wider = {"company": {"industry": ["RETAIL", "Shops"]}}
+    await office.shows("hubspot", replace(HUBSPOT, options=wider))
+    await company.house.learn("hubspot")
+    assert await marks(company) == [("pending", None)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as table
 import io
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
@@ -18,6 +19,7 @@ from app.api import problems
 from app.api.deps import DatabaseDep, Desk, DeskDep, known
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_RECORD, EXAMPLE_RESYNC
+from app.config import Config
 from app.db import lanes, listings, matches
 from app.db.engine import Database
 
@@ -101,6 +103,14 @@ class Pair(BaseModel):
     disputed: int = Field(description="Those of them that could be another record too")
 
 
+class Creates(BaseModel):
+    """What an account would be given, beside what its guard lets through."""
+
+    account: str
+    new: int = Field(description="Records that would be created there")
+    limit: int | None = Field(description="Creates an hour before a person is asked")
+
+
 class MatchReport(BaseModel):
     """What a dry run, or several together, say before anything is written.
 
@@ -156,6 +166,7 @@ class MatchReport(BaseModel):
                         "disputed": 0,
                     }
                 ],
+                "creates": [{"account": "hubspot", "new": 140, "limit": 10000}],
             }
         }
     )
@@ -165,10 +176,15 @@ class MatchReport(BaseModel):
     dry_runs: list[UUID] = Field(description="The resyncs that it consists of")
     entities: list[Tally]
     pairs: list[Pair]
+    creates: list[Creates]
 
 
 async def report(
-    db: AsyncConnection, runs: Sequence[Mapping[str, Any]], *, id: UUID | None = None
+    db: AsyncConnection,
+    config: Config,
+    runs: Sequence[Mapping[str, Any]],
+    *,
+    id: UUID | None = None,
 ) -> MatchReport:
     """The report over these dry runs."""
     ids = [run["id"] for run in runs]
@@ -191,8 +207,13 @@ async def report(
             tally.keys[row["kind"]] = row["count"]
     for row in await matches.samples(db, ids):
         shown = MatchShape.model_validate({n: row[n] for n in MatchShape.model_fields})
-        tally = tallies[row["entity"], row["account"], row["other"]]
-        tally.samples.setdefault(row["verdict"], []).append(shown)
+        counted = tallies.get((row["entity"], row["account"], row["other"]))
+        if counted is not None:  # what was found since we counted shows next time
+            counted.samples.setdefault(row["verdict"], []).append(shown)
+    new: Counter[str] = Counter()
+    for tally in tallies.values():
+        if tally.other is not None:
+            new[tally.other] += tally.counts["new"]
     order = [entity for run in runs for entity in run["entities"]]
     return MatchReport(
         id=id or ids[0],
@@ -210,15 +231,21 @@ async def report(
             )
             for row in await matches.pairs(db, ids)
         ],
+        creates=[
+            Creates(account=name, new=count, limit=config.accounts[name].guard.creates)
+            for name, count in sorted(new.items())
+            if name in config.accounts
+        ],
     )
 
 
 def _state(states: Collection[str]) -> str:
-    """The state of all together: of whoever is the least far, or failed."""
-    order = ("failed", "cancelled", "running", "queued", "done")
-    if "queued" in states and "done" in states:
+    """The state of all together: over when all are, and then as the worst of them."""
+    if set(states) == {"queued"}:
+        return "queued"
+    if {"queued", "running"}.intersection(states):
         return "running"
-    return next(state for state in order if state in states)
+    return next(state for state in ("failed", "cancelled", "done") if state in states)
 
 
 def csv(database: Database, ids: Collection[UUID], *, name: str) -> StreamingResponse:
@@ -314,7 +341,7 @@ async def start(desk: DeskDep, response: Response, wanted: NewMatch | None = Non
         ]
         for name in chosen:
             await lanes.wake(db, name, "scan")
-        found = await report(db, runs, id=match_id)
+        found = await report(db, desk.config, runs, id=match_id)
     response.headers["location"] = f"/api/matches/{match_id}"
     return found
 
@@ -327,10 +354,10 @@ async def _runs(db: AsyncConnection, match_id: UUID) -> Sequence[Mapping[str, An
 
 
 @router.get("/{match_id}", responses=problems.responses(problems.NOT_FOUND))
-async def show(match_id: UUID, database: DatabaseDep) -> MatchReport:
+async def show(match_id: UUID, desk: DeskDep) -> MatchReport:
     """The accounts compared: counts, samples, and the pairs that nobody has linked yet."""
-    async with database.transaction() as db:
-        return await report(db, await _runs(db, match_id), id=match_id)
+    async with desk.database.transaction() as db:
+        return await report(db, desk.config, await _runs(db, match_id), id=match_id)
 
 
 @router.get(

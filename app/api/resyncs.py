@@ -276,11 +276,11 @@ _ONLY_DRY = problems.responses(problems.NOT_FOUND, problems.CONFLICT)
 
 
 @router.get("/{resync_id}/report", responses=_ONLY_DRY)
-async def report(resync_id: UUID, database: DatabaseDep) -> MatchReport:
+async def report(resync_id: UUID, desk: DeskDep) -> MatchReport:
     """Whom a dry run recognised: counts and samples; it grows while the dry run is running."""
-    async with database.transaction() as db:
+    async with desk.database.transaction() as db:
         row = _dry(resync_id, await listings.resync(db, resync_id))
-        return await matches.report(db, [row])
+        return await matches.report(db, desk.config, [row])
 
 
 @router.get("/{resync_id}/report.csv", response_class=StreamingResponse, responses=_ONLY_DRY)

@@ -107,6 +107,12 @@ def show(found: Screen, report: Mapping[str, Any]) -> None:
                 found.table(rows, _SAMPLES, empty="", title=title)
     if report["pairs"]:
         found.table(report["pairs"], _PAIRS, empty="", title="The same, and not linked yet")
+    for one in report["creates"]:
+        if one["limit"] is not None and one["new"] > one["limit"]:
+            found.say(
+                f"{one['account']} would get {one['new']} new records; its guard asks you after "
+                f"{one['limit']} in an hour (`syncline guard approve {one['account']}`)."
+            )
 
 
 def _could_be(row: Mapping[str, Any]) -> str | None:

@@ -135,8 +135,11 @@ async def history(db: AsyncConnection, record_id: UUID, field: str) -> Sequence[
 
 async def discarded(db: AsyncConnection, record_id: UUID) -> dict[str, Row]:
     """The accounts whose last write of this record a person discarded."""
-    query = sa.select(attempts).where(attempts.c.record_id == record_id).order_by(attempts.c.id)
-    last = {row["account"]: row for row in await rows(db, query)}
+    recent = sa.select(attempts).where(attempts.c.record_id == record_id)
+    recent = recent.order_by(attempts.c.id.desc()).limit(RECENT)
+    last: dict[str, Row] = {}
+    for row in await rows(db, recent):
+        last.setdefault(row["account"], row)
     return {account: row for account, row in last.items() if row["outcome"] == "discarded"}
 
 

@@ -114,7 +114,7 @@ async def dry_runs(db: AsyncConnection, match_id: UUID) -> Sequence[Row]:
 
 async def tallies(db: AsyncConnection, ids: Collection[UUID]) -> Sequence[Row]:
     """How many of each verdict, per entity and pair of accounts, and by which kind of key."""
-    kind = sa.func.split_part(matches.c.key, " ", 1).label("kind")
+    kind = sa.func.substring(matches.c.key, r"^\S+(?: \+ \S+)*")  # `company + name` is one kind
     query = (
         sa.select(
             matches.c.entity,

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import uuid_utils.compat as uuid
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -164,7 +164,34 @@ class Preview:
             found, learned = await self.push(house, member, rows, own, fates)
             items += found
             known_now |= learned
-        return items, fates
+        return self._named_alike(items, fates)
+
+    def _named_alike(
+        self, items: list[dict[str, Any]], fates: Fates
+    ) -> tuple[list[dict[str, Any]], Fates]:
+        """The same with ids that the dry run of the other account gives, too.
+
+        A key such as `company + name` then says the same on either side, although the company
+        is a record that neither has made yet.
+        """
+        met: dict[UUID, list[Ref]] = {}
+        for (_, record_id), fate in fates.items():
+            if fate.op == "link":
+                met.setdefault(record_id, []).append(fate.found[0].ref)
+        names: dict[UUID, UUID] = {}
+        for n, sight in enumerate(self.sights):
+            record, ref = sight.record, sight.observation.ref
+            if record is None or record.id not in self.made or record.id not in met:
+                continue
+            name = uuid5(NAMESPACE_URL, f"syncline:{min(ref, *met[record.id])}")
+            names[record.id] = self.links[ref] = name
+            self.keys |= {(sight.entity, key): name for key in sight.keys}
+            self.adopted |= dict.fromkeys(met[record.id], name)
+            self.made[name] = self.made.pop(record.id)
+            self.sights[n] = replace(sight, record=replace(record, id=name))
+        given = {str(old): str(name) for old, name in names.items()}
+        items = [{**i, "record_id": given.get(i["record_id"], i["record_id"])} for i in items]
+        return items, {(a, names.get(i, i)): fate for (a, i), fate in fates.items()}
 
     async def push(
         self,

@@ -119,9 +119,9 @@ async def test_the_house_does_the_ordinary_thing():
 
 async def test_an_event_gets_one_of_three_answers():
     registry = Registry.load()
-    ignored = await ask(registry, event("task.lead.created"))
+    ignored = await ask(registry, event("task.incoming_email.created"))
     assert (ignored.answer, ignored.wishes) == (Verdict.IGNORED, Wishes())
-    assert registry.answer("close", "task.lead.created") is Verdict.IGNORED
+    assert registry.answer("close", "task.incoming_email.created") is Verdict.IGNORED
     assert registry.answer("close", "lead.updated") is Verdict.HANDLED
     with pytest.raises(UnsupportedEventError, match=r"lead\.painted"):
         await ask(registry, event("lead.painted"))
@@ -134,7 +134,7 @@ async def test_a_users_handler_adds_to_the_house(tmp_path):
         tmp_path,
         """
         @on("close", "lead.updated")
-        @on("close", "task.lead.created")
+        @on("close", "task.incoming_email.created")
         async def more(event, ctx):
             ctx.mark(ctx.connector.ref("person", "cont_1"))
         """,
@@ -143,9 +143,9 @@ async def test_a_users_handler_adds_to_the_house(tmp_path):
     assert (await ask(registry, event("lead.updated"))).wishes.marks == (LEAD, person)
     assert (await ask(registry, event("lead.created"))).wishes.marks == (LEAD,)
     # An event that the manifest ignores is handled once somebody asks for it, by them alone.
-    found = await ask(registry, event("task.lead.created"))
+    found = await ask(registry, event("task.incoming_email.created"))
     assert (found.answer, found.wishes.marks) == (Verdict.HANDLED, (person,))
-    assert registry.answer("close", "task.lead.created") is Verdict.HANDLED
+    assert registry.answer("close", "task.incoming_email.created") is Verdict.HANDLED
 
 
 async def test_a_users_handler_may_stand_instead_of_the_house(tmp_path):

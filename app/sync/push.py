@@ -135,7 +135,7 @@ async def _plan(
     settled += spared
     # We hold the lane: a write that is still said to be on its way died with its worker.
     left = [job.link.ref for job in (*here, *deleting) if job.link is not None and job.link.writing]
-    await links.end_writes(db, left)
+    await links.forget_writes(db, left)
     near = await Near.load(db, member, here)
     jobs = deleting
     silent: list[Job] = []
@@ -196,9 +196,16 @@ async def _write(
                 batch = await _as_planned(db, member, batch, counts)
                 batch = await guard.admit(db, member, op, batch, counts)
                 await outbox.intend(
-                    db, [(j.mark, j.write.trace) for j in batch if j.link is None and j.write]
+                    db,
+                    [
+                        (job.mark, job.write.trace, job.intended)
+                        for job in batch
+                        if job.link is None and job.write is not None
+                    ],
                 )
-                await links.begin_writes(db, [job.link.ref for job in batch if job.link])
+                await links.begin_writes(
+                    db, {job.link.ref: job.intended for job in batch if job.link is not None}
+                )
             if not batch:
                 continue
             writes = [job.write for job in batch if job.write is not None]

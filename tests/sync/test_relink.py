@@ -200,7 +200,7 @@ async def test_a_create_on_its_way_for_the_lost_record_is_the_survivors(company:
     mark = Mark("hubspot", lost.id, "person", 1, False, NOON, 0, None, None)
     async with company.db.transaction() as db:
         await outbox.mark(db, {("hubspot", lost.id): lost})
-        await outbox.intend(db, [(mark, "trace")])
+        await outbox.intend(db, [(mark, "trace", {})])
     await merged(company, contact(2).ref, contact(1).ref)
     owner = await company.scalar("select record_id from outbox where account = 'hubspot'")
     assert owner == kept.id

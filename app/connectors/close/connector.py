@@ -405,8 +405,10 @@ class Close(Connector):
             ("/pipeline/", "/status/opportunity/", "/user/"), self._all
         )
         kinds = {s["id"]: s.get("status_type") for s in statuses}
-        owners = {u["id"]: str(u["email"]).lower() for u in users if u.get("email")}
-        names = {str(u["email"]).lower(): full_name(u) for u in users if u.get("email")}
+        active = {u["id"] for u in users}
+        everybody = [*await self._retired(), *users]
+        owners = {u["id"]: str(u["email"]).lower() for u in everybody if u.get("email")}
+        names = {str(u["email"]).lower(): full_name(u) for u in everybody if u.get("email")}
         return Directory(
             pipelines=tuple(
                 Pipeline(
@@ -421,7 +423,26 @@ class Close(Connector):
             ),
             owners=owners,
             names={mail: name for mail, name in names.items() if name},
+            retired=frozenset(owners.keys() - active),
         )
+
+    async def _retired(self) -> list[dict[str, Any]]:
+        """Who left the organisation, and still owns what they had; nobody where it is not told.
+
+        https://developer.close.com/api/resources/organizations
+        """
+        me = await self.client.call("GET", "/me/", accept=(403, 404))
+        if me.status != 200 or not (organizations := me.data.get("organizations")):
+            return []
+        answer = await self.client.call(
+            "GET",
+            "/organization/{id}/",
+            at={"id": organizations[0]["id"]},
+            params={"_expand": "inactive_memberships__user"},
+            accept=(400, 403, 404),
+        )
+        left = answer.data.get("inactive_memberships") if answer.status == 200 else ()
+        return [member["user"] for member in left or () if member.get("user")]
 
     async def _all(self, path: str) -> list[dict[str, Any]]:
         """Every row of a short list; nothing where this key may not see it."""

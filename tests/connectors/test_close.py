@@ -349,3 +349,10 @@ async def test_the_event_log_tells_when_a_field_was_edited(close, control: Contr
     assert [edit.value for edit in titles] == ["CEO", "CFO"]
     assert titles[0].at > titles[1].at
     assert found[jane].keys() == {"title"}
+
+
+async def test_who_left_is_known_and_can_own_nothing_new(close):
+    there = await close.directory()
+    mails = {there.owners[id] for id in there.retired}
+    assert mails == {"barbara@syncline.example"}
+    assert "grace@syncline.example" in there.owners.values()

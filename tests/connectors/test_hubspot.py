@@ -274,6 +274,13 @@ async def test_a_cleared_field_is_sent_empty_and_known_to_be_cleared(hubspot):
     assert seen.raw["phone"] is None
 
 
+async def test_an_archived_owner_is_known_and_can_own_nothing_new(hubspot):
+    there = await hubspot.directory()
+    mails = {there.owners[id] for id in there.retired}
+    assert mails == {"barbara@syncline.example"}
+    assert "grace@syncline.example" in there.owners.values()
+
+
 async def _customer(hubspot) -> Ref:
     fields = {"email": "ada@x.example", "lifecyclestage": "customer"}
     return await make(hubspot, "person", fields)

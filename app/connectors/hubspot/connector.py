@@ -217,7 +217,13 @@ class HubSpot(Connector):
             return seen if seen.ref == ref else replace(seen, asked=ref)
         params["archived"] = "true"
         answer = await self.client.call("GET", path, at=at, params=params, accept=(404,))
-        return Observation(ref, None, gone=answer.status == 200 and answer.data["archived"] is True)
+        # Only its own entry in the recycle bin proves that it was deleted.
+        proved = (
+            answer.status == 200
+            and answer.data.get("archived") is True
+            and str(answer.data.get("id")) == ref.id
+        )
+        return Observation(ref, None, gone=proved)
 
     async def _observe(
         self, type: str, rows: Sequence[Raw], *, listed: bool = False

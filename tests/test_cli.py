@@ -160,6 +160,32 @@ def test_config_check_finds_what_only_a_connector_knows(at_home):
     assert "hunter2" not in result.output
 
 
+def test_config_check_proves_the_mapping_and_names_the_line(at_home):
+    (at_home / "ops.yaml").write_text(
+        "accounts:\n"
+        "  hubspot:\n"
+        "    connector: hubspot\n"
+        "    credentials: {access_token: t}\n"
+        "    mapping:\n"
+        "      company:\n"
+        "        employees: numberofemployees\n"
+        "  close:\n"
+        "    connector: close\n"
+        "    credentials: {api_key: k}\n"
+        "    mapping:\n"
+        "      person:\n"
+        "        custom.full,custom.x: {path: x, template: '{{first_name}}'}\n"
+    )
+
+    result = run("config", "check", "ops.yaml")
+    assert result.exit_code == 2
+    assert (
+        "ops.yaml:7: accounts.hubspot.mapping.company.employees: `employees`: 0 is written as '0' "
+        "and read back as '0'; make the row one-way (direction: to, or from)"
+    ) in result.stderr
+    assert "ops.yaml:13: accounts.close.mapping.person.custom.full, custom.x: " in result.stderr
+
+
 def test_what_is_kept_is_for_its_owner_alone(at_home):
     file = at_home / "kept"
 

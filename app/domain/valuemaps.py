@@ -14,22 +14,19 @@ Policy = Literal["hold", "default", "pass", "create"]
 
 @dataclass(frozen=True, slots=True)
 class ValueMap:
-    """``ours`` leads from our word to theirs. What it does not know goes by ``unmapped``:
+    """``ours`` leads from our word to theirs, ``theirs`` back: where two of ours share one of
+    theirs, to the first. What it does not know goes by ``unmapped``:
 
     held for a person, replaced by ``default``, passed as it is, or passed once the account has
     been given the option.
     """
 
     ours: Mapping[str, str]
+    theirs: Mapping[str, str]
     unmapped: Policy = "hold"
     default: str | None = None
     #: A row that only reads has its default in our words.
     reads_default: bool = False
-
-    @property
-    def theirs(self) -> dict[str, str]:
-        """Their word to ours; where two of ours share one of theirs, the first is read."""
-        return {own: word for word, own in reversed(list(self.ours.items()))}
 
     @property
     def passes(self) -> bool:
@@ -96,4 +93,5 @@ def compile_values(
         raise wrong("unmapped: default and default: VALUE belong together")
     words = {text(ours): text(theirs) for ours, theirs in given.items()}
     plain = None if default is None else text(default)
-    return ValueMap(words, unmapped or "hold", plain, reads_only)
+    back = {own: word for word, own in reversed(list(words.items()))}
+    return ValueMap(words, back, unmapped or "hold", plain, reads_only)

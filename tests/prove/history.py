@@ -340,7 +340,7 @@ class Life:
         match self.history.score.split():
             case ["both"]:
                 return {}
-            case ["from", source] if self._has_spoken(source):
+            case ["from", source] if not self.witness.doubled and self._has_spoken(source):
                 return {"score": set()}
         return {"score": set(self.crms)}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import links
 from app.domain.fights import Written
-from app.domain.values import Fields, Ref
+from app.domain.values import NOTHING, Fields, Ref
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -32,6 +32,8 @@ class Link:
     synced_at: datetime
     state: str
     written: Written
+    #: What a write of ours that is on its way says, in canonical terms.
+    intended: Fields = field(default_factory=lambda: NOTHING)
     #: Why it is gone: deleted, merged, propagated, purged or waived.
     ended: str | None = None
     ended_at: datetime | None = None
@@ -67,6 +69,7 @@ def _link(row: Any) -> Link:
         row.synced_at,
         row.state,
         row.written,
+        row.intended,
         row.ended,
         row.ended_at,
     )
@@ -175,6 +178,10 @@ _AGREE = (
         written=sa.func.coalesce(
             sa.bindparam("b_written", type_=links.c.written.type), links.c.written
         ),
+        intended=sa.case(
+            (sa.bindparam("b_base", type_=links.c.base.type).is_(None), links.c.intended),
+            else_=sa.literal({}, type_=links.c.intended.type),
+        ),
         # What was seen never becomes older.
         seen_at=sa.func.greatest(
             links.c.seen_at, sa.bindparam("b_seen", type_=links.c.seen_at.type)
@@ -204,17 +211,50 @@ async def agree(db: AsyncConnection, agreements: Sequence[Agreement]) -> None:
         )
 
 
-async def begin_writes(db: AsyncConnection, refs: Collection[Ref]) -> None:
-    """Say that writes are on their way: what is read meanwhile cannot be trusted."""
-    if refs:
+_BEGIN = (
+    sa.update(links)
+    .where(
+        links.c.account == sa.bindparam("b_account"),
+        links.c.type == sa.bindparam("b_type"),
+        links.c.remote_id == sa.bindparam("b_id"),
+    )
+    .values(
+        writing=True,
+        intended=sa.bindparam("b_intended", type_=links.c.intended.type),
+        synced_at=sa.func.clock_timestamp(),
+    )
+)
+
+
+async def begin_writes(db: AsyncConnection, intended: Mapping[Ref, Fields]) -> None:
+    """Say that writes are on their way, and what: what is read meanwhile cannot be trusted."""
+    if intended:
         await db.execute(
-            sa.update(links)
-            .where(_named(refs))
-            .values(writing=True, synced_at=sa.func.clock_timestamp())
+            _BEGIN,
+            [
+                {
+                    "b_account": ref.account,
+                    "b_type": ref.type,
+                    "b_id": ref.id,
+                    "b_intended": dict(fields),
+                }
+                for ref, fields in sorted(intended.items())
+            ],
         )
 
 
 async def end_writes(db: AsyncConnection, refs: Collection[Ref]) -> None:
+    """Their answers are known."""
+    if refs:
+        await db.execute(
+            sa.update(links)
+            .where(_named(refs), links.c.writing)
+            .values(writing=False, intended={}, synced_at=sa.func.clock_timestamp())
+        )
+
+
+async def forget_writes(db: AsyncConnection, refs: Collection[Ref]) -> None:
+    """Whoever began these writes is dead; what they said may stand there or not."""
     if refs:
         await db.execute(
             sa.update(links)
@@ -247,6 +287,11 @@ async def end(db: AsyncConnection, refs: Collection[Ref], why: str) -> None:
                 synced_at=sa.func.clock_timestamp(),
             )
         )
+
+
+async def remove(db: AsyncConnection, ref: Ref) -> None:
+    """Forget a ref: it is as if we had never met it. What it was is in the journal."""
+    await db.execute(sa.delete(links).where(_named([ref])))
 
 
 async def move(

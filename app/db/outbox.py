@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.pages import Page, page
 from app.db.tables import accounts, outbox
 from app.domain.decide import RecordState
+from app.domain.values import Fields
 from app.errors import HeldError
 
 
@@ -159,20 +160,43 @@ _INTEND = (
         outbox.c.account == sa.bindparam("b_account"),
         outbox.c.record_id == sa.bindparam("b_record"),
     )
-    .values(intent=sa.bindparam("b_trace"), intent_at=sa.func.clock_timestamp())
+    .values(
+        intent=sa.bindparam("b_trace"),
+        intent_at=sa.func.clock_timestamp(),
+        intended=sa.bindparam("b_intended", type_=outbox.c.intended.type),
+    )
 )
 
 
-async def intend(db: AsyncConnection, creates: Sequence[tuple[Mark, str]]) -> None:
-    """Commit to creating these records there, before the first byte is sent."""
+async def intend(db: AsyncConnection, creates: Sequence[tuple[Mark, str, Fields]]) -> None:
+    """Commit to creating these records there, with these values, before the first byte is sent."""
     if creates:
         await db.execute(
             _INTEND,
             [
-                {"b_account": mark.account, "b_record": mark.record_id, "b_trace": trace}
-                for mark, trace in creates
+                {
+                    "b_account": mark.account,
+                    "b_record": mark.record_id,
+                    "b_trace": trace,
+                    "b_intended": dict(fields),
+                }
+                for mark, trace, fields in creates
             ],
         )
+
+
+async def intended(
+    db: AsyncConnection, account: str, record_ids: Collection[UUID]
+) -> dict[UUID, Fields]:
+    """What creates of these records there say, where it is not known yet what became of them."""
+    rows = await db.execute(
+        sa.select(outbox.c.record_id, outbox.c.intended).where(
+            outbox.c.account == account,
+            outbox.c.record_id.in_(set(record_ids)),
+            outbox.c.intended != {},
+        )
+    )
+    return {row.record_id: row.intended for row in rows}
 
 
 _CLEAR = sa.text(
@@ -253,9 +277,21 @@ async def end_waits(db: AsyncConnection, account: str, entities: Collection[str]
     )
 
 
-async def forget(db: AsyncConnection, record_ids: Collection[UUID]) -> None:
-    """Records that are no more have nothing to say."""
-    await db.execute(sa.delete(outbox).where(outbox.c.record_id.in_(set(record_ids))))
+async def cancel(db: AsyncConnection, account: str, record_id: UUID) -> bool:
+    """Nothing is to be created there any more; False if that has begun already."""
+    await db.execute(sa.delete(outbox).where(_this(account, record_id), outbox.c.intent.is_(None)))
+    left = await db.execute(sa.select(outbox.c.record_id).where(_this(account, record_id)))
+    return left.first() is None
+
+
+async def behind(db: AsyncConnection, record_ids: Collection[UUID]) -> list[tuple[str, UUID, int]]:
+    """The accounts that are behind these records, and up to which version."""
+    rows = await db.execute(
+        sa.select(outbox.c.account, outbox.c.record_id, outbox.c.wanted).where(
+            outbox.c.record_id.in_(set(record_ids)), outbox.c.state == "pending"
+        )
+    )
+    return [(account, record_id, wanted) for account, record_id, wanted in rows]
 
 
 async def bury(db: AsyncConnection, mark: Mark, error: Mapping[str, Any]) -> None:

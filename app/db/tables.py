@@ -197,6 +197,7 @@ links = sa.Table(
     _json("base"),
     _json("sent"),
     _json("written"),
+    _json("intended"),
     _at("seen_at", null=True),
     sa.Column("writing", sa.Boolean, nullable=False, server_default=sa.false()),
     *_state("live", "parked", "merging", "unlinked", "gone"),
@@ -234,6 +235,7 @@ outbox = sa.Table(
     _json("error", null=True),
     sa.Column("intent", sa.Text),
     _at("intent_at", null=True),
+    _json("intended"),
     sa.Column("trace", sa.Text),  # the delivery (or resync) that marked it last, for the log
     sa.Column("guard", sa.Text),
     _at("held_at", null=True),

@@ -36,7 +36,7 @@ Stamps = Mapping[str, Mapping[str, Any]]
 @dataclass(frozen=True, slots=True)
 class LinkState:
     """What a link remembers; ``held`` are its fields waiting for a person, ``written`` is our
-    last write to each.
+    last write to each, ``intended`` what a write says whose outcome is not known.
     """
 
     record_id: UUID
@@ -46,6 +46,7 @@ class LinkState:
     seen_at: datetime | None = None
     held: frozenset[str] = frozenset()
     written: Written = field(default_factory=lambda: NOTHING)
+    intended: Fields = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class State:
     #: A person said that this is none of the records we know.
     apart: bool = False
     ours_at: Mapping[str, datetime] = field(default_factory=dict)
+    #: What a create of ours said whose outcome is not known: this may be what it made.
+    intended: Fields = field(default_factory=lambda: NOTHING)
 
 
 class Result(StrEnum):
@@ -168,7 +171,8 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
     if link is None:
         match = _match(state, theirs)
         if match.unsure:
-            return Plan(Result.HELD, ref, candidates=match.unsure, reason=match.reason)
+            unsure = match.unsure
+            return Plan(Result.HELD, ref, base=theirs, candidates=unsure, reason=match.reason)
         if match.is_new and state.purged:
             return Plan(Result.HELD, ref, reason="this person was purged")
         if match.is_new and not state.sync.introduces(ref.account):
@@ -304,7 +308,8 @@ def _update(
     now: datetime,
 ) -> Plan:
     account = observation.ref.account
-    link = state.link or LinkState(record.id)
+    before = state.link or LinkState(record.id, intended=state.intended)
+    link = _as_intended(before, theirs)
     merged, untimed = _merge(state, observation, theirs, record, link, now)
     lost, unsure = overwritten(state, observation, theirs, link)
     merged = _contest(state, observation, record, link, merged, lost)
@@ -324,7 +329,7 @@ def _update(
             container=record.container and not link.base,
             state="live",
         )
-    moved = merged.base != link.base or merged.sent != link.sent
+    moved = merged.base != before.base or merged.sent != before.sent
     held = any(clash.winner is Winner.NOBODY for clash in merged.clashes)
     if state.link is None:
         result = Result.LINKED
@@ -349,6 +354,18 @@ def _update(
         kept=revived and not back,
         back=link.state == "gone",
     )
+
+
+def _as_intended(link: LinkState, theirs: Fields) -> LinkState:
+    """What shows the value that a write of ours was to bring has had its answer: it is agreed.
+
+    Without this our own value would come back as somebody's edit, and could win a conflict.
+    """
+    shown = {name: v for name, v in link.intended.items() if equal(theirs.get(name, ABSENT), v)}
+    if not shown:
+        return link
+    sent = {name: value for name, value in link.sent.items() if name not in shown}
+    return replace(link, base={**link.base, **shown}, sent=sent)
 
 
 def _held(

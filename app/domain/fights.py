@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from app.domain.codecs import ABSENT
-from app.domain.entities import equal
+from app.domain.entities import equal, is_blank
 from app.domain.values import Fields, Value
 
 #: Our last write of each field: {field: {was, now, at (ISO 8601), known, rounds, answers}}.
@@ -70,7 +70,12 @@ def overwrote(entry: Mapping[str, Any] | None, value: Value, at: datetime) -> bo
     """Whether a write of ours may have replaced this value, which nobody had shown us."""
     if entry is None or abs(at - _at(entry)) >= WINDOW:
         return False
-    return not any(equal(value, known) for known in (entry["was"], entry["now"], *entry["known"]))
+    return not any(_same(value, known) for known in (entry["was"], entry["now"], *entry["known"]))
+
+
+def _same(one: Value, other: Value) -> bool:
+    """Events may tell of a cleared field as "" where the record shows null."""
+    return equal(one, other) or (is_blank(one) and is_blank(other))
 
 
 def _at(entry: Mapping[str, Any]) -> datetime:

@@ -271,11 +271,20 @@ def check(deal: EntitySync, account: str, directory: Directory) -> list[Finding]
         for name in names
         if not any(_is(pipeline, name) for pipeline in directory.pipelines)
     ]
+    twice = [
+        f"{spot} ({', '.join(ours)})"
+        for spot in spots
+        if len(ours := [o for o, places in stages.items() if any(_names(p, spot) for p in places)])
+        > 1
+    ]
     open_spots = (spot for spot in spots if spot.stage.kind == "open")
     bare = [str(spot) for spot in open_spots if _mapped(spot, stages) is None] if stages else []
     free = [p.name for p in directory.pipelines if _mapped_pipeline(p, pipelines) is None]
     return [
         *_finding("stages", missing, "does not exist there", "Correct {key}."),
+        *_finding(
+            "stages", twice, "stands for several, and is read as one of them", "Correct {key}."
+        ),
         *_finding("pipelines", lost, "does not exist there", "Correct {key}."),
         *_finding("stages", bare, "is mapped by nothing, so a deal in it is held", "Add to {key}."),
         *_finding(

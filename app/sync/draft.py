@@ -64,6 +64,12 @@ class Job:
     wants: tuple[str, ...] = ()
 
     @property
+    def intended(self) -> dict[str, Value]:
+        """What the write says, in canonical terms."""
+        ours = self.record.fields
+        return {name: ours[name] for name in sorted(self.told) if name in ours}
+
+    @property
     def told(self) -> frozenset[str]:
         """The names whose value the account will know after this write."""
         return self.names - self.held.keys() - self.orphaned

@@ -14,7 +14,7 @@ from app.db.journal import Cause
 from app.db.links import Link
 from app.domain.decide import OURS, LinkState, RecordState, State, keys_of, reading
 from app.domain.traits import digests, traits
-from app.domain.values import Key, Observation, Ref
+from app.domain.values import Fields, Key, Observation, Ref
 from app.sync.house import House
 from app.sync.purge import learn_pepper
 
@@ -54,6 +54,8 @@ class World:
     #: Living refs of this account by record: whoever is here already has a counterpart.
     standing: dict[UUID, set[Ref]] = field(default_factory=dict)
     held: dict[UUID, frozenset[str]] = field(default_factory=dict)
+    #: What creates of ours say whose outcome is not known yet.
+    intended: dict[UUID, Fields] = field(default_factory=dict)
     #: Refs that show an address of somebody who was purged.
     purged: set[Ref] = field(default_factory=set)
     #: When the oldest create of ours that is not settled yet was begun.
@@ -81,6 +83,8 @@ class World:
         world.links |= await links.by_ref(db, parents)
         wanted |= await world._owners(db, batch)
         world.records = await records.get(db, wanted, lock=lock)
+        if own - world.links.keys():
+            world.intended = await outbox.intended(db, world.account, wanted)
         for link in await links.by_record(db, wanted, account=world.account):
             if link.state == "live":
                 world.standing.setdefault(link.record_id, set()).add(link.ref)
@@ -157,6 +161,7 @@ class World:
                     link.seen_at,
                     self.held.get(link.record_id, frozenset()),
                     link.written,
+                    link.intended,
                 ),
                 record=self.records.get(link.record_id),
                 parents=state.parents,
@@ -183,6 +188,7 @@ class World:
             candidates=candidates,
             taken=tuple(owner for owner in found if self.standing.get(owner, set()) - {ref}),
             apart=seen.apart,
+            intended=self.intended.get(next(iter(found)), {}) if len(found) == 1 else {},
             purged=ref in self.purged,
             ours_at=seen.ours_at or {},
         )

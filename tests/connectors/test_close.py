@@ -236,6 +236,13 @@ async def test_a_lead_that_was_merged_away_is_followed(close, control: Control, 
     assert (seen.ref, seen.asked, seen.gone) == (other, lead, False)
 
 
+async def test_a_lead_is_merged_into_another_on_our_word(close, lead):
+    other = await make(close, "company", {"name": "Other"})
+    assert await close.merge(other, lead) == other
+    (seen,) = await close.read([lead])
+    assert (seen.ref, seen.asked) == (other, lead)
+
+
 async def test_what_the_event_log_does_not_show_deleted_is_only_missing(close, control, lead):
     gone = write(close, "company", {}, ref=lead, op=Op.DELETE)
     good((await close.write([gone]))[0])
@@ -342,3 +349,10 @@ async def test_the_event_log_tells_when_a_field_was_edited(close, control: Contr
     assert [edit.value for edit in titles] == ["CEO", "CFO"]
     assert titles[0].at > titles[1].at
     assert found[jane].keys() == {"title"}
+
+
+async def test_who_left_is_known_and_can_own_nothing_new(close):
+    there = await close.directory()
+    mails = {there.owners[id] for id in there.retired}
+    assert mails == {"barbara@syncline.example"}
+    assert "grace@syncline.example" in there.owners.values()

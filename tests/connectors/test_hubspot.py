@@ -200,6 +200,12 @@ async def test_a_merged_away_id_answers_with_the_survivor(hubspot, control: Cont
     assert seen[one].asked is None
 
 
+async def test_two_contacts_are_merged_on_our_word(hubspot):
+    one, two = [await make(hubspot, "person", {"firstname": n}) for n in "ab"]
+    kept = await hubspot.merge(one, two)
+    assert {seen.ref for seen in await hubspot.read([one, two])} == {kept}
+
+
 async def test_a_further_address_is_an_identity_too(hubspot, control: Control):
     one, two = [
         await make(hubspot, "person", {"firstname": n, "email": f"{n}@acme.example"}) for n in "ab"
@@ -266,6 +272,13 @@ async def test_a_cleared_field_is_sent_empty_and_known_to_be_cleared(hubspot):
     (seen,) = await hubspot.read([jane])
     assert seen.raw is not None
     assert seen.raw["phone"] is None
+
+
+async def test_an_archived_owner_is_known_and_can_own_nothing_new(hubspot):
+    there = await hubspot.directory()
+    mails = {there.owners[id] for id in there.retired}
+    assert mails == {"barbara@syncline.example"}
+    assert "grace@syncline.example" in there.owners.values()
 
 
 async def _customer(hubspot) -> Ref:

@@ -109,7 +109,7 @@ async def test_a_begun_create_is_known_until_it_is_settled(database: Database, r
     (found,) = await take(database)
     async with database.transaction() as db:
         assert await outbox.creating_since(db, "hubspot") is None
-        await outbox.intend(db, [(found, "trace")])
+        await outbox.intend(db, [(found, "trace", {})])
     async with database.transaction() as db:
         since = await outbox.creating_since(db, "hubspot")
         assert since is not None

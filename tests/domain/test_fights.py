@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.fights import ANSWERS, ROUNDS, WINDOW, after_write, verdict
+from app.domain.fights import ANSWERS, ROUNDS, WINDOW, after_write, overwrote, verdict
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SOON = timedelta(seconds=1)
@@ -50,3 +50,10 @@ def test_people_who_answer_minutes_later_are_never_held_for_new_values():
 def test_edits_of_one_side_alone_are_never_a_fight(values):
     """We never write a field to the account where its edits are made."""
     assert all(verdict({}, "phone", value, NOON) is None for value in values)
+
+
+def test_an_event_that_tells_of_a_blank_in_another_way_tells_of_no_edit_of_its_own():
+    """HubSpot's events say "" of a cleared property whose record shows null."""
+    written = after_write({}, {"title": None}, {"title": "CEO"}, {"title"}, NOON)
+    assert not overwrote(written["title"], "", NOON)
+    assert overwrote(written["title"], "typed in that instant", NOON)

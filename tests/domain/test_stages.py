@@ -281,6 +281,12 @@ def test_the_check_names_what_does_not_exist_and_what_is_not_covered():
     assert bare.detail == f"Sales / Paperwork, Renewals / Due: {nothing}"
 
 
+def test_the_check_names_a_stage_that_stands_for_two_of_ours():
+    stages = {"A": {"close": "Won"}, "B": {"close": "stat_won"}}  # by name, and by id
+    said = [f.detail for f in check(EntitySync.model_validate({"stages": stages}), "close", CLOSE)]
+    assert said[0] == "Sales / Won (A, B): stands for several, and is read as one of them"
+
+
 def test_without_a_map_there_is_nothing_to_check():
     assert check(EntitySync(), "close", CLOSE) == []
 

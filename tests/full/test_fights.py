@@ -1,4 +1,4 @@
-"""Automations of the CRMs that work on the same fields as we do."""
+"""Others who work on the same field as we do, and at the same time: automations and people."""
 
 from __future__ import annotations
 
@@ -57,4 +57,55 @@ async def test_two_workflows_that_insist_are_stopped_and_a_card_says_who(
     lead_now = await world.close.read("lead", lead["id"])
     assert lead_now["name"] == f"{company.name} Ltd"
     assert (await world.hubspot.read("companies", there))["name"] == f"{company.name} Inc"
+    await world.steady()
+
+
+async def test_an_edit_in_the_instant_of_our_write_is_not_swallowed(
+    world: World, company: Company
+) -> None:
+    """Close wins conflicts here; our write to it is under way when its own person edits."""
+    lead = await world.close.create(
+        "lead", name=company.name, contacts=[company.contact("Ada Lovelace")]
+    )
+    await world.quiet()
+    contact = lead["contacts"][0]["id"]
+    there = await world.syncline.counterpart("close", contact, "person", "hubspot")
+    slow = {"method": "PUT", "path": "/contact/", "seconds": 1.5, "times": 1}
+    await world.crms.fault("close", "latency", **slow)
+
+    await world.hubspot.edit("contacts", there, jobtitle="From HubSpot")
+    await until(world.crms.struck, why=world.syncline.explain)
+    await world.close.edit("contact", contact, title="From Close")
+    await world.quiet()
+
+    assert (await world.close.read("contact", contact))["title"] == "From Close"
+    assert (await world.hubspot.read("contacts", there))["jobtitle"] == "From Close"
+    record = await world.syncline.record("close", contact, "person")
+    why = await world.syncline.get(f"/api/records/{record['id']}/why", field="title")
+    assert "From HubSpot" in [step["lost"] for step in why["journal"]]
+    await world.steady()
+
+
+async def test_an_edit_in_hubspot_in_the_instant_of_our_write_is_in_the_journal(
+    world: World, company: Company
+) -> None:
+    """It loses, as Close wins here; what it was is kept."""
+    lead = await world.close.create(
+        "lead", name=company.name, contacts=[company.contact("Ada Lovelace")]
+    )
+    await world.quiet()
+    contact = lead["contacts"][0]["id"]
+    there = await world.syncline.counterpart("close", contact, "person", "hubspot")
+    slow = {"method": "POST", "path": "/batch/update", "seconds": 1.5, "times": 1}
+    await world.crms.fault("hubspot", "latency", **slow)
+
+    await world.close.edit("contact", contact, title="From Close")
+    await until(world.crms.struck, why=world.syncline.explain)
+    await world.hubspot.edit("contacts", there, jobtitle="From HubSpot")
+    await world.quiet()
+
+    assert (await world.hubspot.read("contacts", there))["jobtitle"] == "From Close"
+    record = await world.syncline.record("close", contact, "person")
+    why = await world.syncline.get(f"/api/records/{record['id']}/why", field="title")
+    assert "From HubSpot" in [step["lost"] for step in why["journal"]]
     await world.steady()

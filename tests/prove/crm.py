@@ -11,7 +11,7 @@ from typing import Any
 
 from app.domain.codecs import CODECS, Codec, Context
 from app.domain.mapping import EntityMapping, Row
-from app.domain.values import NOTHING, Observation, Ref
+from app.domain.values import Edit, Observation, Ref
 from tests.prove.oracle import Witness
 
 TYPE = "contact"
@@ -56,6 +56,7 @@ class Quirks:
     unique: bool = True  # it refuses a second record with the same address
     lag: int = 0  # ticks until its search finds a new record
     terse: bool = False  # its answers show only what was written
+    tells: bool = True  # its events tell what was before, or its fields have a history
 
 
 class ExistsError(Exception):
@@ -84,7 +85,8 @@ class News:
     id: str
     at: int
     change: str = "changed"
-    fields: tuple[str, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
     snapshot: Observation | None = None
     survivor: str | None = None
     received: int = 0
@@ -104,6 +106,13 @@ class Crm:
     writes: int = 0
     made: int = 0
     things: dict[str, int] = field(default_factory=dict)
+    history: dict[str, dict[str, list[Edit]]] = field(default_factory=dict)
+
+    def edits(self, id: str) -> dict[str, tuple[Edit, ...]] | None:
+        """What its fields were given and when, newest first; None if it remembers nothing."""
+        if not (self.quirks.thin and self.quirks.tells):
+            return None
+        return {path: tuple(past) for path, past in self.history.get(id, {}).items()}
 
     def thing_of(self, id: str) -> int:
         return self.things[id]
@@ -131,8 +140,9 @@ class Crm:
             stored,
             now + self.quirks.skew,
         )
+        before = {path: contact.values[path]}
         contact.values[path] = stored
-        self._tell(contact, (path,), now)
+        self._tell(contact, before, now)
         return True
 
     def delete(self, id: str, now: int) -> None:
@@ -183,11 +193,12 @@ class Crm:
             return None
         self._refuse_twins(fields, id)
         self.writes += 1
+        before = {path: contact.values[path] for path in fields}
         for path, value in fields.items():
             stored = self._stored(path, value)
             self.witness.wrote(self.name, id, contact.thing, path, contact.values.get(path), stored)
             contact.values[path] = stored
-        self._tell(contact, tuple(fields), now)
+        self._tell(contact, before, now)
         return self._answer(contact, fields)
 
     def make(self, thing: int, fields: Mapping[str, Any], now: int) -> Observation:
@@ -213,14 +224,24 @@ class Crm:
         contact = Contact(id, thing, {**blank, **given}, 0, now)
         self.contacts[id] = contact
         self.things[id] = thing
-        self._tell(contact, tuple(values), now)
+        self._tell(contact, dict.fromkeys(values), now)
         return contact
 
-    def _tell(self, contact: Contact, paths: tuple[str, ...], now: int) -> None:
+    def _tell(self, contact: Contact, before: Mapping[str, Any], now: int) -> None:
+        """A webhook about fields that were other before."""
         at = now + self.quirks.skew
         contact.version = at - at % 8 if self.quirks.coarse else at
+        shown = self._shown(contact)
+        fields = {path: shown[path] for path in before}
+        past = self.history.setdefault(contact.id, {})
+        for path, value in fields.items():
+            past.setdefault(path, []).insert(0, Edit(value, moment(at)))
         snapshot = None if self.quirks.thin else self.read(contact.id)
-        self.underway.append(News(contact.id, at, "changed", paths, snapshot))
+        blank = "" if self.quirks.blanks else None
+        if "title" in before and before["title"] is None:
+            before = {**before, "title": blank}
+        told = before if self.quirks.tells and not self.quirks.thin else {}
+        self.underway.append(News(contact.id, at, "changed", fields, told, snapshot))
 
     def _stored(self, path: str, value: Any) -> Any:
         if path == "title" and self.quirks.shouts and value:
@@ -251,7 +272,3 @@ class Crm:
         for other in self.contacts.values():
             if other.values["email"] == address and other.id != id:
                 raise ExistsError(other.id)
-
-
-def timed(news: News) -> Mapping[str, datetime]:
-    return dict.fromkeys(news.fields, moment(news.at)) if news.fields else NOTHING

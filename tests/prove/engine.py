@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from app.config import EntitySync
+from app.domain import policy
 from app.domain.codecs import ABSENT, Context
 from app.domain.decide import (
     LinkState,
@@ -23,6 +25,7 @@ from app.domain.decide import (
     State,
     contradicts,
     decide,
+    edited,
     keys_of,
     needs_reading,
     newest,
@@ -32,8 +35,8 @@ from app.domain.decide import (
 from app.domain.draft import agreed_after_create, agreed_after_update, outgoing
 from app.domain.fights import after_write
 from app.domain.merge import Winner, behind
-from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
-from tests.prove.crm import MAPPING, TYPE, Crm, ExistsError, News, moment, timed
+from app.domain.values import NOTHING, Claim, Edit, Fields, Key, Observation, Ref, Value
+from tests.prove.crm import MAPPING, TYPE, Crm, ExistsError, News, moment
 
 ENTITY = "person"
 CONTEXT = Context()
@@ -54,6 +57,7 @@ class Link:
     state: str = "live"
     writing: bool = False
     written: Mapping[str, Any] = field(default_factory=dict)
+    intended: Fields = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -67,6 +71,7 @@ class Mark:
     attempts: int = 0
     intent_at: int | None = None
     intent_tick: int = 0
+    intended: Fields = field(default_factory=dict)
     dead: bool = False
 
 
@@ -83,6 +88,7 @@ class Job:
     names: frozenset[str]
     fields: Mapping[str, Any]
     held: set[str] = field(default_factory=set)
+    looked: bool = False
     outcome: Observation | Exception | None = None
 
 
@@ -96,6 +102,7 @@ class Look:
     trusted: bool = True
     gone: bool = False
     times: dict[str, Any] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
     seen: Observation | None = None
     read_at: int | None = None
 
@@ -111,11 +118,16 @@ class Card:
     ours: Value
 
 
+def newest_of(edits: Sequence[Edit]) -> datetime:
+    return max((edit.at for edit in edits), default=datetime.min.replace(tzinfo=UTC))
+
+
 @dataclass(slots=True)
 class Engine:
     sync: EntitySync
     crms: Mapping[str, Crm]
     patience: Mapping[str, int]
+    rash: bool = False  # people may edit between our look at a record and our write to it
     now: int = 0
     pulse: int = 0
     records: dict[UUID, RecordState] = field(default_factory=dict)
@@ -173,9 +185,12 @@ class Engine:
             if news.snapshot is not None:
                 look.trusted = look.trusted and not contradicts(news.snapshot, look.snapshot)
                 look.snapshot = newest(news.snapshot, look.snapshot)
-            if self.crms[account].quirks.times:
-                for path, at in timed(news).items():
-                    look.times[path] = max(at, look.times.get(path, at))
+            at = moment(news.at)
+            if news.fields and self.crms[account].quirks.tells:
+                raw = news.snapshot.raw if news.snapshot is not None else None
+                look.claims.append(Claim(at, news.fields, news.before, raw))
+            for path in news.fields if self.crms[account].quirks.times else ():
+                look.times[path] = max(at, look.times.get(path, at))
         for id, look in looks.items():
             linked = Ref(account, TYPE, id) in self.links
             if (
@@ -197,7 +212,7 @@ class Engine:
         look.seen = self._timed(seen, look)
 
     def _timed(self, observation: Observation, look: Look) -> Observation:
-        return replace(observation, field_times=look.times) if look.times else observation
+        return replace(observation, field_times=look.times, claims=tuple(look.claims))
 
     def _apply(self, account: str, looks: Sequence[Look]) -> None:
         done: set[int] = set()
@@ -234,17 +249,52 @@ class Engine:
             return None
         new_id = UUID(int=len(self.records) + 1)
         plan = decide(state, observation, new_id=new_id, now=moment(self.now))
+        if plan.untimed and state.record is not None:
+            state, observation = self._ask(state, observation, plan.untimed)
+            plan = decide(state, observation, new_id=new_id, now=moment(self.now))
         if read_at is None and needs_reading(state, observation, plan):
             return None
         self._carry_out(state, plan, link, scan=scan)
         return plan
+
+    def _ask(
+        self, state: State, observation: Observation, names: Sequence[str]
+    ) -> tuple[State, Observation]:
+        """Let the vendors say when the edits of both sides were made."""
+        assert state.record is not None
+        crm, ref = self.crms[observation.ref.account], observation.ref
+        edits = crm.edits(ref.id)
+        times = {
+            path: moment(self.now) if edits is None else newest_of(edits.get(path, ()))
+            for name in names
+            for path in edited(MAPPING, name)
+        }
+        ours_at = {}
+        for name in names:
+            stamp = policy.stamp_of(state.record.stamps, name)
+            source = self.by_record.get((state.record.id, stamp.account or ""))
+            known = source and self.crms[source.ref.account].edits(source.ref.id)
+            if stamp.seen and stamp.at and known:
+                every = [edit for path in edited(MAPPING, name) for edit in known.get(path, ())]
+                ours_at[name] = newest_of([edit for edit in every if edit.at <= stamp.at])
+        observation = replace(
+            observation, field_times={**times, **observation.field_times}, histories=edits or {}
+        )
+        return replace(state, ours_at=ours_at), observation
 
     def _state(self, observation: Observation, link: Link | None, same_as: UUID | None) -> State:
         ref = observation.ref
         if link is not None:
             held = frozenset(name for at, name in self.cards if at == ref)
             known = LinkState(
-                link.record_id, link.base, link.sent, link.state, link.seen_at, held, link.written
+                link.record_id,
+                link.base,
+                link.sent,
+                link.state,
+                link.seen_at,
+                held,
+                link.written,
+                link.intended,
             )
             record = self.records.get(link.record_id)
             return State(ENTITY, MAPPING, self.sync, CONTEXT, known, record)
@@ -263,8 +313,14 @@ class Engine:
             CONTEXT,
             record=self.records.get(next(iter(found))) if len(found) == 1 else None,
             candidates=candidates,
+            intended=self._intended(found, ref.account),
             taken=tuple(r for r in found if self._standing(r, ref.account) is not None),
         )
+
+    def _intended(self, found: set[UUID], account: str) -> Fields:
+        """What a create of ours says, if this may be what it made."""
+        marks = [self.outbox.get((account, record_id)) for record_id in found]
+        return marks[0].intended if len(marks) == 1 and marks[0] is not None else {}
 
     def _standing(self, record_id: UUID, account: str) -> Link | None:
         link = self.by_record.get((record_id, account))
@@ -312,7 +368,8 @@ class Engine:
             link = Link(owner.id, ref, plan.base, plan.sent or {}, plan.seen_at, self.tick())
             self.links[ref] = self.by_record[owner.id, ref.account] = link
         elif plan.base is not None or plan.seen_at is not None:
-            link.base = plan.base if plan.base is not None else link.base
+            if plan.base is not None:
+                link.base, link.intended = plan.base, {}
             link.sent = plan.sent if plan.sent is not None else link.sent
             link.seen_at = max(filter(None, (link.seen_at, plan.seen_at)), default=None)
             link.synced_at = self.tick()
@@ -393,7 +450,7 @@ class Engine:
             return
         if link is not None and link.writing:
             # We hold the lane: whoever began that write is dead.
-            link.writing, link.synced_at = False, self.tick()
+            link.writing, link.synced_at = False, self.tick()  # what it said may stand or not
         if link is None and not self.sync.receives(account):
             del self.outbox[account, record_id]
             return
@@ -426,7 +483,10 @@ class Engine:
         }
 
     def _update(self, account: str, job: Job, link: Link) -> None:
-        """Look, then write if it is still as we know it."""
+        """Look, then write if it is still as we know it; where it is rash, in two steps."""
+        if job.looked:
+            self._write(account, job, link)
+            return
         read_at = self.tick()
         crm = self.crms[account]
         plan = self.reconcile(crm.read(link.ref.id), read_at, read_at)
@@ -437,7 +497,14 @@ class Engine:
             job.mark.due = self.now
             del self.jobs[account]
             return
-        link.writing, link.synced_at = True, self.tick()
+        link.writing, link.synced_at, job.looked = True, self.tick(), True
+        link.intended = {name: job.record.fields[name] for name in job.names}
+        crm.witness.looked(account, link.ref.id)
+        if not self.rash:
+            self._write(account, job, link)
+
+    def _write(self, account: str, job: Job, link: Link) -> None:
+        crm = self.crms[account]
         try:
             stored = crm.write(link.ref.id, job.fields, self.now)
             job.outcome = stored or LookupError(link.ref.id)
@@ -472,6 +539,7 @@ class Engine:
             self._link_to(account, job, unmet[0], started)
         else:
             mark.intent_at, mark.intent_tick = self.tick(), self.now
+            mark.intended = {name: job.record.fields[name] for name in job.names}
             try:
                 job.outcome = crm.make(self.things[job.record.id], job.fields, self.now)
             except ExistsError as twin:
@@ -493,7 +561,7 @@ class Engine:
         elif isinstance(outcome, ExistsError):
             self._failed(job)
             if link is not None:
-                link.writing, link.synced_at = False, self.tick()
+                link.writing, link.intended, link.synced_at = False, {}, self.tick()
             read_at = self.tick()
             seen = self.crms[account].read(outcome.id)
             if link is None and seen.ref not in self.links:
@@ -502,7 +570,7 @@ class Engine:
                 self.reconcile(seen, read_at, read_at)
         else:
             assert link is not None
-            link.writing, link.synced_at = False, self.tick()
+            link.writing, link.intended, link.synced_at = False, {}, self.tick()
             self._failed(job)
             read_at = self.tick()
             self.reconcile(self.crms[account].read(link.ref.id), read_at, read_at)
@@ -522,7 +590,7 @@ class Engine:
             )
             at = moment(self.now)
             link.written = after_write(link.written, job.base, base, job.names, at)
-            link.base, link.sent = base, sent
+            link.base, link.sent, link.intended = base, sent, {}
             link.writing, link.synced_at = False, self.tick()
         else:
             base, sent = agreed_after_create(record.fields, told=job.names, stored=shown)

@@ -83,6 +83,7 @@ def _quirks(random: Random) -> Quirks:
         unique=unique,
         lag=3 if unique and bits & 4096 else 0,
         terse=bits & 8192 > 0,
+        tells=bits & 49152 > 0,
     )
 
 
@@ -155,7 +156,8 @@ class Life:
             for name, quirks in zip(NAMES, history.quirks, strict=False)
         }
         sync = _sync(len(self.crms), history.policy, history.score)
-        self.engine = Engine(sync, self.crms, dict.fromkeys(self.crms, 0))
+        rash = all(quirks.tells and quirks.times for quirks in history.quirks)
+        self.engine = Engine(sync, self.crms, dict.fromkeys(self.crms, 0), rash)
 
     def live(self) -> None:
         """All of it, and then the peace in which everything is judged."""

@@ -76,6 +76,7 @@ class Witness:
     doubled: set[int] = field(default_factory=set)  # things that people made more than once
     added: dict[int, dict[str, str]] = field(default_factory=dict)
     removed: dict[int, dict[str, str]] = field(default_factory=dict)
+    had: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     numbers: int = 0
     #: Records that the engine has made, or that were there when all was at rest.
     known: set[tuple[str, str]] = field(default_factory=set)
@@ -84,6 +85,10 @@ class Witness:
     doubtful: Cells = field(default_factory=dict)
     forgiven: set[int] = field(default_factory=set)
     renamed: set[int] = field(default_factory=set)
+    #: When each record was looked at last before a write, and each field edited last.
+    unseen_elements: set[str] = field(default_factory=set)
+    glances: dict[tuple[str, str], int] = field(default_factory=dict)
+    touched: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
     # --- what people do
 
@@ -101,12 +106,14 @@ class Witness:
     def edited(
         self, account: str, id: str, thing: int, path: str, old: Any, new: Any, at: int
     ) -> None:
+        self.touched[account, id, path] = self.numbers
         if path == "email" and old is not None:
             self.renamed.add(thing)
         if path == "phones":
             before, after = set(old or ()), set(new)
             self.added.setdefault(thing, {}).update(dict.fromkeys(after - before, id))
             self.removed.setdefault(thing, {}).update(dict.fromkeys(before - after, id))
+            self.had.setdefault((account, id), set()).update(after)
             return
         cell = self.cells.setdefault((account, id, path), Cell())
         self.numbers += 1
@@ -159,12 +166,25 @@ class Witness:
 
     # --- what the engine does
 
+    def looked(self, account: str, id: str) -> None:
+        """The engine has looked and will write; what is edited from now on it cannot know."""
+        self.numbers += 1
+        self.glances[account, id] = self.numbers
+
+    def _unseen(self, account: str, id: str, path: str) -> bool:
+        """Whether a person edited this since the engine looked."""
+        looked = self.glances.get((account, id))
+        return looked is not None and self.touched.get((account, id, path), 0) >= looked
+
     def wrote(self, account: str, id: str, thing: int, path: str, old: Any, new: Any) -> None:
         where = f"{account} {id} {path}: {old!r} -> {new!r}"
         if path == "phones":
-            self._wrote_set(thing, set(old or ()), set(new or ()), where)
+            self._wrote_set(account, id, thing, set(old or ()), set(new or ()))
             return
-        if essence(path, old) == essence(path, new) and path != "flag":
+        same = essence(path, old) == essence(path, new)
+        if same and (self._unseen(account, id, path) or essence(path, new) is None):
+            return  # somebody typed the very same in this instant; "" is not null to everybody
+        if same and path != "flag":
             raise BrokenError(f"a write that changes nothing: {where}")
         self._carry(account, id, thing, path, new, where)
 
@@ -177,7 +197,7 @@ class Witness:
         self.known.add((account, id))
         for path, value in values.items():
             if path == "phones":
-                self._wrote_set(thing, set(), set(value), f"{account} {id} {path}: {value}")
+                self._wrote_set(account, id, thing, set(), set(value))
             elif value is not None:
                 self._carry(account, id, thing, path, value, f"{account} {id} {path}: {value!r}")
 
@@ -190,7 +210,10 @@ class Witness:
             return  # it takes over that there is nothing at the one account that counts
         if not known:
             raise BrokenError(f"nobody ever said that: {where}")
-        fresh = [e for e in known if e.number not in cell.seen]
+        # What was typed in the instant of a write is gone from the record, and nobody has seen
+        # it lose: it may come back.
+        seen = cell.past if self._unseen(account, id, path) else cell.seen
+        fresh = [e for e in known if e.number not in seen]
         if not fresh:
             if self.sources.get(path, account) == account:
                 raise BrokenError(f"flipped back: {where}")
@@ -198,18 +221,25 @@ class Witness:
         edit = fresh[-1]
         self.before[account, id, path] = cell
         self.doubtful.pop((account, id, path), None)
-        self.cells[account, id, path] = Cell(edit.number, cell.seen | edit.past)
+        self.cells[account, id, path] = Cell(edit.number, seen | edit.past)
 
-    def _wrote_set(self, thing: int, old: set[str], new: set[str], where: str) -> None:
+    def _wrote_set(self, account: str, id: str, thing: int, old: set[str], new: set[str]) -> None:
+        where = f"{account} {id} phones: {sorted(old)} -> {sorted(new)}"
         added, removed = self.added.get(thing, {}), self.removed.get(thing, {})
-        if old == new and old:
+        had = self.had.setdefault((account, id), set())
+        unseen = self._unseen(account, id, "phones")
+        if old == new and old and not unseen:
             raise BrokenError(f"a write that changes nothing: {where}")
         if not new - old <= added.keys():
             raise BrokenError(f"nobody ever said that: {where}")
-        if (new - old) & removed.keys():
+        # What was added or removed in the instant of a write is put right afterwards.
+        if not unseen and (new - old) & removed.keys() & had - self.unseen_elements:
             raise BrokenError(f"a removed element came back: {where}")
-        if not old - new <= removed.keys():
+        if not unseen and not old - new <= removed.keys():
             raise BrokenError(f"an element was dropped that nobody removed: {where}")
+        if unseen:
+            self.unseen_elements |= old ^ new
+        had |= new
 
     # --- what must hold at rest
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.db import lanes, links
+from app.db import lanes, links, outbox
 from app.domain.values import Directory, Key, Observation, Op, Outcome, Ref, Write
 from app.sync.push import push
 from tests.sync.conftest import NOON, Company, contact, hub_contact
@@ -91,7 +91,7 @@ async def test_a_write_whose_worker_died_does_not_hold_up_its_record(company: Co
     portal = await in_step(company, "old")
     await company.see(contact(title="new", name="Ada"))
     async with company.db.transaction() as db:
-        await links.begin_writes(db, [THERE])
+        await links.begin_writes(db, {THERE: {"title": "new"}})
     await portal.push()
     assert portal.written == [{"jobtitle": "new"}]
 
@@ -139,3 +139,34 @@ async def test_a_record_linked_while_its_create_was_prepared_is_no_riddle(compan
     assert await company.scalar("select count(*) from outbox where state = 'dead'") == 0
     assert await company.scalar("select count(*) from records") == 1
     assert portal.written == []
+
+
+@pytest.mark.parametrize("policy", ["hubspot"])
+async def test_our_own_write_is_no_edit_of_theirs_though_its_worker_died(company: Company):
+    """The write arrived, its answer was never kept, and meanwhile Close moved on."""
+    portal = await in_step(company, "old")
+    await company.see(contact(title="new", name="Ada"))
+    async with company.db.transaction() as db:
+        await links.begin_writes(db, {THERE: {"title": "new"}})
+    portal.properties["jobtitle"] = "new"
+    await company.see(contact(title="newer still", name="Ada"))
+    await portal.push()
+    await portal.push()
+    assert portal.written == [{"jobtitle": "newer still"}]
+    assert (await company.record_of(THERE)).fields["title"] == "newer still"
+
+
+@pytest.mark.parametrize("policy", ["hubspot"])
+async def test_what_our_own_create_left_behind_wins_no_conflict(company: Company):
+    """… nor is what a create brought there an edit, though nobody kept its answer."""
+    await company.see(contact(title="old", name="Ada"))
+    record = await company.record_of(contact().ref)
+    async with company.db.transaction() as db:
+        (mark,) = await outbox.take(db, "hubspot", limit=9)
+        await outbox.intend(db, [(mark, "trace", record.fields)])
+    await company.see(contact(title="newer", name="Ada"))
+    portal = Portal(company, jobtitle="old", firstname="Ada")
+    await portal.push()
+    await portal.push()
+    assert portal.written == [{"jobtitle": "newer"}]
+    assert (await company.record_of(contact().ref)).fields["title"] == "newer"

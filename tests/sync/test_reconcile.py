@@ -137,7 +137,7 @@ async def test_what_was_read_before_our_write_is_not_believed(company: Company):
     await company.see(contact(title="old"))
     _, before = await _now(company)
     async with company.db.transaction() as db:
-        await links.begin_writes(db, [contact().ref])
+        await links.begin_writes(db, {contact().ref: {}})
     assert results(await company.see(contact(title="old"))) == ["Deferred"]
     async with company.db.transaction() as db:
         await links.end_writes(db, [contact().ref])
@@ -165,7 +165,7 @@ async def test_a_stranger_seen_while_a_create_is_on_its_way_waits(company: Compa
     person = await company.record_of(contact().ref)
     mark = Mark("hubspot", person.id, "person", 1, False, NOON, 0, None, None)
     async with company.db.transaction() as db:
-        await outbox.intend(db, [(mark, "trace")])
+        await outbox.intend(db, [(mark, "trace", {})])
     stranger = hub_contact(7, firstname="Somebody")
     assert results(await company.see(stranger)) == ["Deferred"]
     known_by_mail = hub_contact(8, email="ada@x.example")
@@ -183,7 +183,7 @@ async def test_a_create_that_settles_while_its_webhook_is_reconciled_stays_ours(
     mark = Mark("hubspot", person.id, "person", 1, False, NOON, 0, None, None)
     made = Ref("hubspot", "contacts", "7")
     async with company.db.transaction() as db:
-        await outbox.intend(db, [(mark, "trace")])
+        await outbox.intend(db, [(mark, "trace", {})])
     ask = outbox.creating_since
 
     async def settle_first(db, account):
@@ -382,7 +382,7 @@ async def test_the_card_of_a_held_field_shows_what_the_account_shows_now(company
 async def test_deferred_names_its_ref(company: Company):
     await company.see(contact())
     async with company.db.transaction() as db:
-        await links.begin_writes(db, [contact().ref])
+        await links.begin_writes(db, {contact().ref: {}})
     (answer,) = await company.see(contact())
     assert isinstance(answer, Deferred)
     assert answer.ref == Ref("close", "contact", "cont_1")

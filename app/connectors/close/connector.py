@@ -166,18 +166,21 @@ class Close(Connector):
     async def read(self, refs: Sequence[Ref]) -> list[Observation]:
         return await each(refs, self._read_one)
 
-    async def _read_one(self, ref: Ref) -> Observation:
+    async def _read_one(self, ref: Ref, *, past: frozenset[str] = frozenset()) -> Observation:
+        """``past`` are the leads that were merged into this one, on our way to it."""
         answer = await self.client.call(
             "GET", f"/{ref.type}/{{id}}/", at={"id": ref.id}, accept=(404,)
         )
         if answer.status != 404:
             return observed(ref.account, ref.type, answer.data)
-        return await self._missing(ref)
+        return await self._missing(ref, past=past | {ref.id})
 
-    async def _missing(self, ref: Ref) -> Observation:
+    async def _missing(self, ref: Ref, *, past: frozenset[str] = frozenset()) -> Observation:
         """What the event log, our second source, says of a record that is not shown."""
-        if ref.type == COMPANY and (survivor := await self._merged_into(ref.id)):
-            return replace(await self._read_one(Ref(ref.account, COMPANY, survivor)), asked=ref)
+        survivor = await self._merged_into(ref.id) if ref.type == COMPANY else None
+        if survivor and survivor not in past:
+            seen = await self._read_one(Ref(ref.account, COMPANY, survivor), past=past)
+            return replace(seen, asked=ref)
         found = await self._logged({"object_id": ref.id, "action": "deleted"})
         gone = any(e.get("object_id") == ref.id and e["action"] == "deleted" for e in found or ())
         return Observation(ref, None, gone=gone)
@@ -402,8 +405,10 @@ class Close(Connector):
             ("/pipeline/", "/status/opportunity/", "/user/"), self._all
         )
         kinds = {s["id"]: s.get("status_type") for s in statuses}
-        owners = {u["id"]: str(u["email"]).lower() for u in users if u.get("email")}
-        names = {str(u["email"]).lower(): full_name(u) for u in users if u.get("email")}
+        active = {u["id"] for u in users}
+        everybody = [*await self._retired(), *users]
+        owners = {u["id"]: str(u["email"]).lower() for u in everybody if u.get("email")}
+        names = {str(u["email"]).lower(): full_name(u) for u in everybody if u.get("email")}
         return Directory(
             pipelines=tuple(
                 Pipeline(
@@ -418,7 +423,26 @@ class Close(Connector):
             ),
             owners=owners,
             names={mail: name for mail, name in names.items() if name},
+            retired=frozenset(owners.keys() - active),
         )
+
+    async def _retired(self) -> list[dict[str, Any]]:
+        """Who left the organisation, and still owns what they had; nobody where it is not told.
+
+        https://developer.close.com/api/resources/organizations
+        """
+        me = await self.client.call("GET", "/me/", accept=(403, 404))
+        if me.status != 200 or not (organizations := me.data.get("organizations")):
+            return []
+        answer = await self.client.call(
+            "GET",
+            "/organization/{id}/",
+            at={"id": organizations[0]["id"]},
+            params={"_expand": "inactive_memberships__user"},
+            accept=(400, 403, 404),
+        )
+        left = answer.data.get("inactive_memberships") if answer.status == 200 else ()
+        return [member["user"] for member in left or () if member.get("user")]
 
     async def _all(self, path: str) -> list[dict[str, Any]]:
         """Every row of a short list; nothing where this key may not see it."""
@@ -567,6 +591,15 @@ class Close(Connector):
     def _stored(self, write: Write, raw: Raw) -> Outcome:
         seen = observed(self.account.name, write.type, raw)
         return Outcome(write, ref=seen.ref, stored=seen)
+
+    async def merge(self, survivor: Ref, loser: Ref) -> Ref:
+        """Only leads can be merged; contacts and opportunities go with them.
+
+        https://developer.close.com/api/resources/leads
+        """
+        body = {"source": loser.id, "destination": survivor.id}
+        await self.client.call("POST", "/lead/merge/", json=body)
+        return survivor
 
     # ------------------------------------------------------------------------- checking
 

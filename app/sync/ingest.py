@@ -15,6 +15,7 @@ from app.db import lanes, purges
 from app.db.events import Answered, Pending
 from app.db.journal import Cause
 from app.db.lanes import Lane
+from app.db.links import Link
 from app.domain.decide import contradicts, newest
 from app.domain.entities import order_of
 from app.domain.values import Claim, Delivery, Event, Observation, Ref
@@ -31,7 +32,7 @@ from app.sdk.handler import Context, Wishes
 from app.sync.house import House, Member
 from app.sync.purge import purge_told
 from app.sync.reconcile import Deferred, known, reconcile
-from app.sync.relink import relink
+from app.sync.relink import follow, relink
 from app.sync.trouble import LanePaused, describe, judge
 from app.sync.world import Seen
 
@@ -169,6 +170,7 @@ class Look:
     snapshot: Observation | None = None
     trusted: bool = True  # every event brought a snapshot on its first try
     gone: bool = False
+    gone_at: datetime | None = None  # by the vendor's own clock
     purged: bool = False
     times: dict[str, datetime] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
@@ -305,6 +307,7 @@ async def _relink(house: House, lane: Lane, item: Pending, wishes: Wishes) -> No
         if await lanes.holds(db, lane):
             for ref, to in wishes.relinks:
                 await relink(db, ref, to)
+                await follow(db, house, to)
 
 
 def _gather(
@@ -323,7 +326,9 @@ def _gather(
         look.delivery = item.delivery_id
         look.known_at = min(look.known_at, item.received_at)
         look.purged = look.purged or ref in wishes.purges
-        look.gone = look.gone or ref in wishes.gone or look.purged
+        if ref in (*wishes.gone, *wishes.purges):
+            look.gone = True
+            look.gone_at = max(event.at, look.gone_at or event.at)
         snapshot = event.snapshot if event.ref == ref else None
         look.trusted = look.trusted and snapshot is not None and item.attempts == 0
         if snapshot is not None:
@@ -366,7 +371,7 @@ async def _observe(
             for observation in answers:
                 asked = observation.asked or observation.ref
                 look = looks[asked]
-                if observation.raw is None and look.gone:
+                if observation.raw is None and _agrees(look, linked.get(asked)):
                     observation = replace(observation, gone=True)
                 seen[asked] = Seen(_timed(observation, look), look.cause, look.known_at, read_at)
         fresh = await _relatives(house, looks, [seen[ref] for ref in fresh if ref in seen])
@@ -376,6 +381,14 @@ async def _observe(
         seen.values(),
         key=lambda s: (order_of(member.entity_of(s.observation.ref.type) or ""), s.observation.ref),
     )
+
+
+def _agrees(look: Look, link: Link | None) -> bool:
+    """Whether an event is the second source that proves a delete: one that is not older than
+    what was seen of the record since.
+    """
+    seen_at = link.seen_at if link is not None else None
+    return look.gone and (look.gone_at is None or seen_at is None or look.gone_at >= seen_at)
 
 
 def _timed(observation: Observation, look: Look) -> Observation:
@@ -457,7 +470,7 @@ async def _settle(house: House, lane: Lane, waiting: Sequence[Pending], fates: _
                 log.error(
                     "event.buried",
                     account=lane.account,
-                    event=item.id,
+                    id=item.id,
                     cause=shown["cause"],
                     reason=shown["reason"],
                 )

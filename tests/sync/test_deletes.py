@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -19,6 +20,7 @@ from app.sdk.registry import Registry
 from app.sync.deletes import recreate
 from app.sync.house import build
 from app.sync.purge import purge
+from app.sync.trouble import LanePaused
 from tests.connectors.conftest import Control, control, sandbox
 from tests.sync.town import CONFIG, Town
 
@@ -354,3 +356,38 @@ async def test_somebody_purged_is_erased_in_hubspot_not_only_archived(town: Town
     assert not await town.there(hers)
     calls = [call["path"] for call in await town.control.calls("hubspot")]
     assert any(path.endswith("/gdpr-delete") for path in calls)
+
+
+# --- what only looks like a delete -------------------------------------------------------------
+
+
+@PROPAGATE
+@pytest.mark.parametrize("status", [404, 500])
+async def test_a_record_that_is_merely_not_shown_is_deleted_nowhere(town: Town, status: int):
+    ada, hers = await town.ada()
+    await town.control.fault(vendor="hubspot", fault="status", status=status)
+    change = {"propertyName": "jobtitle", "propertyValue": "Countess"}
+    with contextlib.suppress(LanePaused):
+        await town.hear_hubspot("contact.propertyChange", hers.id, **change)
+    await town.control.call("DELETE", "/_sandbox/faults")
+    await town.work()
+    assert await town.state_of(hers) == "live"
+    assert await town.there(ada)
+
+
+@PROPAGATE
+async def test_an_old_word_of_a_delete_proves_nothing_of_a_record_seen_since(town: Town):
+    ada, hers = await town.ada()
+    path = f"/crm/v3/objects/contacts/{hers.id}"
+    await town.hubspot("PATCH", path, properties={"jobtitle": "Countess"})
+    await town.hear_hubspot("contact.propertyChange", hers.id, propertyName="jobtitle")
+    hidden = {"vendor": "hubspot", "fault": "status"}
+    one = {"path": r"/objects/contacts/\d+", "method": "GET"}
+    await town.control.fault(**hidden, status=404, match=one)
+    batch = {"path": "/contacts/batch/read"}
+    await town.control.fault(**hidden, status=200, body={"results": []}, match=batch)
+    await town.hear_hubspot("contact.deletion", hers.id, occurredAt=1_500_000_000_000)
+    await town.control.call("DELETE", "/_sandbox/faults")
+    await town.work()
+    assert await town.state_of(hers) == "live"
+    assert await town.there(ada)

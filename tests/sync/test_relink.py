@@ -254,3 +254,20 @@ async def test_a_delete_told_twice_is_told_once(company: Company):
     for _ in range(2):
         await company.see(gone)
     assert (await company.link_of(contact(1).ref)).state == "gone"
+
+
+async def test_a_merge_in_one_crm_while_the_other_deletes_the_counterpart(company: Company):
+    """In both orders the survivor lives, with the counterpart that is left."""
+    for first in ("merge", "delete"):
+        async with company.db.transaction() as db:
+            await db.execute(sa.text("truncate records, links, keys, conflicts, outbox cascade"))
+        await three(company)
+        for act in sorted(("merge", "delete"), reverse=first == "merge"):
+            if act == "merge":
+                await merged(company, contact(2).ref, contact(1).ref)
+            else:
+                await company.see(Observation(hub_contact(1).ref, None, gone=True))
+        found = await states(company)
+        assert (found["close/cont_1"], found["close/cont_2"]) == ("live", "gone merged")
+        assert (found["hubspot/1"], found["hubspot/2"]) == ("gone deleted", "live")
+        assert await living(company) == 2

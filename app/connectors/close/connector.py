@@ -166,18 +166,21 @@ class Close(Connector):
     async def read(self, refs: Sequence[Ref]) -> list[Observation]:
         return await each(refs, self._read_one)
 
-    async def _read_one(self, ref: Ref) -> Observation:
+    async def _read_one(self, ref: Ref, *, past: frozenset[str] = frozenset()) -> Observation:
+        """``past`` are the leads that were merged into this one, on our way to it."""
         answer = await self.client.call(
             "GET", f"/{ref.type}/{{id}}/", at={"id": ref.id}, accept=(404,)
         )
         if answer.status != 404:
             return observed(ref.account, ref.type, answer.data)
-        return await self._missing(ref)
+        return await self._missing(ref, past=past | {ref.id})
 
-    async def _missing(self, ref: Ref) -> Observation:
+    async def _missing(self, ref: Ref, *, past: frozenset[str] = frozenset()) -> Observation:
         """What the event log, our second source, says of a record that is not shown."""
-        if ref.type == COMPANY and (survivor := await self._merged_into(ref.id)):
-            return replace(await self._read_one(Ref(ref.account, COMPANY, survivor)), asked=ref)
+        survivor = await self._merged_into(ref.id) if ref.type == COMPANY else None
+        if survivor and survivor not in past:
+            seen = await self._read_one(Ref(ref.account, COMPANY, survivor), past=past)
+            return replace(seen, asked=ref)
         found = await self._logged({"object_id": ref.id, "action": "deleted"})
         gone = any(e.get("object_id") == ref.id and e["action"] == "deleted" for e in found or ())
         return Observation(ref, None, gone=gone)
@@ -588,6 +591,15 @@ class Close(Connector):
     def _stored(self, write: Write, raw: Raw) -> Outcome:
         seen = observed(self.account.name, write.type, raw)
         return Outcome(write, ref=seen.ref, stored=seen)
+
+    async def merge(self, survivor: Ref, loser: Ref) -> Ref:
+        """Only leads can be merged; contacts and opportunities go with them.
+
+        https://developer.close.com/api/resources/leads
+        """
+        body = {"source": loser.id, "destination": survivor.id}
+        await self.client.call("POST", "/lead/merge/", json=body)
+        return survivor
 
     # ------------------------------------------------------------------------- checking
 

@@ -217,7 +217,13 @@ class HubSpot(Connector):
             return seen if seen.ref == ref else replace(seen, asked=ref)
         params["archived"] = "true"
         answer = await self.client.call("GET", path, at=at, params=params, accept=(404,))
-        return Observation(ref, None, gone=answer.status == 200 and answer.data["archived"] is True)
+        # Only its own entry in the recycle bin proves that it was deleted.
+        proved = (
+            answer.status == 200
+            and answer.data.get("archived") is True
+            and str(answer.data.get("id")) == ref.id
+        )
+        return Observation(ref, None, gone=proved)
 
     async def _observe(
         self, type: str, rows: Sequence[Raw], *, listed: bool = False
@@ -457,6 +463,7 @@ class HubSpot(Connector):
             names={str(row["email"]).lower(): name for row in owners if (name := full_name(row))},
             currency=details.data.get("companyCurrency") if details.status == 200 else None,
             retired=frozenset(str(row["id"]) for row in retired),
+            zone=details.data.get("timeZone") if details.status == 200 else None,
         )
 
     async def _owners(self, *, archived: bool) -> list[Raw]:
@@ -701,6 +708,13 @@ class HubSpot(Connector):
         path = f"/crm/v3/objects/{batch[0].type}/batch/archive"
         await self.client.call("POST", path, json={"inputs": inputs})
         return [Outcome(write, ref=write.ref) for write in batch]
+
+    async def merge(self, survivor: Ref, loser: Ref) -> Ref:
+        """https://developers.hubspot.com/docs/api-reference/legacy/crm/using-object-apis"""
+        body = {"primaryObjectId": survivor.id, "objectIdToMerge": loser.id}
+        answer = await self.client.call("POST", f"/crm/v3/objects/{survivor.type}/merge", json=body)
+        # The merged record may have an id of its own.
+        return Ref(survivor.account, survivor.type, str(answer.data["id"]))
 
     # ------------------------------------------------------------------ checking, preparing
 

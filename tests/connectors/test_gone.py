@@ -1,0 +1,165 @@
+"""What is not shown is not deleted: only a second source can prove that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.domain.values import Observation, Op, Ref
+from app.errors import AccountError, SyncError
+from app.sdk.connector import Connector
+from tests.connectors.conftest import CANDIDATES, Control, make, write
+
+ENTITIES = ("company", "person", "deal")
+#: Where the record itself is shown, per system, and where the second source is asked.
+RECORD = {"close": r"/api/v1/(lead|contact|opportunity)/", "hubspot": r"/crm/v3/objects/"}
+SECOND = {"close": r"/api/v1/event/", "hubspot": r"/crm/v3/objects/\w+/\d+"}
+NOWHERE = {"close": "cont_0000000000", "hubspot": "999999999"}
+
+
+@pytest.fixture(params=sorted(CANDIDATES))
+async def system(request: pytest.FixtureRequest, control: Control):
+    connector = CANDIDATES[request.param].connect(control.base)
+    yield connector
+    await connector.aclose()
+
+
+async def somebody(connector: Connector, entity: str = "person") -> Ref:
+    named = CANDIDATES[connector.manifest.name].named[entity]
+    if entity == "deal":
+        company = await somebody(connector, "company")
+        return await make(connector, entity, named("Ada"), company=[company])
+    return await make(connector, entity, named("Ada"))
+
+
+async def read(connector: Connector, ref: Ref) -> Observation:
+    (seen,) = await connector.read([ref])
+    return seen
+
+
+@pytest.mark.parametrize("entity", ENTITIES)
+async def test_what_was_deleted_is_gone(system: Connector, control: Control, entity: str):
+    ref = await somebody(system, entity)
+    (outcome,) = await system.write([write(system, entity, {}, ref=ref, op=Op.DELETE)])
+    assert outcome.error is None
+    seen = await read(system, ref)
+    assert (seen.raw, seen.gone) == (None, True)
+
+
+async def test_what_never_was_is_not_gone(system: Connector):
+    """As when the credential is of another tenant: every id is unknown there."""
+    ref = Ref("acme", system.manifest.entities["person"].type, NOWHERE[system.manifest.name])
+    seen = await read(system, ref)
+    assert (seen.raw, seen.gone) == (None, False)
+
+
+@pytest.mark.parametrize("entity", ENTITIES)
+async def test_a_404_for_everything_is_not_a_delete(
+    system: Connector, control: Control, entity: str
+):
+    ref = await somebody(system, entity)
+    await control.fault(vendor=system.manifest.name, fault="status", status=404)
+    try:
+        seen = await read(system, ref)
+    except SyncError:
+        return  # trouble is told as trouble
+    assert (seen.raw, seen.gone) == (None, False)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_lost_permission_is_the_accounts_trouble_and_no_delete(
+    system: Connector, control: Control, status: int
+):
+    ref = await somebody(system)
+    await control.fault(vendor=system.manifest.name, fault="status", status=status)
+    with pytest.raises(AccountError):
+        await read(system, ref)
+
+
+@pytest.mark.parametrize("fault", [{"fault": "status", "status": 500}, {"fault": "outage"}])
+async def test_an_outage_is_no_delete(system: Connector, control: Control, fault: dict[str, Any]):
+    ref = await somebody(system)
+    await control.fault(vendor=system.manifest.name, **fault)
+    with pytest.raises(SyncError):
+        await read(system, ref)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_without_a_second_source_a_deleted_record_is_only_missing(
+    system: Connector, control: Control, status: int
+):
+    """Whether it was deleted or hidden from us: nobody can say."""
+    ref = await somebody(system)
+    await system.write([write(system, "person", {}, ref=ref, op=Op.DELETE)])
+    name = system.manifest.name
+    match = {"path": SECOND[name], "method": "GET"}
+    await control.fault(vendor=name, fault="status", status=status, match=match)
+    try:
+        seen = await read(system, ref)
+    except SyncError:
+        return  # trouble is told as trouble
+    assert (seen.raw, seen.gone) == (None, False)
+
+
+async def test_an_empty_answer_is_not_a_delete(system: Connector, control: Control):
+    ref = await somebody(system)
+    name = system.manifest.name
+    empty = {"close": {"data": [], "has_more": False}, "hubspot": {"results": []}}[name]
+    hidden = {"vendor": name, "fault": "status", "status": 404}
+    if name == "close":  # the record is hidden, and the log of events is empty
+        await control.fault(**hidden, match={"path": RECORD[name]})
+        path = {"path": SECOND[name]}
+    else:  # the batch is empty, and single records are hidden
+        await control.fault(**hidden, match={"path": SECOND[name], "method": "GET"})
+        path = {"path": "/batch/read"}
+    await control.fault(vendor=name, fault="status", status=200, body=empty, match=path)
+    seen = await read(system, ref)
+    assert (seen.raw, seen.gone) == (None, False)
+
+
+@pytest.mark.parametrize("entity", ENTITIES)
+async def test_an_empty_page_of_a_scan_says_nothing_about_anybody(
+    system: Connector, control: Control, entity: str
+):
+    await somebody(system, entity)
+    name = system.manifest.name
+    empty = {"close": {"data": [], "has_more": False}, "hubspot": {"results": []}}[name]
+    await control.fault(vendor=name, fault="status", status=200, body=empty)
+    page = await system.scan(entity, None, None)
+    assert (page.observations, page.cursor) == ((), None)
+
+
+async def test_somebody_elses_entry_in_the_recycle_bin_proves_nothing(
+    hubspot: Connector, control: Control
+):
+    ref = await somebody(hubspot)
+    body = {"id": "1", "archived": True, "properties": {}}
+    match = {"path": SECOND["hubspot"], "method": "GET"}
+    hidden = {"vendor": "hubspot", "match": match, "fault": "status"}
+    await control.fault(**hidden, status=404, times=1)
+    await control.fault(**hidden, status=200, body=body)
+    batch = {"path": "/batch/read"}
+    await control.fault(
+        vendor="hubspot", match=batch, fault="status", status=200, body={"results": []}
+    )
+    assert not (await read(hubspot, ref)).gone
+
+
+async def test_leads_that_are_said_to_be_merged_into_each_other_do_not_lead_us_round(
+    close: Connector, control: Control
+):
+    events = [
+        {
+            "object_type": "lead",
+            "object_id": b,
+            "action": "merged",
+            "meta": {"merge_source_lead_id": a, "merge_destination_lead_id": b},
+        }
+        for a, b in (("lead_a", "lead_b"), ("lead_b", "lead_a"))
+    ]
+    log = {"data": events, "cursor_next": None}
+    match = {"path": "/event/"}
+    await control.fault(vendor="close", fault="status", status=200, body=log, match=match)
+    seen = await read(close, Ref("acme", "lead", "lead_a"))
+    assert (seen.raw, seen.gone) == (None, False)

@@ -463,6 +463,7 @@ class HubSpot(Connector):
             names={str(row["email"]).lower(): name for row in owners if (name := full_name(row))},
             currency=details.data.get("companyCurrency") if details.status == 200 else None,
             retired=frozenset(str(row["id"]) for row in retired),
+            zone=details.data.get("timeZone") if details.status == 200 else None,
         )
 
     async def _owners(self, *, archived: bool) -> list[Raw]:

@@ -22,6 +22,7 @@ from app.api import (
     events,
     guards,
     health,
+    identity,
     mapping,
     matches,
     pending,
@@ -100,11 +101,11 @@ def create_app(
         settings=settings,
         config=config,
         database=database,
+        house=house,
         connectors={name: member.connector for name, member in house.members.items()},
         box=box,
         secrets=Secrets(config, database, box),
         inbox=Inbox(database),
-        house=house,
         schema=migrations.head(),
     )
 
@@ -179,6 +180,7 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
         guards,
         pending,
         records,
+        identity,
         why,
         deletes,
         resyncs,

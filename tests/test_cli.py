@@ -67,7 +67,7 @@ def test_wrong_usage_is_2(args):
         (["resync", "close", "--id", "7"], "--id needs --entity"),
         (["replay", "dead-letters"], "say which: ids, --cause or --all"),
         (["replay", "dead-letters", "event:1", "--all"], "say which: ids, --cause or --all"),
-        (["conflicts", "resolve", "7"], "say which value: --account or --value"),
+        (["conflicts", "resolve", "7"], "say exactly one of --account, --value, --link"),
         (["worker"], "DATABASE_URL is not set"),
     ],
 )

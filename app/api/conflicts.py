@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.api import problems
-from app.api.deps import DatabaseDep, DeskDep, PagingDep, known
+from app.api.deps import DatabaseDep, Desk, DeskDep, PagingDep, known
+from app.api.identity import ReportShape, report_shape
 from app.api.problems import ProblemError
-from app.api.shapes import ConflictShape, Listed, RowId, Text, conflict_shape, listed
-from app.db import listings
+from app.api.shapes import (
+    EXAMPLE_RECORD,
+    ConflictShape,
+    Listed,
+    RowId,
+    Text,
+    conflict_shape,
+    listed,
+)
+from app.db import listings, sides
 from app.errors import RejectedError
+from app.sync import cards
 from app.sync import resolve as sync_resolve
 
 router = APIRouter(prefix="/conflicts", tags=["conflicts"])
@@ -21,24 +33,56 @@ router = APIRouter(prefix="/conflicts", tags=["conflicts"])
 Kind = Literal["field", "identity", "merge", "suspect", "delete"]
 
 
+#: What may be said; a card of a field takes the first two, the others the rest.
+_WORDS = ("account", "value", "link", "new", "keep", "merge", "unlink")
+
+
 class Resolution(BaseModel):
-    """Whose value wins, or which value: exactly one of the two."""
+    """A person's word about a card: exactly one, by the kind of the card."""
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"account": "hubspot"}, {"value": "+14155550100"}]},
+        json_schema_extra={
+            "examples": [
+                {"account": "hubspot"},
+                {"value": "+14155550100"},
+                {"link": EXAMPLE_RECORD},
+                {"new": True},
+                {"keep": "33451"},
+                {"merge": True},
+                {"unlink": True},
+            ]
+        },
     )
 
-    account: str | None = Field(None, description="This account's value wins")
-    value: Any = Field(None, description="This value wins; null clears the field")
+    account: str | None = Field(None, description="A field: this account's value wins")
+    value: Any = Field(None, description="A field: this value wins; null clears it")
+    link: UUID | None = Field(None, description="An identity: it is this record of ours")
+    new: Literal[True] | None = Field(None, description="An identity: it is none of them")
+    keep: str | None = Field(None, description="Of several remote records, the one that counts")
+    merge: Literal[True] | None = Field(None, description="Merge the second one there, too")
+    unlink: Literal[True] | None = Field(None, description="Leave the second one there, apart")
+    dry_run: bool = Field(False, description="Only tell what would change; not for fields")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Resolution:
-        if len(self.model_fields_set & {"account", "value"}) != 1:
-            raise ValueError("say exactly one of account and value")
-        if "account" in self.model_fields_set and self.account is None:
-            raise ValueError("account must name an account")
+        said = [name for name in _WORDS if name in self.model_fields_set]
+        if len(said) != 1:
+            raise ValueError(f"say exactly one of {', '.join(_WORDS)}")
+        if said[0] != "value" and getattr(self, said[0]) is None:
+            raise ValueError(f"{said[0]} must not be null")
         return self
+
+    @property
+    def of_field(self) -> dict[str, Any]:
+        """What it says of a field; empty if it speaks of identities."""
+        return self.model_dump(include={"account", "value"}, exclude_unset=True)
+
+
+class Resolved(ConflictShape):
+    """The card as it is now, and what its decision changes."""
+
+    report: ReportShape | None = Field(None, description="For all but the cards of fields")
 
 
 @router.get("", responses=problems.responses(problems.BAD_CURSOR))
@@ -63,35 +107,67 @@ async def index(
             cursor=paging.cursor,
             limit=paging.limit,
         )
-    return listed(page, conflict_shape)
+        found = await sides.of(db, page.items)
+    return listed(page, lambda row: conflict_shape(row, found.get(row["id"], ())))
 
 
 @router.get("/{conflict_id}", responses=problems.responses(problems.NOT_FOUND))
 async def show(conflict_id: RowId, database: DatabaseDep) -> ConflictShape:
     """One card."""
     async with database.transaction() as db:
-        row = await listings.conflict(db, conflict_id)
-    if row is None:
-        raise ProblemError(problems.NOT_FOUND, f"There is no conflict {conflict_id}.")
-    return conflict_shape(row)
+        row = await _card(db, conflict_id)
+        found = await sides.of(db, [row])
+    return conflict_shape(row, found.get(conflict_id, ()))
 
 
 @router.post(
     "/{conflict_id}/resolve",
     responses=problems.responses(problems.NOT_FOUND, problems.UNKNOWN_ACCOUNT, problems.CONFLICT),
 )
-async def resolve(conflict_id: RowId, word: Resolution, desk: DeskDep) -> ConflictShape:
-    """Settle a card: the value goes to every account, and the field moves freely again."""
+async def resolve(conflict_id: RowId, word: Resolution, desk: DeskDep) -> Resolved:
+    """Settle a card. A value goes to every account; an identity is as the person says."""
     if word.account is not None:
         known(desk, word.account)
     async with desk.database.transaction() as db:
-        row = await listings.conflict(db, conflict_id)
-        if row is None:
-            raise ProblemError(problems.NOT_FOUND, f"There is no conflict {conflict_id}.")
-        try:
-            await sync_resolve.resolve(db, conflict_id, **word.model_dump(exclude_unset=True))
-        except RejectedError as error:
-            raise ProblemError(problems.CONFLICT, f"{error.reason}.") from None
-        row = await listings.conflict(db, conflict_id)
-    assert row is not None, "settling a card does not remove it"
-    return conflict_shape(row)
+        card = await _card(db, conflict_id)
+    report = None
+    with problems.refusing():
+        if card["kind"] == "field":
+            await _choose(desk, conflict_id, word)
+        else:
+            report = await _decide(desk, card, word)
+    async with desk.database.transaction() as db:
+        row = await _card(db, conflict_id)
+        found = await sides.of(db, [row])
+    shown = conflict_shape(row, found.get(conflict_id, ()))
+    return Resolved(**shown.model_dump(), report=report)
+
+
+async def _choose(desk: Desk, conflict_id: int, word: Resolution) -> None:
+    if not word.of_field or word.dry_run:
+        raise RejectedError("a card of a field is settled by account or value, and not rehearsed")
+    async with desk.database.transaction() as db:
+        await sync_resolve.resolve(db, conflict_id, config=desk.config, **word.of_field)
+
+
+async def _decide(desk: Desk, card: Mapping[str, Any], word: Resolution) -> ReportShape:
+    if word.of_field:
+        raise RejectedError(
+            f"a card of kind {card['kind']} is settled by link, new, keep, merge or unlink"
+        )
+    said = cards.Word(
+        link=word.link,
+        new=bool(word.new),
+        keep=word.keep,
+        merge=bool(word.merge),
+        unlink=bool(word.unlink),
+    )
+    report = await cards.settle(desk.house, card, said, dry_run=word.dry_run)
+    return report_shape(report, dry_run=word.dry_run)
+
+
+async def _card(db: AsyncConnection, conflict_id: int) -> Mapping[str, Any]:
+    row = await listings.conflict(db, conflict_id)
+    if row is None:
+        raise ProblemError(problems.NOT_FOUND, f"There is no conflict {conflict_id}.")
+    return row

@@ -30,11 +30,11 @@ class Desk:
     settings: Settings
     config: Config
     database: Database
+    house: House
     connectors: Mapping[str, Connector]
     box: Box
     secrets: Secrets
     inbox: Inbox
-    house: House
     schema: str | None  # the revision that the code was written for
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -138,6 +139,15 @@ def responses(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
         status: {"description": "; ".join(words), "content": {MEDIA_TYPE: schema}}
         for status, words in titles.items()
     }
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Answer what the present state does not allow with its reason (409)."""
+    try:
+        yield
+    except RejectedError as error:
+        raise ProblemError(CONFLICT, f"{error.reason}.") from None
 
 
 # ------------------------------------------------------------- exceptions to problems

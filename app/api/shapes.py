@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from app.db.pages import Page
+from app.db.sides import Side
+from app.domain.values import Ref
 
 Item = TypeVar("Item", bound=BaseModel)
 
@@ -96,7 +98,10 @@ class LinkShape(BaseModel):
     account: str
     type: str
     remote_id: str
-    state: str = Field(description="live; parked: waits for a merge to be decided; gone")
+    state: str = Field(
+        description="live; parked: waits for a merge to be decided; merging: is being merged "
+        "there; unlinked by a person; gone"
+    )
     synced_at: datetime = Field(description="When both sides last agreed")
 
 
@@ -107,6 +112,30 @@ def link_shape(row: Mapping[str, Any]) -> LinkShape:
         remote_id=row["remote_id"],
         state=row["state"],
         synced_at=row["synced_at"],
+    )
+
+
+class SideShape(BaseModel):
+    """One of those that may be one: a record of ours, a remote record, or both."""
+
+    record_id: UUID | None = Field(description="Our record, if it is one")
+    refs: list[RefShape] = Field(description="The remote records that it is, or is linked to")
+    fields: dict[str, Any]
+    agrees: list[str] = Field(description="Fields that it shares with the first side")
+    differs: list[str] = Field(description="Fields in which it differs from the first side")
+
+
+def ref_shape(ref: Ref) -> RefShape:
+    return RefShape(account=ref.account, type=ref.type, id=ref.id)
+
+
+def side_shape(side: Side) -> SideShape:
+    return SideShape(
+        record_id=side.record_id,
+        refs=[ref_shape(ref) for ref in side.refs],
+        fields=dict(side.fields),
+        agrees=list(side.agrees),
+        differs=list(side.differs),
     )
 
 
@@ -143,13 +172,16 @@ class ConflictShape(BaseModel):
     ours: Any = Field(description="Our value, for a field")
     theirs: Any = Field(description="What the account shows")
     detail: dict[str, Any] = Field(description="The reason, candidates, the survivor")
+    sides: list[SideShape] = Field(
+        [], description="Who may be one, side by side; what the card is about comes first"
+    )
     state: str
     opened_at: datetime
     settled_at: datetime | None
     settled: dict[str, Any] | None = Field(description="How it was settled")
 
 
-def conflict_shape(row: Mapping[str, Any]) -> ConflictShape:
+def conflict_shape(row: Mapping[str, Any], sides: Sequence[Side] = ()) -> ConflictShape:
     ref = None
     if row["ref_type"] is not None and row["ref_id"] is not None:
         ref = RefShape(account=row["account"], type=row["ref_type"], id=row["ref_id"])
@@ -165,6 +197,7 @@ def conflict_shape(row: Mapping[str, Any]) -> ConflictShape:
         ours=(row["ours"] or {}).get("value") if by_field else row["ours"],
         theirs=(row["theirs"] or {}).get("value") if by_field else row["theirs"],
         detail=row["detail"],
+        sides=[side_shape(side) for side in sides],
         state=row["state"],
         opened_at=row["opened_at"],
         settled_at=row["settled_at"],

@@ -51,6 +51,13 @@ _JOURNAL: Sequence[Column] = (
     ("cause", "cause"),
     ("rule", "rule"),
 )
+_CHANGES: Sequence[Column] = (
+    ("record", "record"),
+    ("what", "what"),
+    ("from", "from"),
+    ("to", "to"),
+)
+_BEHIND: Sequence[Column] = (("account", "account"), ("record", "record_id"), ("write", "op"))
 _STANDINGS: Sequence[Column] = (
     ("account", "account"),
     ("id", "remote_id"),
@@ -66,8 +73,10 @@ RecordArgument = Annotated[
         help="Its id, an e-mail address, a domain, or ACCOUNT/REMOTE_ID.", show_default=False
     ),
 ]
-conflicts = typer.Typer(
-    help="Fields where both sides moved and a person decides.", no_args_is_help=True
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only tell what would change.")]
+conflicts = typer.Typer(help="What only a person can decide.", no_args_is_help=True)
+record = typer.Typer(
+    help="Who is who, by your word: link, unlink, split, merge.", no_args_is_help=True
 )
 
 
@@ -75,6 +84,7 @@ def add(app: typer.Typer) -> None:
     app.command()(records)
     app.command()(why)
     app.add_typer(conflicts, name="conflicts")
+    app.add_typer(record, name="record")
 
 
 def records(
@@ -137,20 +147,158 @@ def list_conflicts(ctx: typer.Context, limit: LimitOption = 50) -> None:
     found.table(found.rest.list("/api/conflicts", limit=limit), _CONFLICTS, empty="No conflict.")
 
 
+@conflicts.command("show")
+def show_conflict(
+    ctx: typer.Context,
+    id: Annotated[str, typer.Argument(help="The id of the conflict.", show_default=False)],
+) -> None:
+    """One card, with those that may be one side by side."""
+    found = screen(ctx)
+    card = found.rest.get(f"/api/conflicts/{part(id)}")
+    if found.json:
+        found.data(card)
+        return
+    told = {k: v for k, v in card.items() if k != "sides" and v is not None}
+    found.pairs(list(told.items()), title=f"Conflict {id}")
+    names = list(dict.fromkeys(n for side in card["sides"] for n in side["fields"]))
+    rows = [
+        {"field": name, **{str(i): s["fields"].get(name) for i, s in enumerate(card["sides"])}}
+        for name in names
+    ]
+    heads = [(_side(side), str(number)) for number, side in enumerate(card["sides"])]
+    if rows:
+        found.table(rows, [("field", "field"), *heads], empty="", title="Side by side")
+
+
+def _side(side: Mapping[str, Any]) -> str:
+    refs = ", ".join(f"{ref['account']}/{ref['id']}" for ref in side["refs"])
+    return refs or str(side["record_id"])
+
+
 @conflicts.command()
 def resolve(
     ctx: typer.Context,
     id: Annotated[str, typer.Argument(help="The id of the conflict.", show_default=False)],
     account: Annotated[str | None, typer.Option(help="Take this account's value.")] = None,
     value: Annotated[str | None, typer.Option(help="Take this value.")] = None,
+    link: Annotated[str | None, typer.Option(help="It is this record of ours.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="It is none of them.")] = False,
+    keep: Annotated[str | None, typer.Option(help="The remote id that counts.")] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Merge them in that CRM, too.")] = False,
+    unlink: Annotated[bool, typer.Option("--unlink", help="Leave it there, apart.")] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
-    """Decide a conflict; the value then goes everywhere."""
-    if (account is None) == (value is None):
-        raise ConfigError("say which value: --account or --value")
+    """Decide a conflict: a value goes everywhere, an identity is as you say."""
+    words = {
+        "account": account,
+        "value": value,
+        "link": link,
+        "keep": keep,
+        "new": new or None,
+        "merge": merge or None,
+        "unlink": unlink or None,
+    }
+    said = {name: word for name, word in words.items() if word is not None}
+    if len(said) != 1:
+        raise ConfigError(f"say exactly one of {', '.join(f'--{name}' for name in words)}")
     found = screen(ctx)
-    content = {"account": account} if account is not None else {"value": value}
+    content: dict[str, Any] = {**said, **({"dry_run": True} if dry_run else {})}
     answer = found.rest.post(f"/api/conflicts/{part(id)}/resolve", content)
-    found.answer(answer, f"✓ {id} is decided")
+    if found.json or not answer.get("report"):
+        found.answer(answer, f"✓ {id} is decided")
+    else:
+        _report(found, answer["report"])
+
+
+@record.command("link")
+def link_record(
+    ctx: typer.Context,
+    record: RecordArgument,
+    remote: Annotated[
+        str, typer.Argument(help="Its counterpart: ACCOUNT/REMOTE_ID.", show_default=False)
+    ],
+    dry_run: DryRunOption = False,
+) -> None:
+    """Say that a remote record is this record."""
+    account, id = _remote(remote)
+    content = {"account": account, "remote_id": id, "dry_run": dry_run}
+    _do(ctx, "POST", record, "links", content)
+
+
+@record.command("unlink")
+def unlink_record(
+    ctx: typer.Context,
+    record: RecordArgument,
+    account: Annotated[str, typer.Argument(help="Where it is parted.", show_default=False)],
+    dry_run: DryRunOption = False,
+) -> None:
+    """Part a record from its counterpart; both stay as they are."""
+    _do(ctx, "DELETE", record, f"links/{part(account)}", query={"dry_run": dry_run})
+
+
+@record.command("split")
+def split_record(
+    ctx: typer.Context,
+    record: RecordArgument,
+    remotes: Annotated[
+        list[str],
+        typer.Argument(help="Who leaves: ACCOUNT/REMOTE_ID, one or more.", show_default=False),
+    ],
+    dry_run: DryRunOption = False,
+) -> None:
+    """Take a record apart that was wrongly one."""
+    pairs = [_remote(one) for one in remotes]
+    refs = [{"account": account, "remote_id": id} for account, id in pairs]
+    _do(ctx, "POST", record, "split", {"refs": refs, "dry_run": dry_run})
+
+
+@record.command("merge")
+def merge_record(
+    ctx: typer.Context,
+    record: RecordArgument,
+    into: Annotated[str, typer.Argument(help="The record that lives on.", show_default=False)],
+    dry_run: DryRunOption = False,
+) -> None:
+    """Say that two records are one."""
+    survivor = find(screen(ctx).rest, into)
+    _do(ctx, "POST", record, "merge", {"into": survivor, "dry_run": dry_run})
+
+
+def _do(
+    ctx: typer.Context,
+    method: str,
+    record: str,
+    what: str,
+    content: Mapping[str, Any] | None = None,
+    *,
+    query: Mapping[str, object] | None = None,
+) -> None:
+    found = screen(ctx)
+    path = f"/api/records/{part(find(found.rest, record))}/{what}"
+    _report(found, found.rest.call(method, path, content=content, query=query))
+
+
+def _remote(text: str) -> tuple[str, str]:
+    account, slash, id = text.partition("/")
+    if not (account and slash and id):
+        raise ConfigError(f"{text!r} is not ACCOUNT/REMOTE_ID")
+    return account, id.rpartition("/")[2]
+
+
+def _report(found: Screen, report: Mapping[str, Any]) -> None:
+    """What a person's word changed, or would change."""
+    if found.json:
+        found.data(report)
+        return
+    rows: list[dict[str, Any]] = []
+    for one in report["records"]:
+        common = {"record": one["id"]}
+        rows += [{**common, "what": name, **change} for name, change in one["fields"].items()]
+        for change in one["links"]:
+            rows.append({**common, **change, "what": "{account}/{id}".format(**change["ref"])})
+    found.table(rows, _CHANGES, empty="No value or link changes.", title="Changes")
+    found.table(report["behind"], _BEHIND, empty="Nothing has to be written.", title="Writes")
+    found.say("· nothing was changed" if report["dry_run"] else "✓ done")
 
 
 def find(rest: Rest, text: str) -> str:

@@ -555,6 +555,12 @@ class EntitySync(_Frozen):
     def _one_word(cls, policy: str) -> str:
         return LATEST if policy == "lww" else policy
 
+    follow_merges: Literal["review", "merge"] = Field(
+        "review",
+        description="Where two records became one in one CRM and are two in another: `review` "
+        "asks a person, `merge` merges them there too, where that CRM can.",
+    )
+
     @field_validator("keys")
     @classmethod
     def _one_spelling(cls, rules: tuple[str, ...] | None) -> tuple[str, ...] | None:

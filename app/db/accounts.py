@@ -221,6 +221,7 @@ async def keep_directory(db: AsyncConnection, name: str, directory: Directory) -
         "names": dict(directory.names),
         "currency": directory.currency,
         "retired": sorted(directory.retired),
+        "zone": directory.zone,
         "options": {entity: dict(paths) for entity, paths in directory.options.items()},
     }
     await db.execute(
@@ -262,5 +263,6 @@ def _directory(content: Mapping[str, Any]) -> Directory:
         names=content.get("names") or {},
         currency=content["currency"],
         retired=frozenset(content["retired"]),
+        zone=content.get("zone"),
         options=content["options"],
     )

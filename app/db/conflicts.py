@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import conflicts
 from app.domain.merge import Clash
-from app.domain.values import Ref
+from app.domain.values import NOTHING, Ref
 
 
 async def held_fields(
@@ -61,8 +61,13 @@ async def unsure(
     theirs: Mapping[str, Any],
     *,
     record_id: UUID | None = None,
+    found: Mapping[str, Any] = NOTHING,
 ) -> None:
-    """An identity nobody but a person can decide."""
+    """An identity nobody but a person can decide.
+
+    ``theirs`` is what the ref shows; ``found`` are the remote records, by id, that a create of
+    ours met there instead, each with what it shows.
+    """
     await _open(
         db,
         kind="identity",
@@ -72,14 +77,25 @@ async def unsure(
         ref_type=ref.type,
         ref_id=ref.id,
         theirs=theirs,
-        detail={"reason": reason, "candidates": [str(c) for c in candidates]},
+        detail={
+            "reason": reason,
+            "candidates": [str(c) for c in candidates],
+            **({"found": dict(found)} if found else {}),
+        },
     )
 
 
 async def parked(
-    db: AsyncConnection, entity: str, record_id: UUID, ref: Ref, survivor: Ref
+    db: AsyncConnection,
+    entity: str,
+    record_id: UUID,
+    ref: Ref,
+    survivor: Ref,
+    *,
+    reason: str = "",
 ) -> None:
     """Two records became one elsewhere; here a second one stays, parked, until a person says."""
+    merged = f"its counterpart was merged into {survivor}; merge it here too or unlink it"
     await _open(
         db,
         kind="merge",
@@ -89,7 +105,7 @@ async def parked(
         ref_type=ref.type,
         ref_id=ref.id,
         detail={
-            "reason": f"its counterpart was merged into {survivor}; merge it here too or unlink it",
+            "reason": reason or merged,
             "survivor": str(survivor),
         },
     )
@@ -183,6 +199,47 @@ async def settle_refs(
     await db.execute(
         sa.update(conflicts)
         .where(*wanted)
+        .values(state="settled", settled_at=sa.func.now(), settled=dict(how))
+    )
+
+
+async def settle_between(
+    db: AsyncConnection, one: UUID, other: UUID, *, how: Mapping[str, Any]
+) -> None:
+    """Close the open cards that ask whether these two records are one."""
+    asks = sa.or_(
+        *(
+            sa.and_(
+                conflicts.c.record_id == mine,
+                conflicts.c.detail["candidates"].contains([str(theirs)]),
+            )
+            for mine, theirs in ((one, other), (other, one), (other, other))
+        )
+    )
+    await db.execute(
+        sa.update(conflicts)
+        .where(conflicts.c.kind == "identity", conflicts.c.state == "open", asks)
+        .values(state="settled", settled_at=sa.func.now(), settled=dict(how))
+    )
+
+
+async def open_merges(db: AsyncConnection, refs: Collection[Ref]) -> frozenset[Ref]:
+    """Which of these refs wait for a word about a merge elsewhere."""
+    if not refs:
+        return frozenset()
+    rows = await db.execute(
+        sa.select(conflicts.c.account, conflicts.c.ref_type, conflicts.c.ref_id).where(
+            _open_of(refs), conflicts.c.kind == "merge"
+        )
+    )
+    return frozenset(Ref(*row) for row in rows)
+
+
+async def close(db: AsyncConnection, conflict_id: int, *, how: Mapping[str, Any]) -> None:
+    """Settle one card."""
+    await db.execute(
+        sa.update(conflicts)
+        .where(conflicts.c.id == conflict_id, conflicts.c.state == "open")
         .values(state="settled", settled_at=sa.func.now(), settled=dict(how))
     )
 

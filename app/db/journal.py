@@ -10,10 +10,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import records
+from app.db.links import Link
 from app.db.tables import attempts, journal
 from app.domain.codecs import ABSENT
 from app.domain.merge import Clash, Take, Winner
-from app.domain.values import Outcome
+from app.domain.values import Outcome, Ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,32 @@ async def attempted(db: AsyncConnection, account: str, tried: Sequence[Attempt])
     """Keep what was sent to a CRM and its fate."""
     if tried:
         await db.execute(sa.insert(attempts), [_attempt(account, one) for one in tried])
+
+
+async def merged(db: AsyncConnection, survivor: Link, loser: Ref, kept: Ref) -> None:
+    """Keep that we merged two remote records, and into which."""
+    await db.execute(
+        sa.insert(attempts).values(
+            record_id=survivor.record_id,
+            account=kept.account,
+            op="merge",
+            ref_type=kept.type,
+            ref_id=kept.id,
+            trace=f"merge:{loser.id}",
+            sent={"survivor": survivor.ref.id, "loser": loser.id},
+            before={},
+            outcome="done",
+        )
+    )
+    version = await records.bump(db, survivor.record_id)
+    take = Take(
+        f"links.{kept.account}",
+        f"{loser.type}/{loser.id}",
+        f"{kept.type}/{kept.id}",
+        "merged there, as it is one record here",
+    )
+    cause = Cause("push", kept.account)
+    await write(db, [Entry(survivor.record_id, version, kept.account, cause, [take])])
 
 
 def _attempt(account: str, one: Attempt) -> dict[str, Any]:

@@ -289,6 +289,11 @@ async def end(db: AsyncConnection, refs: Collection[Ref], why: str) -> None:
         )
 
 
+async def remove(db: AsyncConnection, ref: Ref) -> None:
+    """Forget a ref: it is as if we had never met it. What it was is in the journal."""
+    await db.execute(sa.delete(links).where(_named([ref])))
+
+
 async def move(
     db: AsyncConnection, ref: Ref, record_id: UUID, *, state: str, base: Fields | None = None
 ) -> None:

@@ -277,9 +277,21 @@ async def end_waits(db: AsyncConnection, account: str, entities: Collection[str]
     )
 
 
-async def forget(db: AsyncConnection, record_ids: Collection[UUID]) -> None:
-    """Records that are no more have nothing to say."""
-    await db.execute(sa.delete(outbox).where(outbox.c.record_id.in_(set(record_ids))))
+async def cancel(db: AsyncConnection, account: str, record_id: UUID) -> bool:
+    """Nothing is to be created there any more; False if that has begun already."""
+    await db.execute(sa.delete(outbox).where(_this(account, record_id), outbox.c.intent.is_(None)))
+    left = await db.execute(sa.select(outbox.c.record_id).where(_this(account, record_id)))
+    return left.first() is None
+
+
+async def behind(db: AsyncConnection, record_ids: Collection[UUID]) -> list[tuple[str, UUID, int]]:
+    """The accounts that are behind these records, and up to which version."""
+    rows = await db.execute(
+        sa.select(outbox.c.account, outbox.c.record_id, outbox.c.wanted).where(
+            outbox.c.record_id.in_(set(record_ids)), outbox.c.state == "pending"
+        )
+    )
+    return [(account, record_id, wanted) for account, record_id, wanted in rows]
 
 
 async def bury(db: AsyncConnection, mark: Mark, error: Mapping[str, Any]) -> None:

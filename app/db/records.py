@@ -113,6 +113,29 @@ async def survivors(db: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, UU
     return {record_id: moved.get(record_id, record_id) for record_id in ids}
 
 
+async def bump(db: AsyncConnection, record_id: UUID) -> int:
+    """What belongs to a record changed, though none of its fields did; its new version."""
+    found = await db.execute(
+        sa.update(records)
+        .where(records.c.id == record_id)
+        .values(version=records.c.version + 1)
+        .returning(records.c.version)
+    )
+    version: int = found.scalar_one()
+    return version
+
+
+async def keys_of(db: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, frozenset[Key]]:
+    """The keys that each of these records holds."""
+    rows = await db.execute(
+        sa.select(keys.c.record_id, keys.c.kind, keys.c.value).where(keys.c.record_id.in_(set(ids)))
+    )
+    found: dict[UUID, set[Key]] = {}
+    for record_id, kind, value in rows:
+        found.setdefault(record_id, set()).add(Key(kind, value))
+    return {record_id: frozenset(own) for record_id, own in found.items()}
+
+
 async def set_state(db: AsyncConnection, ids: Collection[UUID], state: str) -> None:
     """Records come back to life, or are to be deleted wherever they still are."""
     if ids:

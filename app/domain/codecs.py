@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import decimal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.config import OwnersConfig, StagePlace
 from app.domain import identity, richtext
@@ -206,11 +209,34 @@ def _epoch(value: Any) -> Any:
     return value if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-def _midnight(value: Any) -> Any:
+@cache
+def _zone(name: str | None) -> tzinfo:
     try:
-        return f"{date.fromisoformat(str(value)).isoformat()}T00:00:00Z"
+        return ZoneInfo(name) if name else UTC
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC
+
+
+def _midnight_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:
+    """The day that the account's people see; what is midnight in UTC was meant as a day."""
+    value = raw[0]
+    moment = moment_of(value) if value not in (None, "") else None
+    if moment is None or isinstance(value, bool) or moment.time() == time():
+        return [value if value is None else _date(value)]
+    return [moment.astimezone(_zone(context.directory.zone)).date().isoformat()]
+
+
+def _midnight_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
+    """The day's first moment in UTC; in its own zone, where people would see the day before."""
+    try:
+        day = datetime.combine(date.fromisoformat(str(values[0])), time(), UTC)
     except ValueError:
-        return value
+        return [values[0]]
+    zone = _zone(context.directory.zone)
+    with suppress(OverflowError):
+        if day.astimezone(zone).date() != day.date():
+            day = day.replace(tzinfo=zone).astimezone(UTC)
+    return [f"{day.replace(tzinfo=None).isoformat()}Z"]
 
 
 def _cents_get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
@@ -413,7 +439,7 @@ CODECS: dict[str, Codec] = {
     "decimal": _each(_decimal),
     "boolean": _each(_boolean),
     "date": _each(_date),
-    "midnight": _each(_date, _midnight),
+    "midnight": Codec(_midnight_get, _midnight_put, shape=(1, 1)),
     "datetime": _each(_moment),
     "epoch_ms": _each(_moment, _epoch),
     "email": _each(lambda v: identity.email(str(v)) or str(v)),

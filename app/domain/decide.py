@@ -171,7 +171,8 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
     if link is None:
         match = _match(state, theirs)
         if match.unsure:
-            return Plan(Result.HELD, ref, candidates=match.unsure, reason=match.reason)
+            unsure = match.unsure
+            return Plan(Result.HELD, ref, base=theirs, candidates=unsure, reason=match.reason)
         if match.is_new and state.purged:
             return Plan(Result.HELD, ref, reason="this person was purged")
         if match.is_new and not state.sync.introduces(ref.account):

@@ -17,6 +17,7 @@ from email_validator import EmailNotValidError, validate_email
 from publicsuffixlist import PublicSuffixList
 
 from app.config import DEFAULT_KEYS, key_parts
+from app.domain.entities import equal, is_blank
 from app.domain.values import Fields, Key, Value
 
 #: Mail hosts whose domain says nothing about the company. A short list of the largest; a
@@ -184,3 +185,19 @@ def verdict(candidates: Mapping[Key, UUID], *, taken: Iterable[UUID] = ()) -> Ve
         named = ", ".join(f"{k.kind} {k.value}" for k in candidates)
         return Verdict(unsure=found, reason=f"another record of this account already has {named}")
     return Verdict(same=found[0]) if found else Verdict()
+
+
+def compare(one: Fields, other: Fields) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The fields that both have: those that agree, and those that differ.
+
+    Two lists agree if they share an element.
+    """
+    agrees: list[str] = []
+    differs: list[str] = []
+    for name in sorted(one.keys() & other.keys()):
+        mine, yours = one[name], other[name]
+        if is_blank(mine) or is_blank(yours):
+            continue
+        shared = isinstance(mine, list) and isinstance(yours, list) and bool({*mine} & {*yours})
+        (agrees if shared or equal(mine, yours) else differs).append(name)
+    return tuple(agrees), tuple(differs)

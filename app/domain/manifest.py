@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.errors import UnsupportedEventError
 
-Verb = Literal["create", "update", "delete"]
+Verb = Literal["create", "update", "delete", "merge"]
 
 
 def _seconds(text: object) -> object:

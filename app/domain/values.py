@@ -240,7 +240,8 @@ class Directory:
     ``owners`` maps the vendor's owner id to a lower-case e-mail address, ``names`` that address
     to the name of its owner; ``retired`` are the ids of those who can own nothing new;
     ``currency`` is the ISO 4217 code where the account has one for all deals; ``options`` are,
-    by entity and path, the values that a field takes, where those are fixed.
+    by entity and path, the values that a field takes, where those are fixed; ``zone`` is the
+    time zone in which the account shows its days (``Europe/Berlin``), UTC unless it says.
     """
 
     pipelines: tuple[Pipeline, ...] = ()
@@ -249,6 +250,7 @@ class Directory:
     currency: str | None = None
     retired: frozenset[str] = frozenset()
     options: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=lambda: NOTHING)
+    zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

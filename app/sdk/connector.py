@@ -187,6 +187,13 @@ class Connector:
         """
         raise NotImplementedError
 
+    async def merge(self, survivor: Ref, loser: Ref) -> Ref:
+        """Make two records of one type one, for good; the ref that lives on, perhaps a new one.
+
+        Asked only where the manifest promises ``merge``. A person or the configuration said so.
+        """
+        raise NotImplementedError
+
     async def subscriptions(self) -> list[Subscription]:
         """Our webhook subscriptions as the vendor has them."""
         return []

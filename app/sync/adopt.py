@@ -9,14 +9,15 @@ from uuid import UUID
 import structlog
 
 from app.clock import now
-from app.db import conflicts, events, outbox, resyncs
+from app.db import conflicts, events, keyed, outbox, resyncs
 from app.db.journal import Cause
 from app.domain import identity
-from app.domain.decide import OURS
+from app.domain.decide import OURS, State, reading
 from app.domain.values import (
     Key,
     Observation,
     Ref,
+    Value,
 )
 from app.errors import (
     AccountError,
@@ -63,6 +64,8 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
             await events.oldest(db, house.members) if any(map(_is_orphan, creating)) else None
         )
     met, _ = await known(house, [o.ref for listed in found.values() for o in listed])
+    async with house.database.transaction() as db:
+        apart = await keyed.separated(db, [job.record.id for job in creating]) if met else {}
     linking: list[tuple[Job, Observation]] = []
     for job in creating:
         begun = job.mark.scan or job.mark.intent is not None
@@ -77,7 +80,13 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
             await _put_off(house, job, now() + SOON)
             count(counts, "waiting")
             continue
-        there = {o.ref: o for key in wanted[job.record.id] for o in found.get(key, ())}
+        strangers = apart.get(job.record.id, frozenset())
+        there = {
+            o.ref: o
+            for key in wanted[job.record.id]
+            for o in found.get(key, ())
+            if o.ref not in met or met[o.ref].record_id not in strangers
+        }
         if not there and job.mark.intent is not None:
             there = await _probe(member, job)
             certain = any(key.kind in promise.unique for key in wanted[job.record.id])
@@ -94,10 +103,10 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
             continue
         unmet = {ref: observation for ref, observation in there.items() if ref not in met}
         if there and not unmet:
-            await _hold(house, member, job, list(there.values()))
+            await hold(house, member, job, list(there.values()))
             count(counts, "held")
         elif len(unmet) > 1:
-            await _hold(house, member, job, list(unmet.values()))
+            await hold(house, member, job, list(unmet.values()))
             count(counts, "held")
         elif unmet:
             (observation,) = unmet.values()
@@ -215,10 +224,14 @@ async def _put_off(house: House, job: Job, until: datetime) -> None:
         await outbox.postpone(db, job.mark, until=until, keep_intent=True)
 
 
-async def _hold(house: House, member: Member, job: Job, found: Sequence[Observation]) -> None:
+async def hold(house: House, member: Member, job: Job, found: Sequence[Observation]) -> None:
     """Several records there could be this one: write nothing, ask a person."""
     named = ", ".join(o.ref.id for o in found)
-    reason = f"{member.name} has {len(found)} records that could be this one: {named}"
+    reason = (
+        f"{member.name} has {named} with the same key, and it belongs to another record"
+        if len(found) == 1
+        else f"{member.name} has {len(found)} records that could be this one: {named}"
+    )
     async with house.database.transaction() as db:
         await conflicts.unsure(
             db,
@@ -226,10 +239,23 @@ async def _hold(house: House, member: Member, job: Job, found: Sequence[Observat
             found[0].ref,
             (job.record.id,),
             reason,
-            {"refs": [o.ref.id for o in found]},
+            {},
             record_id=job.record.id,
+            found={o.ref.id: _shown(house, member, o) for o in found},
         )
         await outbox.bury(db, job.mark, describe(RejectedError(reason), record=str(job.record.id)))
+
+
+def _shown(house: House, member: Member, observation: Observation) -> dict[str, Value]:
+    """What a remote record says, for a person to compare."""
+    if observation.raw is None:
+        return {}
+    entity = member.entity_of(observation.ref.type)
+    assert entity is not None
+    sync = house.sync_of(entity, member.name)
+    assert sync is not None
+    context = house.context(entity, member.name)
+    return reading(State(entity, member.mappings[entity], sync, context), observation)
 
 
 async def link_to(house: House, found: Sequence[tuple[Job, Observation]], since: datetime) -> None:

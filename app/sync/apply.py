@@ -182,7 +182,10 @@ class Changes:
         await conflicts.settle_identities(db, [link.ref for link in self.linked])
         for state, plan in self.cards:
             if plan.candidates:
-                await conflicts.unsure(db, state.entity, plan.ref, plan.candidates, plan.reason, {})
+                shown = {"fields": dict(plan.base or {})}
+                await conflicts.unsure(
+                    db, state.entity, plan.ref, plan.candidates, plan.reason, shown
+                )
                 continue
             owner = plan.record or state.record
             assert owner is not None

@@ -32,7 +32,7 @@ from app.sdk.handler import Context, Wishes
 from app.sync.house import House, Member
 from app.sync.purge import purge_told
 from app.sync.reconcile import Deferred, known, reconcile
-from app.sync.relink import relink
+from app.sync.relink import follow, relink
 from app.sync.trouble import LanePaused, describe, judge
 from app.sync.world import Seen
 
@@ -307,6 +307,7 @@ async def _relink(house: House, lane: Lane, item: Pending, wishes: Wishes) -> No
         if await lanes.holds(db, lane):
             for ref, to in wishes.relinks:
                 await relink(db, ref, to)
+                await follow(db, house, to)
 
 
 def _gather(

@@ -37,11 +37,12 @@ from app.errors import (
     UnknownOutcomeError,
 )
 from app.sync import guard
-from app.sync.adopt import adopt, link_to
+from app.sync.adopt import adopt, hold, link_to
 from app.sync.deletes import deleted, is_barred, latest, prepare_deletes
 from app.sync.draft import Job, Near, bury_held, count, prepare, travels
 from app.sync.fields import offer
 from app.sync.house import House, Member
+from app.sync.merges import merge_there
 from app.sync.reconcile import known, reconcile
 from app.sync.settle import done
 from app.sync.trouble import LanePaused, describe, judge
@@ -67,10 +68,12 @@ async def push(house: House, lane: Lane) -> None:
     counts: dict[str, int] = {}
     # Children are worked out after their parents were written: then the parents have refs.
     for _, group in groupby(sorted(marks, key=_rank), key=_rank):
+        alike = list(group)
+        await merge_there(house, lane, member, alike, counts)
         async with house.database.transaction() as db:
             if not await lanes.holds(db, lane):
                 return
-            jobs = await _plan(db, house, member, list(group), counts)
+            jobs = await _plan(db, house, member, alike, counts)
         jobs = await adopt(house, member, jobs, counts)
         await _write(house, lane, member, jobs, counts)
     if marks:
@@ -419,8 +422,12 @@ async def _look_again(house: House, member: Member, job: Job, outcome: Outcome) 
         (observation,) = await member.connector.read([ref])
     except (RateLimitedError, AccountError, TransientError):
         return  # the mark is still there and tries again
-    if job.link is None and ref not in linked:
+    met = linked.get(ref)
+    if job.link is None and met is None:
         await link_to(house, [(job, observation)], read_at)
+    elif job.link is None and met is not None and met.record_id != job.record.id:
+        # What is there belongs to another record of ours: trying again would not help.
+        await hold(house, member, job, [observation])
     else:
         cause = Cause("push", member.name)
         await reconcile(house, [Seen(observation, cause, read_at, read_at)])

@@ -23,7 +23,7 @@ from app.domain.values import Ref
 from app.errors import SyncError
 from app.sync.apply import Changes
 from app.sync.house import House
-from app.sync.relink import relink
+from app.sync.relink import follow, relink
 from app.sync.times import Untimed, UntimedError, ask
 from app.sync.world import Seen, World
 
@@ -90,7 +90,7 @@ async def _alone(house: House, seen: Seen, *, scan: bool) -> Reconciled:
         except (KeyTaken, links.LinkTaken):
             continue  # the other worker's record is there now; decide with it
         except DBAPIError as error:
-            if not _is_collision(error):
+            if not is_collision(error):
                 return error
         except Exception as error:
             return error
@@ -99,7 +99,7 @@ async def _alone(house: House, seen: Seen, *, scan: bool) -> Reconciled:
     return Deferred(seen.observation.ref, "other workers keep changing this record")
 
 
-def _is_collision(error: DBAPIError) -> bool:
+def is_collision(error: DBAPIError) -> bool:
     """Deadlock, serialization failure, or a link that two workers made at once."""
     return getattr(error.orig, "sqlstate", None) in ("40P01", "40001", "23505")
 
@@ -118,13 +118,7 @@ async def _at_once(house: House, batch: Sequence[Seen], *, scan: bool) -> list[P
     Raises UntimedError, with nothing applied, where the vendors must say who was later.
     """
     async with house.database.transaction() as db:
-        await _follow_merges(db, batch)
-        world = await World.load(db, house, batch)
-        changes = Changes()
-        untimed: list[Untimed] = []
-        answers = [_decide(world, changes, seen, untimed) for seen in batch]
-        if untimed:
-            raise UntimedError(untimed)
+        answers, changes, world = await within(db, house, batch)
         await changes.flush(db, house, world.account, scan=scan)
     for record in (*changes.added, *changes.changed.values()):
         metrics.RECORDS_CHANGED.labels(world.account, record.entity).inc()
@@ -133,7 +127,21 @@ async def _at_once(house: House, batch: Sequence[Seen], *, scan: bool) -> list[P
     return answers
 
 
-async def _follow_merges(db: AsyncConnection, batch: Sequence[Seen]) -> None:
+async def within(
+    db: AsyncConnection, house: House, batch: Sequence[Seen]
+) -> tuple[list[Plan | Deferred], Changes, World]:
+    """What would become of a batch in this transaction, decided and not yet written."""
+    await _follow_merges(db, house, batch)
+    world = await World.load(db, house, batch)
+    changes = Changes()
+    untimed: list[Untimed] = []
+    answers = [_decide(world, changes, seen, untimed) for seen in batch]
+    if untimed:
+        raise UntimedError(untimed)
+    return answers, changes, world
+
+
+async def _follow_merges(db: AsyncConnection, house: House, batch: Sequence[Seen]) -> None:
     """A reading that shows another record than was asked for, or what a record has absorbed,
     tells of a merge as an event does.
     """
@@ -149,6 +157,7 @@ async def _follow_merges(db: AsyncConnection, batch: Sequence[Seen]) -> None:
     for former, ref in told:
         if former in met and met[former].ended != "merged":
             await relink(db, former, ref)
+            await follow(db, house, ref)
 
 
 def _decide(world: World, changes: Changes, seen: Seen, untimed: list[Untimed]) -> Plan | Deferred:

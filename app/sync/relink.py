@@ -16,6 +16,7 @@ from app.domain.absorb import absorb, renamed
 from app.domain.decide import RecordState
 from app.domain.entities import relations_of
 from app.domain.values import Ref
+from app.sync.house import House
 
 log = structlog.get_logger()
 
@@ -28,6 +29,12 @@ async def relink(db: AsyncConnection, ref: Ref, to: Ref) -> None:
     """
     found = await links.by_ref(db, [ref, to], lock=True)
     lost, kept = found.get(ref), found.get(to)
+    if lost is not None and lost.state == "unlinked":
+        await links.end(db, [ref], "merged")  # a person said that it is nobody's
+        return
+    if lost is not None and kept is not None and kept.state == "unlinked":
+        await links.remove(db, to)  # it is somebody's again: of the one that was merged into it
+        kept = None
     if lost is None and kept is not None:
         # We never met it: late news of it must not make it a record of its own.
         tombstone = Link.new(kept.record_id, kept.entity, ref, {}, {}, None)
@@ -44,7 +51,7 @@ async def _rename(db: AsyncConnection, lost: Link, to: Ref) -> None:
         return  # whatever it was merged into has news of its own
     await links.end(db, [lost.ref], "merged")
     standing = await _standing(db, lost.record_id, to.account)
-    parked = lost.state == "parked" or standing is not None
+    parked = lost.state in ("parked", "merging") or standing is not None
     state = "parked" if parked else "live"
     new = Link.new(lost.record_id, lost.entity, to, lost.base, lost.sent, lost.seen_at)
     await links.add(db, [new.now(state=state)])
@@ -72,10 +79,21 @@ async def _follow(db: AsyncConnection, lost: Link, kept: Link) -> None:
     await promote(db, kept.record_id, kept.ref.account)
 
 
-async def unite(db: AsyncConnection, lost_id: UUID, kept_id: UUID, *, into: Ref) -> None:
+async def unite(
+    db: AsyncConnection,
+    lost_id: UUID,
+    kept_id: UUID,
+    *,
+    into: Ref | None,
+    source: str | None = None,
+    cause: Cause | None = None,
+) -> None:
     """Two of our records are one: links, fields, keys, cards, marks and children of the lost
     one go to the survivor; values that do not fit are in the journal.
+
+    ``into`` is the ref whose merge tells so; a person's word needs none.
     """
+    source = source or (into.account if into else "")
     both = await records.get(db, [lost_id, kept_id], lock=True)
     lost, kept = both[lost_id], both[kept_id]
     moved = await _move_links(db, lost, kept, into)
@@ -89,33 +107,35 @@ async def unite(db: AsyncConnection, lost_id: UUID, kept_id: UUID, *, into: Ref)
         container=kept.container and lost.container,
         state="live" if "live" in (kept.state, lost.state) else kept.state,
     )
-    await records.change(db, [united], source=into.account)
+    await records.change(db, [united], source=source)
     await records.merge_into(db, lost.id, kept.id)
-    cause = Cause("merge", str(lost.id))
-    await journal.write(db, [Entry(kept.id, united.version, into.account, cause, takes, clashes)])
+    cause = cause or Cause("merge", str(lost.id))
+    await journal.write(db, [Entry(kept.id, united.version, source, cause, takes, clashes)])
     await conflicts.hand_over(db, lost.id, kept.id)
     await outbox.hand_over(db, lost.id, united)
     await mark(db, [kept.id])
-    await _hand_over(db, lost.id, kept.id, {into.account, *moved}, cause, into)
+    there = {*moved, *([into.account] if into else [])}
+    await _hand_over(db, lost.id, kept.id, there, cause, source)
 
 
 async def _move_links(
-    db: AsyncConnection, lost: RecordState, kept: RecordState, into: Ref
+    db: AsyncConnection, lost: RecordState, kept: RecordState, into: Ref | None
 ) -> list[str]:
     """Give the links of the lost record to the survivor; the accounts where they go on living."""
     standing = {
-        link.ref.account
+        link.ref.account: link.ref
         for link in await links.by_record(db, [kept.id], lock=True)
         if link.state == "live"
     }
     moved = []
     for link in await links.by_record(db, [lost.id], lock=True):
         account = link.ref.account
-        if link.state == "gone":
-            await links.move(db, link.ref, kept.id, state="gone")
-        elif link.state == "parked" or account in standing:
+        if link.state in ("gone", "unlinked"):
+            await links.move(db, link.ref, kept.id, state=link.state)
+        elif link.state in ("parked", "merging") or account in standing:
             await links.move(db, link.ref, kept.id, state="parked")
-            await conflicts.parked(db, lost.entity, kept.id, link.ref, into)
+            survivor = into or standing.get(account) or link.ref
+            await conflicts.parked(db, lost.entity, kept.id, link.ref, survivor)
         else:
             await links.move(db, link.ref, kept.id, state="live")
             moved.append(account)
@@ -123,7 +143,7 @@ async def _move_links(
 
 
 async def _hand_over(
-    db: AsyncConnection, lost: UUID, kept: UUID, moved: Collection[str], cause: Cause, into: Ref
+    db: AsyncConnection, lost: UUID, kept: UUID, moved: Collection[str], cause: Cause, source: str
 ) -> None:
     """Children follow the survivor.
 
@@ -140,8 +160,8 @@ async def _hand_over(
             fields = {**child.fields, **{take.field: take.new for take in takes}}
             now = replace(child, fields=fields, version=child.version + 1)
             changed.append(now)
-            entries.append(Entry(child.id, now.version, into.account, cause, takes))
-    await records.change(db, changed, source=into.account)
+            entries.append(Entry(child.id, now.version, source, cause, takes))
+    await records.change(db, changed, source=source)
     await journal.write(db, entries)
     agreed = []
     for link in await links.by_record(db, children, lock=True):
@@ -154,6 +174,28 @@ async def _hand_over(
             )
     await links.agree(db, agreed)
     await mark(db, [child.id for child in changed if child.state == "live"])
+
+
+async def follow(db: AsyncConnection, house: House, ref: Ref) -> None:
+    """After a remote merge: merge elsewhere too what the configuration says shall follow."""
+    met = (await links.by_ref(db, [ref])).get(ref)
+    if met is None:
+        return
+    sync = house.config.entity(met.entity)
+    if sync is None or sync.follow_merges != "merge":
+        return
+    own = await links.by_record(db, [met.record_id])
+    living = {one.ref.account for one in own if one.state == "live"}
+    asked = await conflicts.open_merges(db, [one.ref for one in own if one.state == "parked"])
+    for one in own:
+        account = one.ref.account
+        promise = house.members[account].connector.manifest.entities.get(met.entity)
+        if one.ref in asked and account in living and promise and "merge" in promise.write:
+            await links.set_state(db, [one.ref], "merging")
+            how = {"by": "follow_merges"}
+            await conflicts.settle_refs(db, [one.ref], kinds=("merge",), how=how)
+            await records.bump(db, met.record_id)
+            await mark(db, [met.record_id])
 
 
 async def promote(db: AsyncConnection, record_id: UUID, account: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.config import Config
 from app.db import conflicts, journal, lanes, links, outbox, records
 from app.db.journal import Cause, Entry
 from app.domain import identity
@@ -27,6 +29,7 @@ async def resolve(
     *,
     account: str | None = None,
     value: Any = ABSENT,
+    config: Config | None = None,
 ) -> None:
     """Settle a held field by an account's value or by a value of the person's own.
 
@@ -39,9 +42,7 @@ async def resolve(
     if card.state != "open":
         raise RejectedError("this conflict is settled already")
     if card.kind != "field":
-        raise RejectedError(
-            f"a conflict of kind {card.kind!r} is settled in the CRMs: {card.detail.get('reason')}"
-        )
+        raise RejectedError(f"a card of kind {card.kind!r} has no value to choose")
     theirs, ours = card.theirs["value"], card.ours["value"]
     record = (await records.get(db, [card.record_id], lock=True))[card.record_id]
     chosen: Value = value
@@ -52,7 +53,9 @@ async def resolve(
     await conflicts.settle(
         db, ref, fields=[card.field], how={"by": PERSON, "account": account, "value": chosen}
     )
-    await _take(db, record, card.field, chosen, lost=ours if chosen == theirs else theirs)
+    lost = ours if chosen == theirs else theirs
+    sync = config.entity(record.entity) if config else None
+    await _take(db, record, card.field, chosen, lost=lost, rules=sync.keys if sync else None)
 
 
 async def _settle_base(db: AsyncConnection, ref: Ref, name: str, theirs: Value) -> None:
@@ -64,7 +67,13 @@ async def _settle_base(db: AsyncConnection, ref: Ref, name: str, theirs: Value) 
 
 
 async def _take(
-    db: AsyncConnection, record: RecordState, name: str, chosen: Value, *, lost: Value
+    db: AsyncConnection,
+    record: RecordState,
+    name: str,
+    chosen: Value,
+    *,
+    lost: Value,
+    rules: Sequence[str] | None,
 ) -> None:
     at: datetime = (await db.execute(sa.select(sa.func.now()))).scalar_one()
     changed = RecordState(
@@ -76,7 +85,7 @@ async def _take(
         record.container,
     )
     await records.change(db, [changed], source=PERSON)
-    keys = identity.keys(record.entity, changed.fields)
+    keys = identity.keys(record.entity, changed.fields, rules, external_id=str(record.id))
     owners = await records.owners_of(db, record.entity, keys)
     free = [key for key in keys if owners.get(key, record.id) == record.id]
     await records.claim(db, record.entity, {record.id: free})

@@ -236,6 +236,13 @@ async def test_a_lead_that_was_merged_away_is_followed(close, control: Control, 
     assert (seen.ref, seen.asked, seen.gone) == (other, lead, False)
 
 
+async def test_a_lead_is_merged_into_another_on_our_word(close, lead):
+    other = await make(close, "company", {"name": "Other"})
+    assert await close.merge(other, lead) == other
+    (seen,) = await close.read([lead])
+    assert (seen.ref, seen.asked) == (other, lead)
+
+
 async def test_what_the_event_log_does_not_show_deleted_is_only_missing(close, control, lead):
     gone = write(close, "company", {}, ref=lead, op=Op.DELETE)
     good((await close.write([gone]))[0])

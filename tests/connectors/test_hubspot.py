@@ -200,6 +200,12 @@ async def test_a_merged_away_id_answers_with_the_survivor(hubspot, control: Cont
     assert seen[one].asked is None
 
 
+async def test_two_contacts_are_merged_on_our_word(hubspot):
+    one, two = [await make(hubspot, "person", {"firstname": n}) for n in "ab"]
+    kept = await hubspot.merge(one, two)
+    assert {seen.ref for seen in await hubspot.read([one, two])} == {kept}
+
+
 async def test_a_further_address_is_an_identity_too(hubspot, control: Control):
     one, two = [
         await make(hubspot, "person", {"firstname": n, "email": f"{n}@acme.example"}) for n in "ab"

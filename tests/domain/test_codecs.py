@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from decimal import Decimal
 from importlib.resources import files
 from itertools import combinations
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -17,6 +19,7 @@ from app.connectors.hubspot.shapes import as_properties
 from app.domain.codecs import CODECS, Context, Held
 from app.domain.entities import equal
 from app.domain.mapping import compile_mapping, to_canonical, to_remote
+from app.domain.values import Directory
 
 SINGLE = sorted(name for name, codec in CODECS.items() if codec.shape == (1, 1))
 PLAIN = [name for name in SINGLE if name not in ("close_address", "multi_select")]
@@ -120,6 +123,36 @@ def test_whole_and_broken_numbers_are_told_apart():
 )
 def test_a_day_is_the_day_that_was_written_whatever_the_zone(given_, day):
     assert get("date", given_) == day
+
+
+ZONES = ("America/New_York", "Asia/Tokyo", "Pacific/Kiritimati", "America/Sao_Paulo", None)
+
+
+@given(st.dates(min_value=date(1900, 1, 2)), st.sampled_from(ZONES))
+def test_a_day_that_is_kept_as_a_moment_is_that_day_for_the_people_there(day, zone):
+    context = Context(directory=Directory(zone=zone))
+    (written,) = CODECS["midnight"].put([day.isoformat()], context)
+    assert CODECS["midnight"].get([written], context) == [day.isoformat()]
+    assert written[:10] == day.isoformat()
+    moment = datetime.fromisoformat(written)
+    assert moment.astimezone(ZoneInfo(zone or "UTC")).date() == day
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown", "day"),
+    [
+        ("Asia/Tokyo", "2026-01-31T15:00:00Z", "2026-02-01"),  # midnight there
+        ("America/New_York", "2026-02-02T03:59:00Z", "2026-02-01"),
+        ("America/New_York", "2026-02-01T00:00:00Z", "2026-02-01"),  # meant as a day
+        ("Nowhere/AtAll", "2026-02-01T12:00:00Z", "2026-02-01"),
+        (None, "2026-02-01T12:00:00Z", "2026-02-01"),
+        (None, None, None),
+        (None, "", ""),
+    ],
+)
+def test_a_moment_that_stands_for_a_day_is_read_in_the_zone_of_the_account(zone, shown, day):
+    context = Context(directory=Directory(zone=zone))
+    assert CODECS["midnight"].get([shown], context) == [day]
 
 
 @pytest.mark.parametrize(

@@ -592,6 +592,15 @@ class Close(Connector):
         seen = observed(self.account.name, write.type, raw)
         return Outcome(write, ref=seen.ref, stored=seen)
 
+    async def merge(self, survivor: Ref, loser: Ref) -> Ref:
+        """Only leads can be merged; contacts and opportunities go with them.
+
+        https://developer.close.com/api/resources/leads
+        """
+        body = {"source": loser.id, "destination": survivor.id}
+        await self.client.call("POST", "/lead/merge/", json=body)
+        return survivor
+
     # ------------------------------------------------------------------------- checking
 
     async def fields(self, entity: str) -> Mapping[str, RemoteField] | None:

@@ -463,6 +463,7 @@ class HubSpot(Connector):
             names={str(row["email"]).lower(): name for row in owners if (name := full_name(row))},
             currency=details.data.get("companyCurrency") if details.status == 200 else None,
             retired=frozenset(str(row["id"]) for row in retired),
+            zone=details.data.get("timeZone") if details.status == 200 else None,
         )
 
     async def _owners(self, *, archived: bool) -> list[Raw]:
@@ -707,6 +708,13 @@ class HubSpot(Connector):
         path = f"/crm/v3/objects/{batch[0].type}/batch/archive"
         await self.client.call("POST", path, json={"inputs": inputs})
         return [Outcome(write, ref=write.ref) for write in batch]
+
+    async def merge(self, survivor: Ref, loser: Ref) -> Ref:
+        """https://developers.hubspot.com/docs/api-reference/legacy/crm/using-object-apis"""
+        body = {"primaryObjectId": survivor.id, "objectIdToMerge": loser.id}
+        answer = await self.client.call("POST", f"/crm/v3/objects/{survivor.type}/merge", json=body)
+        # The merged record may have an id of its own.
+        return Ref(survivor.account, survivor.type, str(answer.data["id"]))
 
     # ------------------------------------------------------------------ checking, preparing
 

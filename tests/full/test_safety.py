@@ -92,6 +92,42 @@ async def test_what_exceeds_a_guard_waits_until_a_person_approves_or_discards(
     assert await world.syncline.dead_letters() == []
 
 
+async def test_the_children_of_what_waits_wait_with_it_and_follow_it(guarded_world: World) -> None:
+    world = guarded_world
+    await world.syncline.post("/api/accounts/hubspot/guard/approve")  # count anew
+    for n in range(5):
+        other = Company.new(f"Filler {n}")
+        await world.close.create("lead", name=other.name, url=f"https://{other.domain}")
+    await world.quiet()
+    company = Company.new("Parent")
+    async with world.counting() as writes:
+        lead = await world.close.create("lead", name=company.name, url=f"https://{company.domain}")
+        await until(lambda: _held(world, 1), why=world.syncline.explain)
+    contact = await world.close.create(
+        "contact", lead_id=lead["id"], **company.contact("Ada Lovelace")
+    )
+
+    async def waits() -> bool:
+        rows = await world.syncline.rows("/api/accounts/hubspot/pending")
+        return {row["entity"] for row in rows} == {"company", "person"}
+
+    await until(waits, why=world.syncline.explain)
+    assert not writes["hubspot", "company", "created"]
+    assert await world.hubspot.find("contacts", email=company.email("ada")) == []
+
+    await world.syncline.post("/api/accounts/hubspot/guard/approve", {"for_an_hour": True})
+    ada = await until(lambda: _counterpart(world, contact["id"]), why=world.syncline.explain)
+    await world.quiet()
+    there = await world.syncline.counterpart("close", lead["id"], "company", "hubspot")
+    assert set(await world.hubspot.links("contacts", ada, "companies")) == {there}
+
+
+async def _counterpart(world: World, contact: str) -> str:
+    found = await world.syncline.record("close", contact, "person")
+    ids = [link["remote_id"] for link in found["links"] if link["account"] == "hubspot"]
+    return ids[0] if ids else ""
+
+
 async def _held(world: World, count: int) -> Json:
     found = await guard_of(world)
     return found if found["held"] == count else {}

@@ -34,7 +34,10 @@ async def active_world(
     """A service that keeps activities and tasks in step too."""
     sync = {"deal": {"stages": harness.STAGES}, "activity": {}, "task": {}}
     folder = tmp_path_factory.mktemp("active")
-    async with databases() as own, harness.world(folder, own, config={"sync": sync}) as found:
+    async with (
+        databases() as own,
+        harness.world(folder, own, config={"sync": sync}, workers=1) as found,
+    ):
         only_there = {"email": KATHERINE, "first_name": "Katherine", "last_name": "Johnson"}
         await found.crms.control("POST", "users", {"vendor": "hubspot", **only_there})
         yield found
@@ -351,6 +354,36 @@ async def test_a_create_whose_answer_is_lost_makes_one_activity(sale: Sale):
     ]
     assert len(await sale.at_hubspot("notes")) == 2
     await world.steady()
+
+
+async def test_a_worker_killed_between_a_create_and_its_answer_leaves_one_activity(sale: Sale):
+    world = sale.world
+    slow = {"seconds": 2, "times": 1, "method": "POST"}
+    await world.crms.fault("hubspot", "latency", path="notes/batch/create", **slow)
+    await world.crms.fault("close", "latency", path="/activity/note/$", **slow)
+    await world.close.create("activity/note", lead_id=sale.lead, note="From Close")
+    await sale.create("notes", hs_note_body="<p>From HubSpot</p>", hs_timestamp=f"{AT}Z")
+    await until(world.crms.struck, why=world.syncline.explain)
+    await world.syncline.workers.pop().kill()
+
+    async def carried_out() -> bool:
+        """By the CRMs, but nobody is there any more to hear it."""
+        both = len(await sale.at_close("activity/note")), len(await sale.at_hubspot("notes"))
+        return both == (2, 2)
+
+    await until(carried_out)
+    await world.syncline.add_workers(1)
+    await world.quiet(within=150)
+    assert await carried_out()
+    await world.steady()
+
+
+async def test_an_account_is_tested_for_what_travels(sale: Sale):
+    for account, read in (("close", "read activity.note"), ("hubspot", "read notes")):
+        found = await sale.world.syncline.post(f"/api/accounts/{account}/test")
+        wrong = [row for row in found["findings"] if not row["ok"] and row["check"] != "stages"]
+        assert wrong == []
+        assert read in [row["check"] for row in found["findings"]]
 
 
 async def test_a_resync_since_a_date_finds_what_no_webhook_told(sale: Sale):

@@ -596,7 +596,8 @@ class Engine:
             base, sent = agreed_after_create(record.fields, told=job.names, stored=shown)
             seen_at = None if stored.partial else stored.version
             made = Link(record.id, stored.ref, base, sent, seen_at, self.tick())
-            if self._standing(record.id, account) is not None:
+            rival = self._standing(record.id, account)
+            if rival is not None and rival.ref != stored.ref:
                 made.state = "parked"
                 self.unsure += 1
             else:

@@ -257,7 +257,7 @@ async def crowd(world: World, seeds: Sequence[int]) -> Counter[str]:
     random = Random(seeds[0])
     companies = [Company(seed, world) for seed in seeds]
     await world.crms.weather(
-        duplicate=random.choice((0, 0, 0.3)),
+        duplicate=random.choice((0, 0, 1)),
         shuffle=random.random() < 0.5,
         delay=random.choice((0, 0, 0.2, 1)),
     )

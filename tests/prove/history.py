@@ -270,8 +270,11 @@ class Life:
         return self.engine.step_out(self._crm(at).name)
 
     def _restart(self) -> bool:
-        for account, job in self.engine.jobs.items():
+        for account, job in list(self.engine.jobs.items()):
             if isinstance(job.outcome, Observation):
+                if self.crms[account].quirks.shouts or self.crms[account].quirks.rounds:
+                    self.engine.step_out(account)  # a spelling that nobody told us is an edit
+                    continue
                 self.witness.crashed(account, job.outcome.ref.id, job.fields)
         self.engine.crash()
         return True
@@ -340,7 +343,7 @@ class Life:
         match self.history.score.split():
             case ["both"]:
                 return {}
-            case ["from", source] if self._has_spoken(source):
+            case ["from", source] if not self.witness.doubled and self._has_spoken(source):
                 return {"score": set()}
         return {"score": set(self.crms)}
 

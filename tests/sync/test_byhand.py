@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -384,3 +385,22 @@ async def test_what_is_merged_into_a_parted_one_takes_it_along(company: Company)
         Observation(survivor.ref, survivor.raw, asked=Ref("hubspot", "contacts", "2"))
     )
     assert (await links_of(company, bob))["hubspot/1"] == "live"
+
+
+class TestFollowing:
+    @pytest.fixture
+    def policy(self) -> str:
+        return "close, follow_merges: merge"
+
+    async def test_a_merge_elsewhere_is_done_here_too_where_the_configuration_says_so(
+        self, company: Company
+    ):
+        ada = await linked(company)
+        await company.see(contact(2, email="bob@x.example"))
+        await company.see(hub_contact(2, email="bob@x.example"))
+        await company.clear()
+        survivor = contact(1, email="ada@x.example", minute=1)
+        await company.see(replace(survivor, asked=contact(2).ref))
+        assert (await links_of(company, ada))["hubspot/2"] == "merging"
+        assert ("hubspot", "person") in await company.marks()
+        assert await company.scalar("select count(*) from conflicts where state = 'open'") == 0

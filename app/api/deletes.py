@@ -13,7 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api import problems
 from app.api.deps import DatabaseDep, DeskDep, PagingDep, known
 from app.api.problems import ProblemError
-from app.api.shapes import EXAMPLE_RECORD, EXAMPLE_TIME, Listed, Text, listed
+from app.api.shapes import (
+    EXAMPLE_RECORD,
+    EXAMPLE_TIME,
+    ConflictShape,
+    Listed,
+    RowId,
+    Text,
+    conflict_shape,
+    listed,
+)
 from app.db import listings, purges, records
 from app.db.journal import Cause
 from app.db.links import Link
@@ -98,6 +107,14 @@ class Readmitted(BaseModel):
     """How many entries of the list of the purged were removed."""
 
     removed: int
+
+
+class Word(BaseModel):
+    """What is to become of a record whose delete was not carried over."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"delete": True}]})
+
+    delete: bool = Field(description="true: delete it wherever it still is; false: it lives")
 
 
 class Recreated(BaseModel):
@@ -192,3 +209,22 @@ async def readmit(who: Readmission, database: DatabaseDep, desk: DeskDep) -> Rea
             for one in (digests(pepper, entity, found) if pepper else ())
         }
         return Readmitted(removed=await purges.readmit(db, wanted))
+
+
+@router.post(
+    "/conflicts/{conflict_id}/delete",
+    responses=problems.responses(problems.NOT_FOUND, problems.CONFLICT),
+)
+async def decide(conflict_id: RowId, word: Word, database: DatabaseDep) -> ConflictShape:
+    """Settle a card of kind `delete`: carry the delete out after all, or let the record live."""
+    async with database.transaction() as db:
+        try:
+            await deletes.decide(db, conflict_id, delete=word.delete)
+        except KeyError:
+            detail = f"There is no conflict {conflict_id}."
+            raise ProblemError(problems.NOT_FOUND, detail) from None
+        except RejectedError as error:
+            raise ProblemError(problems.CONFLICT, f"{error.reason}.") from None
+        row = await listings.conflict(db, conflict_id)
+    assert row is not None, "settling a card does not remove it"
+    return conflict_shape(row)

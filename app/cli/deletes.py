@@ -26,6 +26,7 @@ _DELETES: Sequence[Column] = (
 def add(app: typer.Typer) -> None:
     app.command()(deletes)
     app.command()(recreate)
+    app.command("decide-delete")(decide)
     app.command()(purge)
     app.command()(readmit)
 
@@ -85,3 +86,16 @@ def readmit(
     kind = "email" if "@" in who else "domain"
     answer = found.rest.post("/api/readmissions", {kind: who})
     found.answer(answer, f"✓ {answer['removed']} entries removed; the next look takes them in")
+
+
+def decide(
+    ctx: typer.Context,
+    id: Annotated[str, typer.Argument(help="The id of the conflict.", show_default=False)],
+    delete: Annotated[
+        bool, typer.Option("--delete/--keep", help="Delete it wherever it is, or let it live.")
+    ],
+) -> None:
+    """Say what becomes of a record whose delete was not carried over."""
+    found = screen(ctx)
+    answer = found.rest.post(f"/api/conflicts/{part(id)}/delete", {"delete": delete})
+    found.answer(answer, f"✓ {id} is decided")

@@ -10,7 +10,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import entry_points
@@ -120,13 +120,18 @@ class Registry:
         )
         return kind(account, client, properties)
 
-    def answer(self, connector: str, event_type: str) -> Verdict:
+    def answer(
+        self, connector: str, event_type: str, *, travels: Callable[[str], bool] = lambda _: True
+    ) -> Verdict:
         """Which answer an event will get, before anybody is asked what it means.
 
+        ``travels`` says whether an entity does: the others' events are for users' handlers alone.
         Raises UnsupportedEventError for an event that the manifest does not name.
         """
         manifest = self.connector(connector).manifest
-        wanted = _is_handled(manifest, event_type) or (manifest.name, event_type) in self._routes
+        entity = manifest.route(event_type)
+        handled = entity is not None and travels(entity)
+        wanted = handled or (manifest.name, event_type) in self._routes
         return Verdict.HANDLED if wanted else Verdict.IGNORED
 
     async def dispatch(self, event: Event, ctx: Context) -> Dispatched:

@@ -82,6 +82,10 @@ async def prepare_deletes(
     jobs: list[Job] = []
     spared: list[Mark] = []
     for its_mark, record, link in doomed:
+        if "delete" not in member.connector.manifest.entities[record.entity].write:
+            await keep(db, record, link.ref, f"{member.name} cannot delete it")
+            spared.append(its_mark)
+            continue
         children = await _taken_along(db, member, record)
         if children and record.state != "purged":
             reason = (
@@ -160,3 +164,22 @@ def said(deletes: bool, unseen: Sequence[str]) -> str:
     if deletes:
         return "deleted there; propagate: the others delete it too"
     return "deleted there; unlink: the others keep theirs"
+
+
+async def decide(db: AsyncConnection, conflict_id: int, *, delete: bool) -> None:
+    """A person's word on a delete that was not carried over: delete it now, or let it live.
+
+    Raises KeyError for a card that does not exist, RejectedError for one that is no such card or
+    is settled.
+    """
+    card = await conflicts.get(db, conflict_id)
+    if card is None:
+        raise KeyError(conflict_id)
+    if card.kind != "delete" or card.state != "open":
+        raise RejectedError("this is no open card of kind delete")
+    ref = Ref(card.account, card.ref_type, card.ref_id)
+    how = {"by": "person", "delete": delete}
+    await conflicts.settle_refs(db, [ref], kinds=["delete"], how=how)
+    if delete:
+        await records.set_state(db, [card.record_id], "gone")
+        await mark(db, [card.record_id])

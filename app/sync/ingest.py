@@ -115,7 +115,11 @@ def _answer(house: House, member: Member, event: Event) -> Answered:
         )
     event = _addressed(event, account)
     try:
-        answer = house.registry.answer(member.connector.manifest.name, event.type)
+        answer = house.registry.answer(
+            member.connector.manifest.name,
+            event.type,
+            travels=lambda entity: house.sync_of(entity, account) is not None,
+        )
     except UnsupportedEventError as error:
         return Answered(account, event, "unsupported", describe(error))
     return Answered(account, event, answer)

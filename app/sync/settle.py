@@ -41,6 +41,8 @@ async def done(
     rivals = await _rivals(db, member, list(living.values()))
     made: list[Link] = []
     agreed: list[links.Agreement] = []
+    #: The in-lane has linked these meanwhile, and knows more than our answer: they look again.
+    met: list[Job] = []
     for job, outcome in finished:
         assert outcome.ref is not None
         refuse(member, job, outcome.held)
@@ -54,7 +56,10 @@ async def done(
         owner = living[job.record.id]
         link = Link.new(owner, job.record.entity, outcome.ref, base, sent, seen_at)
         rival = rivals.get(owner)
-        if rival is not None and rival != outcome.ref:
+        if rival == outcome.ref:
+            met.append(job)
+            continue
+        if rival is not None:
             await conflicts.suspect(db, job.record.entity, owner, outcome.ref, rival)
             link = link.now(state="parked")
         made.append(link)
@@ -64,7 +69,10 @@ async def done(
     for job, _ in finished:
         if job.held:
             await bury_held(db, job)
-    if await outbox.clear(db, [job.mark for job, _ in finished if not job.held]):
+    for job in met:
+        await outbox.postpone(db, job.mark, until=now())
+    done_with = [job.mark for job, _ in finished if not job.held and job not in met]
+    if await outbox.clear(db, done_with) or met:
         await lanes.wake(db, member.name, "out")
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from app.db import links, purges, records
+from app.db import conflicts, links, purges, records
 from app.db.accounts import Box
 from app.db.engine import Database
 from app.db.links import Link
@@ -95,3 +95,21 @@ async def test_the_pepper_of_the_purged_survives_a_rotation_of_keys(database: Da
         before = await purges.pepper(db, Box([old]), make=True)
         await purges.reseal(db, Box([new, old]))
         assert await purges.pepper(db, Box([new])) == before
+
+
+@pytest.mark.parametrize("delete", [True, False])
+async def test_a_delete_that_was_not_carried_over_is_decided_by_a_person(
+    ada: UUID, api: httpx.AsyncClient, database: Database, delete: bool
+):
+    async with database.transaction() as db:
+        ref = Ref("hubspot", "contacts", "1")
+        await conflicts.kept(db, "person", ada, ref, "it was edited since", ["title"])
+        card = (await db.execute(sa.text("select id from conflicts"))).scalar_one()
+    word = f"/api/conflicts/{card}/delete"
+    assert (await api.post(word, json={"delete": delete})).json()["state"] == "settled"
+    assert (await api.post(word, json={"delete": delete})).status_code == 409
+    assert (await api.post("/api/conflicts/999/delete", json={"delete": True})).status_code == 404
+    async with database.transaction() as db:
+        state = (await records.get(db, [ada]))[ada].state
+        marked = (await db.execute(sa.text("select count(*) from outbox"))).scalar_one()
+    assert (state, marked) == (("gone", 1) if delete else ("live", 0))

@@ -597,7 +597,11 @@ class Engine:
             seen_at = None if stored.partial else stored.version
             made = Link(record.id, stored.ref, base, sent, seen_at, self.tick())
             rival = self._standing(record.id, account)
-            if rival is not None and rival.ref != stored.ref:
+            if rival is not None and rival.ref == stored.ref:
+                # The in-lane has linked it meanwhile, and knows more than our answer.
+                job.mark.intent_at, job.mark.due = None, self.now
+                return
+            if rival is not None:
                 made.state = "parked"
                 self.unsure += 1
             else:

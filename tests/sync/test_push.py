@@ -36,12 +36,16 @@ class Portal:
         connector.find = self.find  # type: ignore[method-assign]
         connector.write = self.write  # type: ignore[method-assign]
         connector.directory = self.directory  # type: ignore[method-assign]
+        connector.fields = self.fields  # type: ignore[method-assign]
 
     def shown(self) -> Observation:
         return replace(hub_contact(**self.properties), version=NOON)
 
     async def directory(self) -> Directory:
         return Directory()
+
+    async def fields(self, entity: str) -> None:
+        return None
 
     async def read(self, refs: Sequence[Ref]) -> list[Observation]:
         return [self.shown()]
@@ -170,3 +174,20 @@ async def test_what_our_own_create_left_behind_wins_no_conflict(company: Company
     await portal.push()
     assert portal.written == [{"jobtitle": "newer"}]
     assert (await company.record_of(contact().ref)).fields["title"] == "newer"
+
+
+async def test_what_the_in_lane_knows_of_our_own_create_is_not_forgotten(company: Company):
+    """Its webhook, and the edit that it tells of, may be taken in before the answer."""
+    await company.see(SOMEBODY_NEW)
+    portal = Portal(company)
+    edited = hub_contact(2, email="ben@x.example", firstname="Ben", jobtitle="typed there")
+
+    async def write(batch: Sequence[Write]) -> list[Outcome]:
+        await company.see(edited)
+        answer = hub_contact(2, email="ben@x.example", firstname="Ben", jobtitle=None)
+        return [Outcome(one, edited.ref, answer) for one in batch]
+
+    company.house.members["hubspot"].connector.write = write  # type: ignore[method-assign]
+    await portal.push()
+    assert (await company.link_of(edited.ref)).base["title"] == "typed there"
+    assert (await company.record_of(edited.ref)).fields["title"] == "typed there"

@@ -1,4 +1,4 @@
-"""Identity by hand: link, unlink, split and merge records; each can be rehearsed."""
+"""By hand: link, unlink, split and merge records, restore values; each can be rehearsed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.db import records
 from app.domain.decide import RecordState
 from app.domain.values import Ref
 from app.errors import AccountError, RateLimitedError, RejectedError, TransientError
-from app.sync import byhand
+from app.sync import byhand, resolve
 from app.sync.byhand import Operation, Report, expected
 from app.sync.world import Seen
 
@@ -75,6 +75,14 @@ class MergeInto(Asked):
     model_config = ConfigDict(json_schema_extra={"example": {"into": EXAMPLE_RECORD}})
 
     into: UUID
+
+
+class Restore(Asked):
+    """The row of the journal whose replaced value comes back."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"journal": 812}})
+
+    journal: int = Field(ge=1, le=2**63 - 1, description="`journal[].id` of the record")
 
 
 class ValueChange(BaseModel):
@@ -230,6 +238,18 @@ async def merge(record_id: UUID, asked: MergeInto, desk: DeskDep) -> ReportShape
         return await byhand.merge(db, desk.house, record_id, asked.into)
 
     return await _run(desk, [record_id, asked.into], work, dry_run=asked.dry_run)
+
+
+@router.post("/{record_id}/restore", responses=_CAN_FAIL)
+async def restore(record_id: UUID, asked: Restore, desk: DeskDep) -> ReportShape:
+    """Give a field back the value that lost or was replaced in a row of the journal."""
+    await _record(desk, record_id)
+
+    async def work(db: AsyncConnection) -> list[UUID]:
+        found = await expected(db, record_id, asked.version)
+        return await resolve.restore(db, desk.house.config, found, asked.journal)
+
+    return await _run(desk, [record_id], work, dry_run=asked.dry_run)
 
 
 async def look(desk: Desk, ref: Ref) -> Seen:

@@ -43,6 +43,7 @@ _WAITING: Sequence[Column] = (
     ("why", lambda row: (row["error"] or {}).get("reason")),
 )
 _JOURNAL: Sequence[Column] = (
+    ("row", "id"),
     ("at", "at"),
     ("field", "field"),
     ("from", "old"),
@@ -65,7 +66,13 @@ _STANDINGS: Sequence[Column] = (
     ("is", lambda row: row["state"].replace("_", " ")),
     ("why", "sentence"),
 )
-_STEPS: Sequence[Column] = (("at", "at"), ("from", "old"), ("to", "new"), ("why", "sentence"))
+_STEPS: Sequence[Column] = (
+    ("row", "id"),
+    ("at", "at"),
+    ("from", "old"),
+    ("to", "new"),
+    ("why", "sentence"),
+)
 
 RecordArgument = Annotated[
     str,
@@ -262,6 +269,17 @@ def merge_record(
     """Say that two records are one."""
     survivor = find(screen(ctx).rest, into)
     _do(ctx, "POST", record, "merge", {"into": survivor, "dry_run": dry_run})
+
+
+@record.command("restore")
+def restore_value(
+    ctx: typer.Context,
+    record: RecordArgument,
+    row: Annotated[int, typer.Argument(help="The row of its journal.", show_default=False)],
+    dry_run: DryRunOption = False,
+) -> None:
+    """Give a field back the value that lost or was replaced."""
+    _do(ctx, "POST", record, "restore", {"journal": row, "dry_run": dry_run})
 
 
 def _do(

@@ -15,7 +15,7 @@ from app.db.links import Link
 from app.db.tables import attempts, journal
 from app.domain.codecs import ABSENT
 from app.domain.merge import Clash, Take, Winner
-from app.domain.values import Outcome, Ref
+from app.domain.values import Outcome, Ref, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,21 @@ async def write(db: AsyncConnection, entries: Sequence[Entry]) -> None:
         ]
     if rows:
         await db.execute(sa.insert(journal).values(rows))
+
+
+async def replaced(db: AsyncConnection, record_id: UUID, row_id: int) -> tuple[str, Value] | None:
+    """The field of a row of this record, and the value that lost there or was replaced.
+
+    None if there is no such row.
+    """
+    was = sa.case((journal.c.lost.is_not(None), journal.c.lost), else_=journal.c.old)
+    found = await db.execute(
+        sa.select(journal.c.field, was).where(
+            journal.c.id == row_id, journal.c.record_id == record_id
+        )
+    )
+    row = found.one_or_none()
+    return None if row is None else (row[0], row[1])
 
 
 @dataclass(frozen=True, slots=True)

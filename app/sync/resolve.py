@@ -1,4 +1,4 @@
-"""A person decides a conflict; the decision travels like any other change."""
+"""A person decides on a value; the decision travels like any other change."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.config import Config
+from app.config import Config, is_field
 from app.db import conflicts, journal, lanes, links, outbox, records
 from app.db.journal import Cause, Entry
 from app.domain import identity
 from app.domain.codecs import ABSENT
 from app.domain.decide import RecordState
+from app.domain.entities import relations_of
 from app.domain.merge import Take
 from app.domain.values import Ref, Value
 from app.errors import RejectedError
@@ -58,6 +59,31 @@ async def resolve(
     await _take(db, record, card.field, chosen, lost=lost, rules=sync.keys if sync else None)
 
 
+async def restore(
+    db: AsyncConnection, config: Config, record: RecordState, row_id: int
+) -> list[UUID]:
+    """Give a field back the value that lost, or was replaced, in this row of the journal.
+
+    Raises RejectedError where there is no such row, or it is about no value, or its field waits
+    for a person's decision.
+    """
+    found = await journal.replaced(db, record.id, row_id)
+    if found is None:
+        raise RejectedError(f"the record has no row {row_id} in its journal")
+    name, value = found
+    if not is_field(record.entity, name) or name in relations_of(record.entity):
+        raise RejectedError(f"row {row_id} is about {name}: link and unlink records instead")
+    for account in config.accounts:
+        held = await conflicts.held_fields(db, [record.id], account)
+        if name in held.get(record.id, ()):
+            raise RejectedError(f"{name} waits for a decision in {account}: resolve that conflict")
+    sync = config.entity(record.entity)
+    now = record.fields.get(name, ABSENT)
+    rules = sync.keys if sync else None
+    await _take(db, record, name, value, lost=now, rules=rules, why="a person restored it")
+    return [record.id]
+
+
 async def _settle_base(db: AsyncConnection, ref: Ref, name: str, theirs: Value) -> None:
     """What the account shows is known now; whether it must change, the push works out."""
     link = (await links.by_ref(db, [ref], lock=True)).get(ref)
@@ -74,6 +100,7 @@ async def _take(
     *,
     lost: Value,
     rules: Sequence[str] | None,
+    why: str = "a person decided",
 ) -> None:
     at: datetime = (await db.execute(sa.select(sa.func.now()))).scalar_one()
     changed = RecordState(
@@ -89,7 +116,7 @@ async def _take(
     owners = await records.owners_of(db, record.entity, keys)
     free = [key for key in keys if owners.get(key, record.id) == record.id]
     await records.claim(db, record.entity, {record.id: free})
-    take = Take(name, record.fields.get(name, ABSENT), chosen, "a person decided", lost)
+    take = Take(name, record.fields.get(name, ABSENT), chosen, why, lost)
     await journal.write(db, [Entry(record.id, changed.version, PERSON, Cause(PERSON), [take])])
     await mark_all(db, changed)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
-from app.db import conflicts, links, records
+from app.db import conflicts, journal, links, records
 from app.db.engine import Database
+from app.db.journal import Cause, Entry
 from app.db.links import Link
 from app.domain.decide import RecordState
+from app.domain.merge import Take
 from app.domain.values import Key, Ref
 
 HUB = Ref("hubspot", "contacts", "1")
@@ -148,3 +151,42 @@ async def test_an_identity_card_shows_its_sides_and_is_settled_by_a_word(
     assert (await api.post(place, json={"new": True})).status_code == 409
     shown = (await api.get(f"/api/records/{other}")).json()
     assert (shown["state"], shown["merged_into"]) == ("merged", str(ada))
+
+
+async def test_a_value_that_lost_is_restored_and_travels(
+    api: httpx.AsyncClient, database: Database, ada: UUID
+):
+    lost = Take("title", "from hubspot", "from close", "close wins conflicts", "from hubspot")
+    async with database.transaction() as db:
+        (ours,) = (await records.get(db, [ada])).values()
+        changed = replace(ours, fields={**ours.fields, "title": "from close"}, version=2)
+        await records.change(db, [changed], source="close")
+        await journal.write(db, [Entry(ada, 2, "close", Cause("event", "1"), [lost])])
+    (row, *_) = (await api.get(f"/api/records/{ada}")).json()["journal"]
+
+    place, asked = f"/api/records/{ada}/restore", {"journal": row["id"]}
+    rehearsed = (await api.post(place, json={**asked, "dry_run": True})).json()
+    done = (await api.post(place, json=asked)).json()
+
+    assert done == {**rehearsed, "dry_run": False}
+    assert done["records"][0]["fields"] == {"title": {"from": "from close", "to": "from hubspot"}}
+    assert {write["account"] for write in done["behind"]} == {"close", "hubspot"}
+    shown = (await api.get(f"/api/records/{ada}")).json()
+    assert shown["fields"]["title"] == "from hubspot"
+    assert (shown["journal"][0]["rule"], shown["journal"][0]["lost"]) == (
+        "a person restored it",
+        "from close",
+    )
+
+
+async def test_only_a_value_of_this_record_is_restored(api: httpx.AsyncClient, ada: UUID):
+    answer = await api.post(f"/api/records/{ada}/restore", json={"journal": 999})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        409,
+        "the record has no row 999 in its journal.",
+    )
+    await api.delete(f"/api/records/{ada}/links/hubspot")
+    (row, *_) = (await api.get(f"/api/records/{ada}")).json()["journal"]
+    answer = await api.post(f"/api/records/{ada}/restore", json={"journal": row["id"]})
+    assert answer.status_code == 409
+    assert "link and unlink" in answer.json()["detail"]

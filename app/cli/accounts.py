@@ -133,11 +133,12 @@ def _findings(found: Screen, path: str, meanwhile: str) -> None:
     if found.json:
         found.data(answer)
     for finding in () if found.json else answer["findings"]:
-        good = finding["ok"]
-        mark = ("✓ ", "green") if good else ("✗ ", "red")
+        mark = ("✓ ", "green") if finding["ok"] else ("✗ ", "red")
+        if finding["ok"] and finding["remedy"]:
+            mark = ("! ", "yellow")
         line = Text.assemble(mark, (finding["check"], "bold"), f"  {finding['detail']}")
         found.console.print(line, soft_wrap=True)
-        if not good and finding["remedy"]:
+        if finding["remedy"]:
             found.console.print(Text(f"  → {finding['remedy']}", style="yellow"), soft_wrap=True)
     if not answer["ok"]:
         raise typer.Exit(1)

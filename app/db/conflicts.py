@@ -156,7 +156,10 @@ async def _open(db: AsyncConnection, **values: Any) -> None:
             set_={
                 "ours": row.excluded.ours,
                 "theirs": row.excluded.theirs,
-                "detail": row.excluded.detail,
+                # Why a field was held stays true while its values move on.
+                "detail": sa.case(
+                    (conflicts.c.kind == "field", conflicts.c.detail), else_=row.excluded.detail
+                ),
             },
         )
     )

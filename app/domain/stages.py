@@ -255,6 +255,10 @@ def kinds_of(
     return own | ours
 
 
+#: It may be left out on purpose; a deal that gets there says so by itself.
+_UNMAPPED = "is mapped by nothing, so a deal in it is held"
+
+
 def check(deal: EntitySync, account: str, directory: Directory) -> list[Finding]:
     """What of the maps does not exist there, and what there is mapped by nothing."""
     stages, pipelines = stages_in(deal, account), pipelines_in(deal, account)
@@ -286,16 +290,13 @@ def check(deal: EntitySync, account: str, directory: Directory) -> list[Finding]
             "stages", twice, "stands for several, and is read as one of them", "Correct {key}."
         ),
         *_finding("pipelines", lost, "does not exist there", "Correct {key}."),
-        *_finding("stages", bare, "is mapped by nothing, so a deal in it is held", "Add to {key}."),
-        *_finding(
-            "pipelines",
-            free if pipelines else [],
-            "is mapped by nothing, so a deal in it is held",
-            "Add to {key}.",
-        ),
+        *_finding("stages", bare, _UNMAPPED, "Add to {key}.", ok=True),
+        *_finding("pipelines", free if pipelines else [], _UNMAPPED, "Add to {key}.", ok=True),
     ]
 
 
-def _finding(check: str, names: Sequence[str], what: str, remedy: str) -> list[Finding]:
+def _finding(
+    check: str, names: Sequence[str], what: str, remedy: str, *, ok: bool = False
+) -> list[Finding]:
     said = remedy.format(key=f"sync.deal.{check}")
-    return [Finding(check, False, f"{', '.join(names)}: {what}", said)] if names else []
+    return [Finding(check, ok, f"{', '.join(names)}: {what}", said)] if names else []

@@ -97,7 +97,7 @@ async def test_a_stage_that_was_made_a_moment_ago_is_known_and_goes_once_it_exis
         {"label": "Sales", "stages": [{"label": "Legal", "metadata": {"probability": "0.5"}}]},
     )
     code, out, _ = await world.syncline.command("accounts", "test", "hubspot")
-    assert code == 1, out  # Demo and Proposal are mapped by nothing
+    assert code == 0, out  # Demo and Proposal may be left out on purpose
     assert "is mapped by nothing, so a deal in it is held" in " ".join(out.split())
 
     async def moved() -> bool:

@@ -460,13 +460,16 @@ def overwritten(
             paths = [p for p in edited(state.mapping, name) if p in claim.fields]
             if not paths or name in link.held:
                 continue
+            if not equal(theirs.get(name, ABSENT), written["now"]):
+                continue  # somebody has edited it since, who saw what we wrote
             if claim.before and claim.raw is not None:
                 value = read(name, {**claim.raw, **claim.before})
-                ours = equal(read(name, claim.raw), written["now"])
+                # A person may come back to our value too: only a program writes over unseen.
+                ours = claim.by_program and equal(read(name, claim.raw), written["now"])
                 if ours and fights.overwrote(written, value, claim.at):
                     lost[name] = Lost(name, value, claim.at)
                 continue
-            if claim.raw is not None or not equal(theirs.get(name, ABSENT), written["now"]):
+            if claim.raw is not None:
                 continue
             (path, *_) = paths
             value = read(name, {**observation.raw, path: claim.fields[path]})
@@ -477,8 +480,9 @@ def overwritten(
                 continue
             edits = observation.histories.get(path, ())
             values = [read(name, {**observation.raw, path: edit.value}) for edit in edits]
-            for edit, then, after in zip(edits[1:], values[1:], values, strict=False):
-                if equal(then, value) and equal(after, written["now"]):
+            for edit, then, over, after in zip(edits[1:], values[1:], edits, values, strict=False):
+                ours = over.by_program and equal(after, written["now"])
+                if ours and equal(then, value):
                     lost[name] = Lost(name, value, edit.at)
     return list(lost.values()), unsure
 

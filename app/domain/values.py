@@ -66,23 +66,26 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One value that a remote field was given, and when."""
+    """One value that a remote field was given, and when; ``by_program`` if through the API."""
 
     value: Any
     at: datetime
+    by_program: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What one event said of remote fields: their values then, and what they replaced.
 
-    ``raw`` is the whole record of that moment, where the vendor sent it.
+    ``raw`` is the whole record of that moment, where the vendor sent it; ``by_program`` says
+    that it was changed through the API.
     """
 
     at: datetime
     fields: Mapping[str, Any]
     before: Mapping[str, Any]
     raw: Raw | None = None
+    by_program: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ class Event:
     ``snapshot`` is present where the vendor sent the full record. ``survivor`` is the ref
     that lives on after a merge. ``fields`` are the remote fields the event says changed,
     each with the value it claims (thin vendors) or None (unknown). ``before`` are the values
-    that they replaced, where the vendor tells.
+    that they replaced, where the vendor tells; ``by_program`` says that it was done through the
+    API, by us perhaps.
     """
 
     key: str
@@ -107,6 +111,7 @@ class Event:
     tenant: str | None = None
     fields: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     before: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    by_program: bool = False
     data: Raw = field(default_factory=lambda: NOTHING)
 
 

@@ -340,7 +340,7 @@ def _gather(
             look.snapshot = newest(snapshot, look.snapshot)
         if event.fields and event.ref == ref:
             raw = snapshot.raw if snapshot is not None else None
-            look.claims.append(Claim(event.at, event.fields, event.before, raw))
+            look.claims.append(Claim(event.at, event.fields, event.before, raw, event.by_program))
         for name in event.fields:
             look.times[name] = max(event.at, look.times.get(name, event.at))
     return asked

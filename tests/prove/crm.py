@@ -87,6 +87,7 @@ class News:
     change: str = "changed"
     fields: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] = field(default_factory=dict)
+    by_program: bool = False
     snapshot: Observation | None = None
     survivor: str | None = None
     received: int = 0
@@ -198,7 +199,7 @@ class Crm:
             stored = self._stored(path, value)
             self.witness.wrote(self.name, id, contact.thing, path, contact.values.get(path), stored)
             contact.values[path] = stored
-        self._tell(contact, before, now)
+        self._tell(contact, before, now, by_program=True)
         return self._answer(contact, fields)
 
     def make(self, thing: int, fields: Mapping[str, Any], now: int) -> Observation:
@@ -227,7 +228,14 @@ class Crm:
         self._tell(contact, dict.fromkeys(values), now)
         return contact
 
-    def _tell(self, contact: Contact, before: Mapping[str, Any], now: int) -> None:
+    def _tell(
+        self,
+        contact: Contact,
+        before: Mapping[str, Any],
+        now: int,
+        *,
+        by_program: bool = False,
+    ) -> None:
         """A webhook about fields that were other before."""
         at = now + self.quirks.skew
         contact.version = at - at % 8 if self.quirks.coarse else at
@@ -235,13 +243,13 @@ class Crm:
         fields = {path: shown[path] for path in before}
         past = self.history.setdefault(contact.id, {})
         for path, value in fields.items():
-            past.setdefault(path, []).insert(0, Edit(value, moment(at)))
+            past.setdefault(path, []).insert(0, Edit(value, moment(at), by_program))
         snapshot = None if self.quirks.thin else self.read(contact.id)
         blank = "" if self.quirks.blanks else None
         if "title" in before and before["title"] is None:
             before = {**before, "title": blank}
         told = before if self.quirks.tells and not self.quirks.thin else {}
-        self.underway.append(News(contact.id, at, "changed", fields, told, snapshot))
+        self.underway.append(News(contact.id, at, "changed", fields, told, by_program, snapshot))
 
     def _stored(self, path: str, value: Any) -> Any:
         if path == "title" and self.quirks.shouts and value:

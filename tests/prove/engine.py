@@ -188,7 +188,7 @@ class Engine:
             at = moment(news.at)
             if news.fields and self.crms[account].quirks.tells:
                 raw = news.snapshot.raw if news.snapshot is not None else None
-                look.claims.append(Claim(at, news.fields, news.before, raw))
+                look.claims.append(Claim(at, news.fields, news.before, raw, news.by_program))
             for path in news.fields if self.crms[account].quirks.times else ():
                 look.times[path] = max(at, look.times.get(path, at))
         for id, look in looks.items():

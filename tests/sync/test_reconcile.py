@@ -436,6 +436,11 @@ async def test_a_fight_is_held_with_a_card_that_says_who_and_nobody_is_behind(co
 ADA: Any = {"email": "ada@x.example", "firstname": "Ada", "lastname": "Lovelace"}
 
 
+def _history(*values: str) -> tuple[Edit, ...]:
+    """The last value came through the API, those before from people."""
+    return tuple(Edit(v, NOON - timedelta(seconds=n), n == 0) for n, v in enumerate(values))
+
+
 async def _we_wrote_over_an_edit(company: Company) -> tuple[Observation, Observation]:
     """Close's edit was carried to HubSpot in the instant in which HubSpot's was made."""
     await company.see(contact(title="base"))
@@ -460,7 +465,7 @@ async def test_an_edit_that_our_write_replaced_unseen_is_settled_by_the_policy(
 ):
     there, told = await _we_wrote_over_an_edit(company)
     values = ["from close", "from hubspot", "base"]
-    edits = tuple(Edit(v, NOON - timedelta(seconds=n)) for n, v in enumerate(values))
+    edits = _history(*values)
     company.edits = {there.ref: {"jobtitle": edits}}
 
     await company.see(told)
@@ -477,15 +482,30 @@ async def test_an_edit_that_our_write_replaced_unseen_is_settled_by_the_policy(
 async def test_an_old_edit_told_late_is_no_edit_that_we_replaced(company: Company):
     there, told = await _we_wrote_over_an_edit(company)
     values = ["from close", "base", "from hubspot"]
-    edits = tuple(Edit(v, NOON - timedelta(seconds=n)) for n, v in enumerate(values))
+    edits = _history(*values)
     company.edits = {there.ref: {"jobtitle": edits}}
 
     assert results(await company.see(told)) == ["unchanged"]
     assert (await company.record_of(contact().ref)).fields["title"] == "from close"
 
 
+@pytest.mark.parametrize("policy", ["hubspot"])
+async def test_a_person_who_comes_back_to_what_we_wrote_is_believed(company: Company):
+    there, told = await _we_wrote_over_an_edit(company)
+    edits = _history("from close", "from hubspot", "from close", "base")
+    by_hand = (replace(edits[0], by_program=False), *edits[1:])
+    company.edits = {there.ref: {"jobtitle": by_hand}}
+
+    assert results(await company.see(told)) == ["unchanged"]
+    assert (await company.record_of(contact().ref)).fields["title"] == "from close"
+
+
 @pytest.mark.parametrize("policy", ["close"])
-async def test_a_vendor_that_tells_what_was_before_needs_no_history(company: Company):
+@pytest.mark.parametrize("by_program", [True, False])
+async def test_a_vendor_that_tells_what_was_before_needs_no_history(
+    company: Company, by_program: bool
+):
+    """A person who comes back to the value that we wrote has replaced an edit of their own."""
     await company.see(contact(title="base"))
     await company.see(hub_contact(**ADA, jobtitle="base"))
     await company.see(hub_contact(**ADA, jobtitle="from hubspot"))
@@ -497,9 +517,10 @@ async def test_a_vendor_that_tells_what_was_before_needs_no_history(company: Com
         base = {**link.base, "title": "from hubspot"}
         await links.agree(db, [links.Agreement(link.ref, base, {}, None, written)])
     now = contact(title="from hubspot", minute=1)
-    claim = Claim(moment, {"title": "from hubspot"}, {"title": "from close"}, now.raw)
+    claim = Claim(moment, {"title": "from hubspot"}, {"title": "from close"}, now.raw, by_program)
 
     await company.see(replace(now, claims=(claim,)))
 
-    assert (await company.record_of(contact().ref)).fields["title"] == "from close"
+    title = "from close" if by_program else "from hubspot"
+    assert (await company.record_of(contact().ref)).fields["title"] == title
     assert company.asked == []

@@ -41,6 +41,7 @@ def _read(given: dict[str, Any], account: str) -> Event:
         at=at,
         ref=Ref(account, kept, str(id)) if kept else None,
         tenant=given.get("organization_id"),
+        by_program=_by_program(given),
         data={**given, "source_id": source, "destination_id": survivor},
     )
     # A lead that was merged away also reports its own deletion, in any order.
@@ -49,6 +50,11 @@ def _read(given: dict[str, Any], account: str) -> Event:
     if given["action"] == "deleted":
         return replace(event, change=Change.GONE)
     return _with_snapshot(event, given)
+
+
+def _by_program(event: Raw) -> bool:
+    """People's edits carry neither: https://developer.close.com/api/resources/events"""
+    return bool(event.get("api_key_id") or event.get("oauth_client_id"))
 
 
 def _event(body: bytes) -> dict[str, Any]:
@@ -125,5 +131,5 @@ def edits(log: Sequence[Raw], paths: Collection[str]) -> dict[str, tuple[Edit, .
         names = data.keys() if event["action"] == "created" else event.get("changed_fields") or ()
         for name in set(names).intersection(paths):
             if (at := time_of(event.get("date_updated"))) is not None:
-                found.setdefault(name, []).append(Edit(data.get(name), at))
+                found.setdefault(name, []).append(Edit(data.get(name), at, _by_program(event)))
     return {name: tuple(listed) for name, listed in found.items()}

@@ -255,7 +255,7 @@ def edits_of(row: Raw) -> dict[str, tuple[Edit, ...]]:
     """The history of each property that was asked for, newest first."""
     return {
         name: tuple(
-            Edit(version.get("value"), at)
+            Edit(version.get("value"), at, version.get("sourceType") == "INTEGRATION")
             for version in versions
             if (at := time_of(version.get("timestamp"))) is not None
         )

@@ -356,3 +356,21 @@ async def test_who_left_is_known_and_can_own_nothing_new(close):
     mails = {there.owners[id] for id in there.retired}
     assert mails == {"barbara@syncline.example"}
     assert "grace@syncline.example" in there.owners.values()
+
+
+async def test_who_joins_a_deal_does_not_replace_its_contact(close, control: Control, lead):
+    jane, mary = [await make(close, "person", {"name": n}, company=[lead]) for n in ("J", "M")]
+    deal = await make(close, "deal", {"value": 1}, company=[lead], people=[jane])
+    before = len(await control.calls("close"))
+    join = write(close, "deal", {}, ref=deal)
+    join.relations["people"] = RelationEdit((mary, jane), (mary,))  # type: ignore[index]
+    outcome = good((await close.write([join]))[0])
+    assert outcome.stored is not None
+    assert outcome.stored.relations["people"] == (jane,)
+    calls = (await control.calls("close"))[before:]
+    assert [call["method"] for call in calls] == ["GET"]
+    leave = write(close, "deal", {}, ref=deal)
+    leave.relations["people"] = RelationEdit((mary,), (), (jane,))  # type: ignore[index]
+    stored = good((await close.write([leave]))[0]).stored
+    assert stored is not None
+    assert stored.relations["people"] == (mary,)

@@ -121,8 +121,10 @@ async def test_people_join_and_leave_a_deal(world: World, company: Company) -> N
     assert (await world.hubspot.links("deals", there, "contacts")).keys() == {people["ada"]}
 
     join = f"/crm/v4/objects/deals/{there}/associations/default/contacts/{people['mary']}"
-    await world.hubspot.call("PUT", join)
-    await world.quiet()
+    async with world.counting() as writes:
+        await world.hubspot.call("PUT", join)
+        await world.quiet()
+    assert not [write for write in writes if write[0] == "close"]
     assert (await world.close.read("opportunity", deal["id"]))["contact_id"] == ada
 
     leave = f"/crm/v4/objects/deals/{there}/associations/contacts/{people['ada']}"

@@ -43,6 +43,7 @@ from app.connectors.close.shapes import (
     PERSON,
     as_subscription,
     body_of,
+    contacts,
     full_name,
     keys_of,
     kind_of,
@@ -525,8 +526,7 @@ class Close(Connector):
 
         A lead takes only its own contacts.
         """
-        people = [ref.id for ref in wanted(write, "people")]
-        for contact in [*people, None]:
+        for contact in [*contacts(write), None]:
             named = {"contact_id": contact} if contact or write.op is Op.UPDATE else {}
             try:
                 answer = await send({**body, **named} if "people" in write.relations else body)
@@ -547,6 +547,13 @@ class Close(Connector):
 
     async def _update(self, write: Write) -> Outcome:
         ref = named(write)
+        people = write.relations.get("people")
+        if people is not None and not people.remove and len(people.add) < len(people.wanted):
+            # It names one contact, and that one stays: others who join it change nothing here.
+            relations = {n: edit for n, edit in write.relations.items() if n != "people"}
+            write = replace(write, relations=relations)
+            if not write.fields and not relations:
+                return Outcome(write, ref=ref, stored=await self._read_one(ref))
         current: Raw = {}
         if any("[]" in path for path in write.fields):
             got = await self.client.call("GET", f"/{ref.type}/{{id}}/", at={"id": ref.id})

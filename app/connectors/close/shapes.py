@@ -105,6 +105,14 @@ def named(write: Write) -> Ref:
     return write.ref
 
 
+def contacts(write: Write) -> list[str]:
+    """The contacts that a record should name, those it has before those who join."""
+    edit = write.relations.get("people")
+    if edit is None:
+        return []
+    return [ref.id for ref in sorted(edit.wanted, key=lambda ref: ref in edit.add)]
+
+
 def wanted(write: Write, relation: str) -> tuple[Ref, ...]:
     edit = write.relations.get(relation)
     return edit.wanted if edit else ()

@@ -1,7 +1,7 @@
 """Plausible names for seeded records; the same number always gives the same name."""
 
 _FIRST = """Ada Grace Alan Edsger Barbara Donald Frances John Margaret Dennis Radia Ken Hedy Linus
-Katherine Tim Karen Niklaus Sophie Leslie Jean Claude Shafi Tony Anita Robin Evelyn Peter Annie
+Katherine Tim Karen Niklaus Sophie Leslie Jean Alonzo Shafi Tony Anita Robin Evelyn Peter Annie
 Haskell""".split()
 _LAST = """Lovelace Hopper Turing Dijkstra Liskov Knuth Allen Backus Hamilton Ritchie Perlman
 Thompson Lamarr Johnson Berners Jones Wirth Wilson Lamport Sammet Shannon Goldwasser Hoare Borg

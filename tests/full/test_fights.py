@@ -60,16 +60,28 @@ async def test_two_workflows_that_insist_are_stopped_and_a_card_says_who(
     await world.steady()
 
 
-async def test_an_edit_in_the_instant_of_our_write_is_not_swallowed(
-    world: World, company: Company
-) -> None:
-    """Close wins conflicts here; our write to it is under way when its own person edits."""
+async def _a_contact(world: World, company: Company) -> tuple[str, str]:
+    """One that stands in both, by its id in Close and in HubSpot."""
     lead = await world.close.create(
         "lead", name=company.name, contacts=[company.contact("Ada Lovelace")]
     )
     await world.quiet()
     contact = lead["contacts"][0]["id"]
-    there = await world.syncline.counterpart("close", contact, "person", "hubspot")
+    return contact, await world.syncline.counterpart("close", contact, "person", "hubspot")
+
+
+async def _lost_titles(world: World, contact: str) -> list[object]:
+    """The titles that the journal says have lost."""
+    record = await world.syncline.record("close", contact, "person")
+    why = await world.syncline.get(f"/api/records/{record['id']}/why", field="title")
+    return [step["lost"] for step in why["journal"]]
+
+
+async def test_an_edit_in_the_instant_of_our_write_is_not_swallowed(
+    world: World, company: Company
+) -> None:
+    """Close wins conflicts here; our write to it is under way when its own person edits."""
+    contact, there = await _a_contact(world, company)
     slow = {"method": "PUT", "path": "/contact/", "seconds": 1.5, "times": 1}
     await world.crms.fault("close", "latency", **slow)
 
@@ -80,9 +92,7 @@ async def test_an_edit_in_the_instant_of_our_write_is_not_swallowed(
 
     assert (await world.close.read("contact", contact))["title"] == "From Close"
     assert (await world.hubspot.read("contacts", there))["jobtitle"] == "From Close"
-    record = await world.syncline.record("close", contact, "person")
-    why = await world.syncline.get(f"/api/records/{record['id']}/why", field="title")
-    assert "From HubSpot" in [step["lost"] for step in why["journal"]]
+    assert "From HubSpot" in await _lost_titles(world, contact)
     await world.steady()
 
 
@@ -90,12 +100,7 @@ async def test_an_edit_in_hubspot_in_the_instant_of_our_write_is_in_the_journal(
     world: World, company: Company
 ) -> None:
     """It loses, as Close wins here; what it was is kept."""
-    lead = await world.close.create(
-        "lead", name=company.name, contacts=[company.contact("Ada Lovelace")]
-    )
-    await world.quiet()
-    contact = lead["contacts"][0]["id"]
-    there = await world.syncline.counterpart("close", contact, "person", "hubspot")
+    contact, there = await _a_contact(world, company)
     slow = {"method": "POST", "path": "/batch/update", "seconds": 1.5, "times": 1}
     await world.crms.fault("hubspot", "latency", **slow)
 
@@ -105,7 +110,5 @@ async def test_an_edit_in_hubspot_in_the_instant_of_our_write_is_in_the_journal(
     await world.quiet()
 
     assert (await world.hubspot.read("contacts", there))["jobtitle"] == "From Close"
-    record = await world.syncline.record("close", contact, "person")
-    why = await world.syncline.get(f"/api/records/{record['id']}/why", field="title")
-    assert "From HubSpot" in [step["lost"] for step in why["journal"]]
+    assert "From HubSpot" in await _lost_titles(world, contact)
     await world.steady()

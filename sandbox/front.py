@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 from urllib.parse import parse_qs
@@ -66,6 +66,7 @@ class Front:
             fault = self.faults.strike(vendor.name, call.method, call.path, call.at)
         if fault and fault.kind == "latency":
             await asyncio.sleep(fault.seconds)
+            call = replace(call, at=now())  # what is written late is dated late
         answer = _spoiled(fault, lambda: vendor.answer(call))
         written = vendor.drain()
         if written:

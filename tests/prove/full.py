@@ -286,7 +286,8 @@ async def crowd(world: World, seeds: Sequence[int]) -> Counter[str]:
             await company.judge(alive)
         except BrokenError as broken:
             deeds = "\n  ".join(company.deeds)
-            raise BrokenError(f"seed {company.seed}: {broken}\n  {deeds}") from None
+            state = await world.syncline.explain()
+            raise BrokenError(f"seed {company.seed}: {broken}\n  {deeds}\n{state}") from None
     counts = Counter(histories=len(companies), deeds=sum(len(c.deeds) for c in companies))
     return counts + await _one_edit_each(world, companies)
 

@@ -135,3 +135,27 @@ async def test_another_delete_of_those_seconds_is_no_reason_to_ask(town: Town):
     await town.work()
     assert await there_now(town, "hubspot") == 1
     assert await town.scalar("select count(*) from conflicts") == 0
+
+
+async def test_a_delete_told_before_the_create_was_answered_is_not_forgotten(town: Town):
+    who = {"name": "Ada King", "emails": [{"email": "ada@x.example", "type": "office"}]}
+    lead = await town.close("POST", "/lead/", name="Acme", contacts=[who])
+    connector = town.house.members["hubspot"].connector
+    write = connector.write
+    left: list[Ref] = []
+
+    async def write_slowly(batch: Any) -> Any:
+        outcomes = await write(batch)
+        if batch[0].entity == "person":
+            left.append(await delete_unseen(town, "hubspot"))
+            await town.hear_hubspot("contact.deletion", left[0].id)
+        return outcomes
+
+    connector.write = write_slowly
+    await town.hear_close("lead", "created", lead["id"])
+    await town.wait()
+    assert await town.state_of(left[0]) == "live"
+    async with town.db.transaction() as db:
+        await db.exec_driver_sql("update events set due_at = now()")
+    await town.listen("hubspot")
+    assert await town.state_of(left[0]) == "gone deleted"

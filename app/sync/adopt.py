@@ -12,7 +12,8 @@ from app.clock import now
 from app.db import conflicts, events, keyed, outbox, resyncs
 from app.db.journal import Cause
 from app.domain import identity
-from app.domain.decide import OURS, State, reading
+from app.domain.decide import reading
+from app.domain.state import OURS, State
 from app.domain.values import (
     Key,
     Observation,

@@ -67,7 +67,7 @@ async def test_a_revoked_token_opens_nothing_from_that_moment(
 
 @pytest.mark.parametrize("token", ["nonsense", f"{PREFIX}nonsense", "é"])
 async def test_what_is_no_token_opens_nothing(token: str, web: httpx.AsyncClient):
-    given = {"authorization": f"Bearer {token}".encode("latin-1")}
+    given = {b"authorization": f"Bearer {token}".encode("latin-1")}
     answer = await web.get("/api/accounts", headers=given)
     assert answer.status_code == 401
     assert "www-authenticate" in answer.headers

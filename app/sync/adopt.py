@@ -223,7 +223,7 @@ async def _left_behind(house: House, member: Member, job: Job) -> dict[Ref, Obse
         for ref, one in probed.items()
         if (ref not in met or met[ref].record_id == job.record.id)
         and not identity.contradiction(
-            rules, identity.keys(entity, _shown(house, member, one), rules), mine
+            rules, identity.keys(entity, shown_there(house, member, one), rules), mine
         )
     }
 

@@ -216,7 +216,7 @@ async def _left_behind(house: House, member: Member, job: Job) -> dict[Ref, Obse
     """
     probed = await _probe(member, job)
     met, _ = await known(house, list(probed))
-    entity, mine = job.record.entity, _all_keys(house, job)
+    entity, mine = job.record.entity, all_keys(house, job)
     rules = house.key_rules(entity)
     return {
         ref: one

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import (
@@ -507,6 +508,32 @@ def _key_rule(rule: str) -> str:
     return " + ".join(plural.get(part, part) for part in key_parts(rule))
 
 
+@lru_cache
+def _reads(accounts: tuple[str, ...], account: str, direction: str) -> bool:
+    """Whether what this account shows counts."""
+    match direction.split():
+        case ["both"]:
+            return account in accounts
+        case ["from", source]:
+            return account == source
+        case ["to", target]:
+            return account in accounts and account != target
+    return False
+
+
+@lru_cache
+def _writes(accounts: tuple[str, ...], account: str, direction: str) -> bool:
+    """Whether this account is told."""
+    match direction.split():
+        case ["both"]:
+            return account in accounts
+        case ["from", source]:
+            return account in accounts and account != source
+        case ["to", target]:
+            return account == target
+    return False
+
+
 class EntitySync(_Frozen):
     """How one entity travels between accounts."""
 
@@ -577,19 +604,19 @@ class EntitySync(_Frozen):
 
     def may_read(self, account: str, field: str) -> bool:
         """Whether this account's value of the field counts."""
-        return self._reads(account, self._direction(field))
+        return _reads(self.accounts, account, self._direction(field))
 
     def may_write(self, account: str, field: str) -> bool:
         """Whether the field is carried to this account at all; `write_mode` says when."""
-        return self._writes(account, self._direction(field))
+        return _writes(self.accounts, account, self._direction(field))
 
     def introduces(self, account: str) -> bool:
         """Whether a record that appears in this account is made elsewhere too."""
-        return self._reads(account, self.direction)
+        return _reads(self.accounts, account, self.direction)
 
     def receives(self, account: str) -> bool:
         """Whether records are made in this account."""
-        return self._writes(account, self.direction)
+        return _writes(self.accounts, account, self.direction)
 
     def write_mode(self, field: str) -> str:
         """When the field is carried: `always`, `if_blank` or `once`."""
@@ -600,25 +627,6 @@ class EntitySync(_Frozen):
         special = self.fields.get(field)
         return (special and special.direction) or self.direction
 
-    def _reads(self, account: str, direction: str) -> bool:
-        match direction.split():
-            case ["both"]:
-                return account in self.accounts
-            case ["from", source]:
-                return account == source
-            case ["to", target]:
-                return account in self.accounts and account != target
-        return False
-
-    def _writes(self, account: str, direction: str) -> bool:
-        match direction.split():
-            case ["both"]:
-                return account in self.accounts
-            case ["from", source]:
-                return account in self.accounts and account != source
-            case ["to", target]:
-                return account == target
-        return False
 
 
 class Config(_Frozen):

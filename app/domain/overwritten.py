@@ -38,6 +38,8 @@ def overwritten(
     edited then is gone from the record, but not from what the vendor tells of it.
     """
     assert observation.raw is not None
+    if not observation.claims or not link.written:
+        return [], []
     lost: dict[str, Lost] = {}
     unsure: list[str] = []
 

@@ -94,6 +94,20 @@ class News:
     received: int = 0
     tries: int = 0
 
+    def again(self, received: int) -> News:
+        """The same news, delivered now; it may be delivered again."""
+        return News(
+            self.id,
+            self.at,
+            self.change,
+            self.fields,
+            self.before,
+            self.by_program,
+            self.snapshot,
+            self.survivor,
+            received,
+        )
+
 
 @dataclass(slots=True)
 class Crm:

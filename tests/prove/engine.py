@@ -8,7 +8,6 @@ steps, so that a history may let anything happen between any two of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -147,8 +146,7 @@ class Engine:
         self.jobs.clear()
 
     def receive(self, account: str, news: News) -> None:
-        news = copy(news)  # it may be delivered again
-        news.received = self.tick()
+        news = news.again(self.tick())
         self.inbox.setdefault(account, []).append(news)
         if news.change == "gone":
             self.departed.setdefault(news.id, news.received)
@@ -206,6 +204,8 @@ class Engine:
         look.seen = self._timed(seen, look)
 
     def _timed(self, observation: Observation, look: Look) -> Observation:
+        if not look.times and not look.claims:
+            return observation
         return replace(observation, field_times=look.times, claims=tuple(look.claims))
 
     def _apply(self, account: str, looks: Sequence[Look]) -> None:

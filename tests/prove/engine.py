@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -107,6 +108,11 @@ class Card:
     ours: Value
 
 
+@lru_cache
+def _number(number: int) -> UUID:
+    return UUID(int=number)
+
+
 def newest_of(edits: Sequence[Edit]) -> datetime:
     return max((edit.at for edit in edits), default=datetime.min.replace(tzinfo=UTC))
 
@@ -117,6 +123,7 @@ class Engine:
     crms: Mapping[str, Crm]
     patience: Mapping[str, int]
     rash: bool = False  # people may edit between our look at a record and our write to it
+    blank: State = field(init=False)  # as if nothing were known
     now: int = 0
     pulse: int = 0
     records: dict[UUID, RecordState] = field(default_factory=dict)
@@ -134,6 +141,9 @@ class Engine:
     #: Creates of which a person must say whether what they made was deleted.
     riddles: dict[tuple[str, UUID], list[Ref]] = field(default_factory=dict)
     things: dict[UUID, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.blank = State(ENTITY, MAPPING, self.sync, CONTEXT)
 
     def tick(self) -> int:
         """The database's clock: it never stands still."""
@@ -241,7 +251,7 @@ class Engine:
         state = self._state(observation, link, same_as)
         if self._distrusts(ref.account, state, link, known_at, read_at):
             return None
-        new_id = UUID(int=len(self.records) + 1)
+        new_id = _number(len(self.records) + 1)
         plan = decide(state, observation, new_id=new_id, now=moment(self.now))
         if plan.untimed and state.record is not None:
             state, observation = self._ask(state, observation, plan.untimed)
@@ -296,8 +306,7 @@ class Engine:
         if same_as is not None:
             candidates = {Key("ours", str(same_as)): same_as}
         elif observation.raw is not None:
-            blank = State(ENTITY, MAPPING, self.sync, CONTEXT)
-            keys = keys_of(blank, reading(blank, observation))
+            keys = keys_of(self.blank, reading(self.blank, observation))
             candidates = {key: self.keys[key] for key in keys if key in self.keys}
         found = set(candidates.values())
         return State(
@@ -425,7 +434,7 @@ class Engine:
             else:
                 self._update(account, job, job.link)
             return True
-        due = [
+        due = self.outbox and [
             (mark.due, record_id)
             for (there, record_id), mark in self.outbox.items()
             if there == account and not mark.dead and mark.due <= self.now
@@ -455,12 +464,10 @@ class Engine:
                 return
         base = link.base if link else NOTHING
         sent = link.sent if link else NOTHING
-        state = State(ENTITY, MAPPING, self.sync, CONTEXT)
         held = self._held(record_id, account)
-        open_names = writable(state, account, base if link else None) - held
+        open_names = writable(self.blank, account, base if link else None) - held
         names = behind(base, sent, record.fields, open_names)
-        context = replace(CONTEXT, current=base if link else None)
-        fields, _ = outgoing(MAPPING, names, record.fields, base if link else None, context)
+        fields, _ = outgoing(MAPPING, names, record.fields, base if link else None, CONTEXT)
         if link is not None and not fields:
             if names:
                 link.sent = {**sent, **{name: record.fields[name] for name in names}}
@@ -512,7 +519,7 @@ class Engine:
         if not begun and oldest is not None:
             self._put_off(account, mark, 1)
             return
-        keys = keys_of(State(ENTITY, MAPPING, self.sync, CONTEXT), job.record.fields)
+        keys = keys_of(self.blank, job.record.fields)
         there = {o.ref: o for key in keys for o in crm.find(key.value, self.now)}
         if not there and mark.intent_at is not None:
             left = crm.probe(self.things[job.record.id], mark.intent_tick, self.now)
@@ -551,8 +558,7 @@ class Engine:
         ]
         kept = {one.ref: one for one in crm.recall(job.mark.intent_tick, told)}
         recalled = {r: o for r, o in kept.items() if o.raw is not None and r not in self.links}
-        blank = State(ENTITY, MAPPING, self.sync, CONTEXT)
-        mine = []
+        blank, mine = self.blank, []
         for ref, one in recalled.items():
             shown = reading(blank, one)
             keys = keys_of(blank, record.fields), keys_of(blank, shown)
@@ -619,8 +625,7 @@ class Engine:
 
     def _done(self, account: str, job: Job, stored: Observation) -> None:
         record, link = job.record, job.link
-        state = State(ENTITY, MAPPING, self.sync, CONTEXT, record=record)
-        shown = reading(state, stored)
+        shown = reading(self.blank, stored)
         if link is not None:
             base, sent = agreed_after_update(
                 job.base, job.sent, record.fields, told=job.names, stored=shown

@@ -84,6 +84,8 @@ class Witness:
     before: Cells = field(default_factory=dict)
     doubtful: Cells = field(default_factory=dict)
     forgiven: set[int] = field(default_factory=set)
+    #: Accounts whose vendor tells when each field was edited, so that the later edit is known.
+    timely: frozenset[str] = frozenset()
     renamed: set[int] = field(default_factory=set)
     #: When each record was looked at last before a write, and each field edited last.
     unseen_elements: set[str] = field(default_factory=set)
@@ -299,6 +301,17 @@ class Witness:
         named = [e for e in heads if e.account == policy]
         if named and all(e.essence != final for e in named):
             raise BrokenError(f"{where}: {policy} wins conflicts, but {final!r} stands: {heads}")
+        if not named and policy != "review" and losers and self._is_timely(last):
+            latest = max(last, key=lambda e: e.at)
+            if latest.essence != final and sum(e.at == latest.at for e in last) == 1:
+                raise BrokenError(f"{where}: {latest} is the latest, but {final!r} stands: {last}")
+
+    def _is_timely(self, edits: Collection[Edit]) -> bool:
+        """Whether the vendors tell of all these edits when they were made."""
+        return all(
+            e.account in self.timely and e.number not in self.forgiven and is_unique("", e.essence)
+            for e in edits
+        )
 
     def _judge_set(self, thing: int, shown: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
         added, removed = self.added.get(thing, {}), self.removed.get(thing, {})

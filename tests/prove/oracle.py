@@ -301,10 +301,11 @@ class Witness:
         named = [e for e in heads if e.account == policy]
         if named and all(e.essence != final for e in named):
             raise BrokenError(f"{where}: {policy} wins conflicts, but {final!r} stands: {heads}")
-        if not named and policy != "review" and losers and self._is_timely(last):
-            latest = max(last, key=lambda e: e.at)
-            if latest.essence != final and sum(e.at == latest.at for e in last) == 1:
-                raise BrokenError(f"{where}: {latest} is the latest, but {final!r} stands: {last}")
+        by_time = policy != "review" and all(e.account != policy for e in last)
+        if by_time and losers and self._is_timely(last):
+            stands = max(e.at for e in last if e.essence == final)
+            if any(e.at > stands for e in losers):
+                raise BrokenError(f"{where}: a later edit lost against {final!r}: {last}")
 
     def _is_timely(self, edits: Collection[Edit]) -> bool:
         """Whether the vendors tell of all these edits when they were made."""

@@ -167,6 +167,13 @@ class Crm:
         self.witness.deleted(self.name, id, contact.thing)
         self.underway.append(News(id, now + self.quirks.skew, "gone"))
 
+    def restore(self, id: str, now: int) -> None:
+        """Out of the recycle bin, as it was."""
+        self._refuse_twins(self.bin[id].values, id)
+        contact = self.contacts[id] = self.bin.pop(id)
+        self.witness.restored(self.name, id, contact.thing)
+        self._tell(contact, {}, now)
+
     # --- what the engine asks for
 
     def read(self, id: str) -> Observation:

@@ -116,7 +116,9 @@ def _deed(random: Random, count: int) -> Step:
         return ("twin", at, thing)
     if chance < 0.19:
         return ("delete", at, thing)
-    if chance < 0.23:
+    if chance < 0.21:
+        return ("restore", at, 0)
+    if chance < 0.25:
         return ("rest",)
     path = PATHS[min(int(random.expovariate(0.8)), 4)]
     kind = "set" if chance < 0.8 else "clear" if chance < 0.93 else "zero"
@@ -233,6 +235,18 @@ class Life:
         if id is not None:
             crm.delete(id, self.engine.now)
         return id is not None
+
+    def _restore(self, at: int, _: int) -> bool:
+        """What was deleted last comes back, where nothing has taken its place."""
+        crm = self._crm(at)
+        id = next(reversed(crm.bin), None)
+        if id is None or self.witness.living.get((crm.name, crm.thing_of(id))):
+            return False
+        try:
+            crm.restore(id, self.engine.now)
+        except ExistsError:
+            return False
+        return True
 
     def _value(self, crm: Crm, id: str, path: str, kind: str) -> Any:
         old = crm.contacts[id].values[path]

@@ -146,6 +146,11 @@ class Witness:
             self.departed.add((account, thing))
         self.left.add((account, id))
 
+    def restored(self, account: str, id: str, thing: int) -> None:
+        self.living.setdefault((account, thing), set()).add(id)
+        self.departed.discard((account, thing))
+        self.left.discard((account, id))
+
     def crashed(self, account: str, id: str, paths: Iterable[str]) -> None:
         """These were written, and who wrote them died before the answer was kept.
 

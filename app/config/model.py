@@ -628,7 +628,6 @@ class EntitySync(_Frozen):
         return (special and special.direction) or self.direction
 
 
-
 class Config(_Frozen):
     """The whole configuration, complete: every default is filled in."""
 

@@ -90,6 +90,8 @@ class Look:
     snapshot: Observation | None = None
     trusted: bool = True
     gone: bool = False
+    gone_at: int = -99
+    alive_at: int = -99
     times: dict[str, Any] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
     seen: Observation | None = None
@@ -180,7 +182,10 @@ class Engine:
             look = looks.setdefault(news.id, Look([], news.received))
             look.news.append(news)
             look.known_at = min(look.known_at, news.received)
-            look.gone = look.gone or news.change == "gone"
+            if news.change == "gone":
+                look.gone, look.gone_at = True, max(news.at, look.gone_at)
+            else:
+                look.alive_at = max(news.at, look.alive_at)
             look.trusted = look.trusted and news.snapshot is not None and news.tries == 0
             if news.snapshot is not None:
                 look.trusted = look.trusted and not contradicts(news.snapshot, look.snapshot)
@@ -200,7 +205,7 @@ class Engine:
                 and (linked or id not in self.departed)
             ):
                 look.seen = self._timed(look.snapshot, look)
-            elif not (look.gone and not linked):
+            elif linked or not look.gone or look.alive_at >= look.gone_at:
                 self._read(account, id, look)
             elif (begun := self._begun(account)) is not None and begun <= look.known_at:
                 look.early = True

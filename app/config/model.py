@@ -621,6 +621,41 @@ class EntitySync(_Frozen):
         return False
 
 
+def _is_web(url: SecretStr) -> SecretStr:
+    if not re.match(r"https?://[^/\s]+/\S*$", url.get_secret_value()):
+        raise ValueError("must be a URL that starts with https:// or http://, with a path")
+    return url
+
+
+#: Whoever knows such an address may write there.
+_SecretUrl = Annotated[_Secret, AfterValidator(_is_web)]
+
+
+class AlertWebhook(_Frozen):
+    """Where alerts are posted, signed by Standard Webhooks."""
+
+    url: _SecretUrl = Field(description="Where alerts are posted.")
+    secret: _Secret = Field(
+        description="What they are signed with: `whsec_` and base64, or plain text."
+    )
+
+
+class AlertsConfig(_Frozen):
+    """Who is told when something is wrong; the log always is."""
+
+    webhook: AlertWebhook | None = Field(
+        None, description="Post alerts here, signed by Standard Webhooks."
+    )
+    slack: _SecretUrl | None = Field(None, description="The URL of a Slack incoming webhook.")
+    lag: _Whole = Field(300, description="Seconds that a lane may be late before it is an alert.")
+    after: _Whole = Field(
+        60, description="Seconds that trouble which may pass by itself lasts before it is one."
+    )
+    summary: _Whole = Field(
+        3600, description="Seconds before a change in how many are concerned is told again."
+    )
+
+
 class Config(_Frozen):
     """The whole configuration, complete: every default is filled in."""
 
@@ -639,6 +674,9 @@ class Config(_Frozen):
         "purge",
         description="When a CRM erases a person: `purge`: we forget them; `propagate`: they are "
         "erased in the other CRMs too.",
+    )
+    alerts: AlertsConfig = Field(
+        default_factory=AlertsConfig, description="Who is told when something is wrong."
     )
     handlers: tuple[str, ...] = Field(
         (), description="Your own handlers: modules, or .py files beside this file."

@@ -37,6 +37,7 @@ from app.api import (
     why,
 )
 from app.api.access import Acts
+from app.api.bodies import Bodies
 from app.api.deps import Desk
 from app.api.problems import Problem
 from app.api.requests import RequestLog
@@ -149,7 +150,7 @@ def create_app(
             await desk.database.close()
         log.info("api.stopped")
 
-    front = WebhookFront(RequestLog(Acts(_inner(desk, lifespan), database)))
+    front = WebhookFront(RequestLog(Bodies(Acts(_inner(desk, lifespan), database))))
     return front
 
 

@@ -94,6 +94,7 @@ def _rank(mark: Mark) -> int:
 async def _learn(house: House, account: str) -> None:
     try:
         await house.learn(account)
+        await house.tell_anew(account)
     except (RateLimitedError, AccountError, TransientError) as error:
         raise LanePaused(error) from error
 
@@ -161,11 +162,11 @@ async def _plan(
         links.Agreement(
             job.link.ref,
             None,
-            {**job.link.sent, **{name: job.ours[name] for name in job.told}},
+            {**job.link.sent, **{name: job.ours[name] for name in job.told | job.unsaid}},
             None,
         )
         for job in silent
-        if job.link is not None and job.told
+        if job.link is not None and (job.told or job.unsaid)
     ]
     await links.agree(db, told)
     await outbox.clear(db, [*settled, *(job.mark for job in silent)])

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.links import SPELLED
 from app.db.pages import Page, page
 from app.db.tables import accounts, links, outbox
-from app.domain.decide import RecordState
+from app.domain.state import RecordState
 from app.domain.values import Fields
 from app.errors import HeldError
 

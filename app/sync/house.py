@@ -22,11 +22,11 @@ from app.db.accounts import Box
 from app.db.engine import Database
 from app.domain import stages
 from app.domain.codecs import Context
-from app.domain.decide import State
 from app.domain.manifest import Manifest
 from app.domain.mapping import EntityMapping, compile_mapping, overlay
 from app.domain.picklists import limited, options_of
 from app.domain.proof import prove
+from app.domain.state import State
 from app.domain.values import Directory
 from app.errors import AccountError, RejectedError
 from app.sdk.connector import Account, Connector

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import links, outbox, records
 from app.db.links import Link
 from app.domain.bylines import told_by
-from app.domain.decide import RecordState, State, writable
+from app.domain.decide import writable
 from app.domain.draft import outdated
 from app.domain.mapping import tailored
+from app.domain.state import RecordState, State
 
 #: How many links are looked at in one go.
 _PAGE = 500

@@ -16,7 +16,7 @@ from app.sync.deletes import recreate
 from app.sync.purge import purge
 from app.sync.trouble import LanePaused
 from tests.connectors.conftest import Control, control, sandbox
-from tests.sync.town import CONFIG, Town, opened
+from tests.sync.town import Town, founded
 
 __all__ = ["control", "sandbox"]
 
@@ -37,8 +37,7 @@ def more() -> str:
 async def town(
     database: Database, control: Control, deletes: str, more: str
 ) -> AsyncIterator[Town]:
-    text = CONFIG % {"base": control.base, "deletes": deletes, "more": more}
-    async with opened(database, control, text) as found:
+    async with founded(database, control, deletes=deletes, more=more) as found:
         yield found
 
 

@@ -12,7 +12,7 @@ from app.db import links
 from app.db.engine import Database
 from app.domain.values import Ref
 from tests.connectors.conftest import Control, control, sandbox
-from tests.sync.town import CONFIG, Town, opened
+from tests.sync.town import Town, founded
 
 __all__ = ["control", "sandbox"]
 
@@ -28,9 +28,7 @@ def owners() -> str:
 
 @pytest.fixture
 async def town(database: Database, control: Control, owners: str) -> AsyncIterator[Town]:
-    text = CONFIG % {"base": control.base, "deletes": "unlink", "more": ""}
-    text = text.replace("/hubspot\n", f"/hubspot\n    owners: {owners}\n")
-    async with opened(database, control, text) as found:
+    async with founded(database, control, hubspot=f"owners: {owners}") as found:
         yield found
 
 
@@ -161,8 +159,7 @@ async def test_a_deal_met_by_class_moves_once_its_stage_is_mapped(
     there = await counterpart(town, Ref("close", "opportunity", deal["id"]))
     assert await stage_of(town, there) == "appointmentscheduled"  # an open one, like any other
 
-    text = CONFIG % {"base": control.base, "deletes": "unlink", "more": STAGES}
-    async with opened(database, control, text) as wiser:
+    async with founded(database, control, more=STAGES) as wiser:
         await wiser.wait()
         await wiser.work()
         assert await stage_of(wiser, there) == "contractsent"

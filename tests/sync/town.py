@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +41,7 @@ accounts:
     portal_id: 62515
     credentials: {access_token: pat-na1-sandbox}
     base_url: %(base)s/hubspot
+    %(hubspot)s
 sync:
   company: {deletes: %(deletes)s}
   person: {deletes: %(deletes)s}
@@ -48,19 +49,6 @@ sync:
 """
 #: More turns than this and the lanes chase each other.
 TURNS = 20
-
-
-@asynccontextmanager
-async def opened(database: Database, control: Control, text: str) -> AsyncIterator[Town]:
-    """A town under this configuration."""
-    registry = Registry.load()
-    config = parse(text, lambda name: registry.connector(name).manifest.entities)
-    house = build(database, config, registry, Box([SecretStr(Fernet.generate_key().decode())]))
-    async with database.transaction() as db:
-        await accounts.register(db, {n: m.config.connector for n, m in house.members.items()})
-    yield Town(house, control)
-    for member in house.members.values():
-        await member.connector.aclose()
 
 
 @dataclass
@@ -200,3 +188,25 @@ class Town(Company):
     async def state_of(self, ref: Ref) -> str:
         link = await self.link_of(ref)
         return f"{link.state} {link.ended or ''}".strip()
+
+
+@contextlib.asynccontextmanager
+async def founded(
+    database: Database,
+    control: Control,
+    *,
+    deletes: str = "unlink",
+    more: str = "",
+    hubspot: str = "",
+) -> AsyncIterator[Town]:
+    """A town: what a delete does, further lines of its configuration, one of HubSpot's."""
+    registry = Registry.load()
+    values = {"base": control.base, "deletes": deletes, "more": more, "hubspot": hubspot}
+    text = CONFIG % values
+    config = parse(text, lambda name: registry.connector(name).manifest.entities)
+    house = build(database, config, registry, Box([SecretStr(Fernet.generate_key().decode())]))
+    async with database.transaction() as db:
+        await accounts.register(db, {n: m.config.connector for n, m in house.members.items()})
+    yield Town(house, control)
+    for member in house.members.values():
+        await member.connector.aclose()

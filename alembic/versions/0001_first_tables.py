@@ -529,6 +529,42 @@ def upgrade() -> None:
     )
     op.create_index("ix_outbox_record", "outbox", ["record_id"], unique=False)
     op.create_table(
+        "tokens",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("digest", postgresql.BYTEA(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("used_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.CheckConstraint("scope in ('read', 'operate', 'admin')", name=op.f("ck_tokens_scope")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_tokens")),
+        sa.UniqueConstraint("digest", name=op.f("uq_tokens_digest")),
+    )
+    op.create_table(
+        "audit",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column(
+            "at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column(
+            "detail",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("request_id", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
+    )
+    op.create_index("ix_audit_who", "audit", ["who", "id"], unique=False)
+    op.create_table(
         "plan_items",
         sa.Column("resync_id", sa.UUID(), nullable=False),
         sa.Column("n", sa.BigInteger(), nullable=False),
@@ -696,6 +732,9 @@ def downgrade() -> None:
         postgresql_where=sa.text("merged_into is not null"),
     )
     op.drop_table("records")
+    op.drop_index("ix_audit_who", table_name="audit")
+    op.drop_table("audit")
+    op.drop_table("tokens")
     op.drop_table("seals")
     op.drop_index("ix_purged_keys_record", table_name="purged_keys")
     op.drop_table("purged_keys")

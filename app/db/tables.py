@@ -436,6 +436,33 @@ seals = sa.Table(
     sa.Column("sealed", BYTEA, nullable=False),
 )
 
+#: Who may use the API: ``digest`` is the SHA-256 of the token, which is nowhere.
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("digest", BYTEA, nullable=False, unique=True),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.CheckConstraint("scope in ('read', 'operate', 'admin')", name="scope"),
+    _at("created_at", default=True),
+    _at("used_at", null=True),
+)
+
+#: Every act of a person, written before it is done; ``status`` is what was answered.
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _at("at", default=True),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    _json("detail"),
+    sa.Column("status", sa.Integer),
+    sa.Column("request_id", sa.Text),
+    sa.Index("ix_audit_who", "who", "id"),
+)
+
 #: The matching report of a dry run: each remote record as it stands against one other account.
 #: ``keys`` are what it could be recognised by; ``candidates`` those that it could be.
 matches = sa.Table(

@@ -659,6 +659,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account", "op", "minute", name=op.f("pk_tallies")),
     )
     op.create_table(
+        "quotas",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("taken", sa.ARRAY(sa.Double()), nullable=False),
+        sa.Column("landed", sa.ARRAY(sa.Double()), nullable=False),
+        sa.Column(
+            "told", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False
+        ),
+        sa.Column(
+            "seen_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("account", "name", name=op.f("pk_quotas")),
+    )
+    op.create_table(
         "guards",
         sa.Column("account", sa.Text(), nullable=False),
         sa.Column("op", sa.Text(), nullable=False),
@@ -674,6 +691,7 @@ def downgrade() -> None:
     op.drop_index("ix_separations_other", table_name="separations")
     op.drop_table("separations")
     op.drop_table("keyed")
+    op.drop_table("quotas")
     op.drop_table("guards")
     op.drop_table("tallies")
     op.drop_index("ix_relations_parent", table_name="relations")

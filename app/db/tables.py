@@ -266,6 +266,19 @@ tallies = sa.Table(
     sa.Column("count", sa.BigInteger, nullable=False),
 )
 
+#: The calls of each account's windows, for all workers: when they left and were answered
+#: (seconds since 1970), and what the vendor told. ``day`` is the day's budget.
+quotas = sa.Table(
+    "quotas",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("taken", sa.ARRAY(sa.Double), nullable=False),
+    sa.Column("landed", sa.ARRAY(sa.Double), nullable=False),
+    _json("told"),
+    _at("seen_at", default=True),
+)
+
 #: Guards that a person opened: until then nothing of this kind is counted or stopped.
 guards = sa.Table(
     "guards",

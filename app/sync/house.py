@@ -20,6 +20,7 @@ from app.config import AccountConfig, Config, EntitySync
 from app.db import accounts, lanes, outbox
 from app.db.accounts import Box
 from app.db.engine import Database
+from app.db.quotas import Ledger
 from app.domain import stages
 from app.domain.codecs import Context
 from app.domain.manifest import Manifest
@@ -30,6 +31,7 @@ from app.domain.state import State
 from app.domain.values import Directory
 from app.errors import AccountError, RejectedError
 from app.sdk.connector import Account, Connector
+from app.sdk.quota import Allowance
 from app.sdk.registry import Registry
 from app.sync.respell import respell
 
@@ -265,6 +267,8 @@ def build(database: Database, config: Config, registry: Registry, box: Box) -> H
                 for entity, mapping in mappings.items()
                 if (sync := config.entity(entity)) is not None and name in sync.accounts
             },
+            ledger=Ledger(database, name),
+            allowance=Allowance(**settings.quota.model_dump()),
         )
         members[name] = Member(name, settings, connector, mappings)
     return House(database, config, registry, box, members)

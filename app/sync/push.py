@@ -39,6 +39,7 @@ from app.errors import (
 from app.sync import guard
 from app.sync.adopt import adopt, hold, link_to
 from app.sync.deletes import deleted, is_barred, latest, prepare_deletes
+from app.sync.departed import bury_departed
 from app.sync.draft import Job, Near, bury_held, count, prepare, travels
 from app.sync.fields import offer
 from app.sync.house import House, Member
@@ -75,6 +76,7 @@ async def push(house: House, lane: Lane) -> None:
                 return
             jobs = await _plan(db, house, member, alike, counts)
         jobs = await adopt(house, member, jobs, counts)
+        jobs = await bury_departed(house, member, jobs, counts)
         await _write(house, lane, member, jobs, counts)
     if marks:
         log.info(

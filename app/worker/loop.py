@@ -23,6 +23,7 @@ from app.db.engine import Database, is_away
 from app.db.lanes import CHANNEL, Lane
 from app.domain.verdict import retry_at
 from app.errors import AccountError, ConfigError, RateLimitedError
+from app.sdk.quota import background
 from app.sdk.registry import Registry
 from app.settings import Settings
 from app.sync.house import DIRECTORY_AGE, House, build
@@ -194,7 +195,8 @@ class Worker:
         failed = False
         with structlog.contextvars.bound_contextvars(lane=f"{lane.account}/{lane.direction}"):
             try:
-                await _VERBS[lane.direction](self.house, lane)
+                with background() if lane.direction == "scan" else contextlib.nullcontext():
+                    await _VERBS[lane.direction](self.house, lane)
             except LanePaused as pause:
                 failed, reason = True, str(pause)[:500]
                 paused_until = await self._until(lane, pause)

@@ -32,6 +32,7 @@ def upgrade() -> None:
         ),
         sa.Column("directory_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("mapped", sa.Text(), nullable=True),
+        sa.Column("told_as", sa.Text(), nullable=True),
         sa.Column(
             "created_at",
             sa.TIMESTAMP(timezone=True),
@@ -455,6 +456,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_links_record", "links", ["record_id"], unique=False)
     op.create_index(
+        "ix_links_spelled",
+        "links",
+        ["account", "entity", "id"],
+        unique=False,
+        postgresql_where=sa.text("sent <> '{}'"),
+    )
+    op.create_index(
         "uq_links_live",
         "links",
         ["record_id", "account"],
@@ -491,6 +499,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("trace", sa.Text(), nullable=True),
+        sa.Column("anew", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("guard", sa.Text(), nullable=True),
         sa.Column("held_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.CheckConstraint(
@@ -714,6 +723,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account", "op", "minute", name=op.f("pk_tallies")),
     )
     op.create_table(
+        "quotas",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("taken", sa.ARRAY(sa.Double()), nullable=False),
+        sa.Column("landed", sa.ARRAY(sa.Double()), nullable=False),
+        sa.Column(
+            "told", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False
+        ),
+        sa.Column(
+            "seen_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("account", "name", name=op.f("pk_quotas")),
+    )
+    op.create_table(
         "guards",
         sa.Column("account", sa.Text(), nullable=False),
         sa.Column("op", sa.Text(), nullable=False),
@@ -729,6 +755,7 @@ def downgrade() -> None:
     op.drop_index("ix_separations_other", table_name="separations")
     op.drop_table("separations")
     op.drop_table("keyed")
+    op.drop_table("quotas")
     op.drop_table("guards")
     op.drop_table("tallies")
     op.drop_index("ix_relations_parent", table_name="relations")

@@ -32,6 +32,7 @@ def upgrade() -> None:
         ),
         sa.Column("directory_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("mapped", sa.Text(), nullable=True),
+        sa.Column("told_as", sa.Text(), nullable=True),
         sa.Column(
             "created_at",
             sa.TIMESTAMP(timezone=True),
@@ -455,6 +456,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_links_record", "links", ["record_id"], unique=False)
     op.create_index(
+        "ix_links_spelled",
+        "links",
+        ["account", "entity", "id"],
+        unique=False,
+        postgresql_where=sa.text("sent <> '{}'"),
+    )
+    op.create_index(
         "uq_links_live",
         "links",
         ["record_id", "account"],
@@ -491,6 +499,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("trace", sa.Text(), nullable=True),
+        sa.Column("anew", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("guard", sa.Text(), nullable=True),
         sa.Column("held_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.CheckConstraint(
@@ -564,6 +573,70 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     op.create_index("ix_audit_who", "audit", ["who", "id"], unique=False)
+    op.create_table(
+        "alerts",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=True),
+        sa.Column("summary", sa.Text(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "since",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("raised_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("told_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("told", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
+    )
+    op.create_index(
+        "uq_alerts_living",
+        "alerts",
+        ["key"],
+        unique=True,
+        postgresql_where=sa.text("ended_at is null"),
+    )
+    op.create_table(
+        "messages",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("alert_id", sa.BigInteger(), nullable=False),
+        sa.Column("word", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column(
+            "content",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column(
+            "made_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "due_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("sent_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["alert_id"], ["alerts.id"], name=op.f("fk_messages_alert_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
+    )
+    op.create_index(
+        "ix_messages_unsent",
+        "messages",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("sent_at is null"),
+    )
     op.create_table(
         "plan_items",
         sa.Column("resync_id", sa.UUID(), nullable=False),
@@ -650,6 +723,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account", "op", "minute", name=op.f("pk_tallies")),
     )
     op.create_table(
+        "quotas",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("taken", sa.ARRAY(sa.Double()), nullable=False),
+        sa.Column("landed", sa.ARRAY(sa.Double()), nullable=False),
+        sa.Column(
+            "told", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False
+        ),
+        sa.Column(
+            "seen_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("account", "name", name=op.f("pk_quotas")),
+    )
+    op.create_table(
         "guards",
         sa.Column("account", sa.Text(), nullable=False),
         sa.Column("op", sa.Text(), nullable=False),
@@ -665,6 +755,7 @@ def downgrade() -> None:
     op.drop_index("ix_separations_other", table_name="separations")
     op.drop_table("separations")
     op.drop_table("keyed")
+    op.drop_table("quotas")
     op.drop_table("guards")
     op.drop_table("tallies")
     op.drop_index("ix_relations_parent", table_name="relations")
@@ -714,6 +805,14 @@ def downgrade() -> None:
         postgresql_where=sa.text("merged_into is not null"),
     )
     op.drop_table("records")
+    op.drop_index(
+        "ix_messages_unsent", table_name="messages", postgresql_where=sa.text("sent_at is null")
+    )
+    op.drop_table("messages")
+    op.drop_index(
+        "uq_alerts_living", table_name="alerts", postgresql_where=sa.text("ended_at is null")
+    )
+    op.drop_table("alerts")
     op.drop_index("ix_audit_who", table_name="audit")
     op.drop_table("audit")
     op.drop_table("tokens")

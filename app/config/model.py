@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -318,6 +319,27 @@ class Guard(_Frozen):
         return {"create": self.creates, "update": self.updates, "delete": self.deletes}[op]
 
 
+class QuotaConfig(_Frozen):
+    """What an account's API may be used for, beside what its vendor says."""
+
+    daily: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Calls a day at most; the vendor's own limit holds as well."
+    )
+    reserve: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="The part of every window and of the day that scans never touch."
+    )
+    timezone: str = Field("UTC", description="Where the account's day begins, as Europe/Berlin.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"there is no time zone {name!r}") from None
+        return name
+
+
 class AccountConfig(_Frozen):
     """One signed-in tenancy of a connector."""
 
@@ -344,6 +366,10 @@ class AccountConfig(_Frozen):
     guard: Guard = Field(
         default_factory=Guard,
         description="How many writes an hour it takes before a person is asked.",
+    )
+    quota: QuotaConfig = Field(
+        default_factory=QuotaConfig,
+        description="Calls a day, and what scans leave of them.",
     )
     portal_id: _Whole | None = Field(
         None, description="HubSpot: which portal, where several share one target URL."
@@ -628,6 +654,41 @@ class EntitySync(_Frozen):
         return (special and special.direction) or self.direction
 
 
+def _is_web(url: SecretStr) -> SecretStr:
+    if not re.match(r"https?://[^/\s]+/\S*$", url.get_secret_value()):
+        raise ValueError("must be a URL that starts with https:// or http://, with a path")
+    return url
+
+
+#: Whoever knows such an address may write there.
+_SecretUrl = Annotated[_Secret, AfterValidator(_is_web)]
+
+
+class AlertWebhook(_Frozen):
+    """Where alerts are posted, signed by Standard Webhooks."""
+
+    url: _SecretUrl = Field(description="Where alerts are posted.")
+    secret: _Secret = Field(
+        description="What they are signed with: `whsec_` and base64, or plain text."
+    )
+
+
+class AlertsConfig(_Frozen):
+    """Who is told when something is wrong; the log always is."""
+
+    webhook: AlertWebhook | None = Field(
+        None, description="Post alerts here, signed by Standard Webhooks."
+    )
+    slack: _SecretUrl | None = Field(None, description="The URL of a Slack incoming webhook.")
+    lag: _Whole = Field(300, description="Seconds that a lane may be late before it is an alert.")
+    after: _Whole = Field(
+        60, description="Seconds that trouble which may pass by itself lasts before it is one."
+    )
+    summary: _Whole = Field(
+        3600, description="Seconds before a change in how many are concerned is told again."
+    )
+
+
 class Config(_Frozen):
     """The whole configuration, complete: every default is filled in."""
 
@@ -646,6 +707,9 @@ class Config(_Frozen):
         "purge",
         description="When a CRM erases a person: `purge`: we forget them; `propagate`: they are "
         "erased in the other CRMs too.",
+    )
+    alerts: AlertsConfig = Field(
+        default_factory=AlertsConfig, description="Who is told when something is wrong."
     )
     handlers: tuple[str, ...] = Field(
         (), description="Your own handlers: modules, or .py files beside this file."

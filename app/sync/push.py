@@ -70,7 +70,7 @@ async def push(house: House, lane: Lane) -> None:
     # Children are worked out after their parents were written: then the parents have refs.
     for _, group in groupby(sorted(marks, key=_rank), key=_rank):
         alike = list(group)
-        await merge_there(house, lane, member, alike, counts)
+        alike = await merge_there(house, lane, member, alike, counts)
         async with house.database.transaction() as db:
             if not await lanes.holds(db, lane):
                 return
@@ -96,6 +96,7 @@ def _rank(mark: Mark) -> int:
 async def _learn(house: House, account: str) -> None:
     try:
         await house.learn(account)
+        await house.tell_anew(account)
     except (RateLimitedError, AccountError, TransientError) as error:
         raise LanePaused(error) from error
 
@@ -163,11 +164,11 @@ async def _plan(
         links.Agreement(
             job.link.ref,
             None,
-            {**job.link.sent, **{name: job.ours[name] for name in job.told}},
+            {**job.link.sent, **{name: job.ours[name] for name in job.told | job.unsaid}},
             None,
         )
         for job in silent
-        if job.link is not None and job.told
+        if job.link is not None and (job.told or job.unsaid)
     ]
     await links.agree(db, told)
     await outbox.clear(db, [*settled, *(job.mark for job in silent)])

@@ -19,7 +19,7 @@ from app.config import PROPAGATE
 from app.domain import fights, identity, policy
 from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT
-from app.domain.entities import equal, is_blank, is_set, relations_of
+from app.domain.entities import alike, equal, is_blank, is_set, relations_of
 from app.domain.mapping import EntityMapping, edited, says_the_same, tailored, to_canonical
 from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
 from app.domain.overwritten import contest, overwritten
@@ -162,7 +162,9 @@ def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
         return True  # only a reading can prove that it came back
     version = snapshot.version
     newer = version is not None and (link.seen_at is None or version > link.seen_at)
-    return not newer and (plan.result is not Result.UNCHANGED or plan.base is not None)
+    tells = plan.result is not Result.UNCHANGED or plan.base is not None
+    # What a card shows must be what a person would find there now.
+    return not newer and bool(tells or plan.waiting or plan.settled)
 
 
 def _introduce(
@@ -256,15 +258,17 @@ def _update(
 
 
 def _as_intended(link: LinkState, theirs: Fields) -> LinkState:
-    """What shows the value that a write of ours was to bring has had its answer: it is agreed.
+    """What shows the value that a write of ours was to bring has had its answer: it is agreed,
+    also in a spelling of the vendor's own.
 
     Without this our own value would come back as somebody's edit, and could win a conflict.
     """
-    shown = {name: v for name, v in link.intended.items() if equal(theirs.get(name, ABSENT), v)}
-    if not shown:
+    said = {name: v for name, v in link.intended.items() if alike(theirs.get(name, ABSENT), v)}
+    if not said:
         return link
-    sent = {name: value for name, value in link.sent.items() if name not in shown}
-    return replace(link, base={**link.base, **shown}, sent=sent)
+    sent = {name: value for name, value in link.sent.items() if name not in said}
+    sent |= {name: value for name, value in said.items() if not equal(theirs[name], value)}
+    return replace(link, base={**link.base, **{name: theirs[name] for name in said}}, sent=sent)
 
 
 def _held(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 
 from app.domain.values import Value
 
@@ -38,6 +39,21 @@ def is_set(field: str) -> bool:
 def equal(one: Value, other: Value) -> bool:
     """Equality that keeps 0 and False apart, which Python does not."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def alike(one: Value, other: Value) -> bool:
+    """Whether one is the other as a vendor may keep it: in capitals, trimmed, rounded."""
+    if equal(one, other):
+        return True
+    if not isinstance(one, str) or not isinstance(other, str):
+        return False
+    if one.split() and one.casefold().split() == other.casefold().split():
+        return True
+    try:
+        kept, said = Decimal(one), Decimal(other)
+        return kept.is_finite() and abs(kept - said) < 1 and kept == kept.to_integral_value()
+    except InvalidOperation:
+        return False
 
 
 def is_blank(value: Value) -> bool:

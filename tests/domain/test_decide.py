@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from app.config import EntitySync, FieldSync
 from app.domain.codecs import Context
-from app.domain.decide import contradicts, newest, writable
+from app.domain.decide import contradicts, decide, needs_reading, newest, writable
 from app.domain.mapping import compile_mapping
-from app.domain.state import State
+from app.domain.state import LinkState, RecordState, State
 from app.domain.values import Observation, Ref
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -53,3 +55,32 @@ def test_two_snapshots_of_one_moment_that_differ_prove_nothing():
     assert contradicts(shown("new", NOON), shown("old", NOON))
     assert contradicts(shown("new", None), shown("old", NOON))
     assert not contradicts(shown("same", NOON), shown("same", NOON))
+
+
+def linked(ours: str, link: LinkState) -> State:
+    return replace(
+        state(), link=link, record=RecordState(link.record_id, "person", {"title": ours})
+    )
+
+
+def test_an_old_snapshot_says_nothing_of_a_held_field():
+    """A person would decide about a value that the account has not shown for long."""
+    held = LinkState(UUID(int=1), {"title": "CEO"}, seen_at=NOON, held=frozenset({"title"}))
+    asked, old = linked("CTO", held), shown("CEO", NOON - timedelta(minutes=1))
+    plan = decide(asked, old, new_id=UUID(int=2), now=NOON)
+    assert needs_reading(asked, old, plan)
+
+
+def test_our_value_in_the_vendors_spelling_is_no_edit_though_the_answer_is_late():
+    for said, kept in (("Ada", "ADA "), ("7.5", "7"), ("7.5", "8")):
+        made = LinkState(UUID(int=1), intended={"title": said})
+        plan = decide(linked(said, made), shown(kept, NOON), new_id=UUID(int=2), now=NOON)
+        assert plan.record is None
+        assert (plan.base, plan.sent) == ({"title": kept}, {"title": said})
+
+
+def test_another_value_is_an_edit_though_a_write_of_ours_is_unanswered():
+    made = LinkState(UUID(int=1), {"title": "old"}, intended={"title": "Ada"})
+    plan = decide(linked("old", made), shown("Eve", NOON), new_id=UUID(int=2), now=NOON)
+    assert plan.record is not None
+    assert plan.record.fields["title"] == "Eve"

@@ -499,6 +499,7 @@ class Engine:
         still = (link.base, link.sent) == (job.base, job.sent)
         still = still and self._held(job.record.id, account) == job.held
         still = still and self.records[job.record.id].version == job.record.version
+        still = still and link.state == "live"
         if not still or plan is None or plan.result not in (Result.UNCHANGED, Result.MISSING):
             job.mark.due = self.now
             del self.jobs[account]

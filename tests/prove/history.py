@@ -163,14 +163,11 @@ class Life:
         self.engine = Engine(sync, self.crms, dict.fromkeys(self.crms, 0), rash)
 
     def _timely(self) -> frozenset[str]:
-        """Whose every edit is told with its time: no webhook is lost there."""
-        lossy = {
-            step[1] % len(self.history.quirks) for step in self.history.steps if step[0] == "lost"
-        }
+        """Which can be asked when their fields were edited."""
         return frozenset(
-            NAMES[at]
-            for at, quirks in enumerate(self.history.quirks)
-            if quirks.times and quirks.tells and at not in lossy
+            name
+            for name, quirks in zip(NAMES, self.history.quirks, strict=False)
+            if quirks.thin and quirks.tells
         )
 
     def live(self) -> None:
@@ -299,9 +296,6 @@ class Life:
     def _restart(self) -> bool:
         for account, job in list(self.engine.jobs.items()):
             if isinstance(job.outcome, Observation):
-                if self.crms[account].quirks.shouts or self.crms[account].quirks.rounds:
-                    self.engine.step_out(account)  # a spelling that nobody told us is an edit
-                    continue
                 self.witness.crashed(account, job.outcome.ref.id, job.fields)
         self.engine.crash()
         return True

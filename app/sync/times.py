@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 from uuid import UUID
 
 from app.clock import now
 from app.db import links
 from app.domain import policy
+from app.domain.codecs import ABSENT
+from app.domain.edits import EVER, made_at
 from app.domain.mapping import edited
 from app.domain.state import RecordState
 from app.domain.values import Edit, Ref
 from app.sync.house import House
 from app.sync.world import Seen
-
-#: Not edited for as long as the vendor remembers.
-_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +43,16 @@ async def ask(house: House, batch: Sequence[Seen], untimed: Sequence[Untimed]) -
     ours = await _our_sources(house, untimed)
     known = await _edits(house, {**theirs, **_merged([(ref, p) for ref, p, _, _ in ours])})
     found: dict[UUID, dict[str, datetime]] = {}
-    for ref, paths, (record_id, name), seen_at in ours:
+    for ref, _, (record, name), seen_at in ours:
         if ref in known:
-            every = [edit for path in paths for edit in known[ref].get(path, ())]
-            made = _newest([edit for edit in every if edit.at <= seen_at])
-            found.setdefault(record_id, {})[name] = made
+            found.setdefault(record.id, {})[name] = made_at(
+                house.members[ref.account].mappings[record.entity],
+                name,
+                record.fields.get(name, ABSENT),
+                known[ref],
+                seen_at=seen_at,
+                context=house.context(record.entity, ref.account),
+            )
     records = {id(one.seen): one.record.id for one in untimed}
     moment = now()
     answers: list[Seen] = []
@@ -74,7 +78,7 @@ async def ask(house: House, batch: Sequence[Seen], untimed: Sequence[Untimed]) -
 
 
 def _newest(edits: Sequence[Edit]) -> datetime:
-    return max((edit.at for edit in edits), default=_EVER)
+    return max((edit.at for edit in edits), default=EVER)
 
 
 def _paths(house: House, one: Untimed) -> frozenset[str]:
@@ -88,7 +92,7 @@ def _paths_of(house: House, account: str, entity: str, fields: Sequence[str]) ->
 
 async def _our_sources(
     house: House, untimed: Sequence[Untimed]
-) -> list[tuple[Ref, frozenset[str], tuple[UUID, str], datetime]]:
+) -> list[tuple[Ref, frozenset[str], tuple[RecordState, str], datetime]]:
     """Where values of ours came from whose times are only when we first saw them."""
     async with house.database.transaction() as db:
         linked = await links.by_record(db, {one.record.id for one in untimed})
@@ -100,7 +104,7 @@ async def _our_sources(
             ref = refs.get((one.record.id, stamp.account or ""))
             if stamp.seen and stamp.at and ref is not None:
                 paths = _paths_of(house, ref.account, one.record.entity, [name])
-                sources.append((ref, paths, (one.record.id, name), stamp.at))
+                sources.append((ref, paths, (one.record, name), stamp.at))
     return sources
 
 

@@ -20,6 +20,7 @@ from app.domain.codecs import ABSENT, Context
 from app.domain.decide import contradicts, decide, keys_of, needs_reading, newest, reading, writable
 from app.domain.departed import is_ours
 from app.domain.draft import agreed_after_create, agreed_after_update, outgoing
+from app.domain.edits import made_at
 from app.domain.fights import after_write
 from app.domain.mapping import edited
 from app.domain.merge import Winner, behind
@@ -284,8 +285,10 @@ class Engine:
             source = self.by_record.get((state.record.id, stamp.account or ""))
             known = source and self.crms[source.ref.account].edits(source.ref.id)
             if stamp.seen and stamp.at and known:
-                every = [edit for path in edited(MAPPING, name) for edit in known.get(path, ())]
-                ours_at[name] = newest_of([edit for edit in every if edit.at <= stamp.at])
+                value = state.record.fields[name]
+                ours_at[name] = made_at(
+                    MAPPING, name, value, known, seen_at=stamp.at, context=CONTEXT
+                )
         observation = replace(
             observation, field_times={**times, **observation.field_times}, histories=edits or {}
         )

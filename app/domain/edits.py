@@ -1,0 +1,37 @@
+"""What a vendor's own history says of a value of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from app.domain.codecs import ABSENT, Context
+from app.domain.entities import equal
+from app.domain.mapping import EntityMapping, edited, to_canonical
+from app.domain.values import Edit, Value
+
+#: Before every history.
+EVER = datetime.min.replace(tzinfo=UTC)
+
+
+def made_at(
+    mapping: EntityMapping,
+    name: str,
+    value: Value,
+    edits: Mapping[str, Sequence[Edit]],
+    *,
+    seen_at: datetime,
+    context: Context,
+) -> datetime:
+    """When our value of a field was edited, by the clock of the vendor it came from.
+
+    Its clock may be ahead of ours: the edit that gave this value counts before the time at which
+    we saw it.
+    """
+    every = [(path, edit) for path in edited(mapping, name) for edit in edits.get(path, ())]
+    given = [
+        edit.at
+        for path, edit in every
+        if equal(to_canonical(mapping, {path: edit.value}, context).get(name, ABSENT), value)
+    ]
+    return max(given or (edit.at for _, edit in every if edit.at <= seen_at), default=EVER)

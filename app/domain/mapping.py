@@ -30,6 +30,8 @@ class EntityMapping:
     special: tuple[Row, ...] = ()
     relations: frozenset[str] | None = None
     fixed: frozenset[str] = frozenset()
+    #: Paths that a write clears before it sets them.
+    clears_first: frozenset[str] = frozenset()
 
     @property
     def fields(self) -> frozenset[str]:
@@ -57,6 +59,12 @@ class EntityMapping:
     def filled(self) -> frozenset[str]:
         """The fields that the vendor fills by itself."""
         return frozenset(name for row in self.rows if row.fills for name in row.fields)
+
+    @property
+    def passing_blank(self) -> frozenset[str]:
+        """The fields that a write of ours leaves blank for a moment."""
+        rows = (row for row in self.rows if self.clears_first.intersection(row.written_paths))
+        return frozenset(name for row in rows for name in row.fields)
 
     def only_if_blank(self, name: str) -> bool:
         row = self.row_of(name)

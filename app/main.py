@@ -16,6 +16,7 @@ from app import config as configuration
 from app import logs
 from app.api import (
     accounts,
+    catchups,
     conflicts,
     dead_letters,
     deletes,
@@ -176,6 +177,7 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     )
     for part in (
         accounts,
+        catchups,
         mapping,
         guards,
         pending,

@@ -10,13 +10,15 @@ from fastapi import APIRouter, status
 from pydantic import BaseModel, ConfigDict, Field
 
 from app import logs
-from app.api import guards, problems
+from app.api import catchups, guards, problems
+from app.api.catchups import EXAMPLE_CATCH_UP, CatchUpShape
 from app.api.deps import ConnectorDep, Desk, DeskDep, known
 from app.api.guards import GuardShape
 from app.api.health import LaneShape
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME, Listed
 from app.db import accounts, deliveries, lanes, overview
+from app.db import catchups as overdue
 from app.domain import owners, stages
 from app.domain.values import Finding, Subscription
 from app.errors import SyncError
@@ -57,6 +59,8 @@ class AccountShape(BaseModel):
                     "webhook_learned": 0,
                 },
                 "lanes": [],
+                "catch_ups": [EXAMPLE_CATCH_UP],
+                "missed_rate": 0.0125,
                 "guards": [],
             }
         }
@@ -74,6 +78,11 @@ class AccountShape(BaseModel):
     last_delivery_at: datetime | None = Field(description="Null if nothing came lately")
     secrets: SecretsShape
     lanes: list[LaneShape]
+    catch_ups: list[CatchUpShape] = Field(description="How far its own log was read, by entity")
+    missed_rate: float | None = Field(
+        description="Of the changes that its log told, the share that no webhook had told in "
+        "time; null while it told none"
+    )
     guards: list[GuardShape] = Field(description="What it takes in an hour, and what waits above")
 
 
@@ -148,7 +157,11 @@ async def _show(desk: Desk, names: Sequence[str]) -> list[AccountShape]:
         rows = await overview.list_lanes(db)
         last = await deliveries.last_received(db)
         guarded = await guards.shapes(db, desk, names)
-    return [_shape(desk, name, paused, rows, last.get(name), guarded[name]) for name in names]
+        read = await catchups.shapes(db, names)
+    return [
+        _shape(desk, name, paused, rows, last.get(name), guarded[name], read[name])
+        for name in names
+    ]
 
 
 def _shape(
@@ -158,6 +171,7 @@ def _shape(
     rows: Sequence[Mapping[str, Any]],
     last: datetime | None,
     guarded: list[GuardShape],
+    read: list[CatchUpShape],
 ) -> AccountShape:
     account = desk.config.accounts[name]
     counts = desk.secrets.counts(name)
@@ -179,6 +193,8 @@ def _shape(
             webhook_learned=counts["learned"],
         ),
         lanes=[LaneShape.model_validate(dict(row)) for row in rows if row["account"] == name],
+        catch_ups=read,
+        missed_rate=catchups.missed_rate(read),
         guards=guarded,
     )
 
@@ -266,6 +282,7 @@ async def resume(name: str, desk: DeskDep) -> AccountShape:
     known(desk, name)
     async with desk.database.transaction() as db:
         await accounts.resume(db, name)
+        await overdue.request(db, name, "resumed")
         await lanes.notify(db)
     log.info("account.resumed", account=name)
     return (await _show(desk, [name]))[0]

@@ -80,7 +80,7 @@ def resync(
         "account": account,
         "entity": entity,
         "ids": id or None,
-        "since": _moment(since).isoformat() if since else None,
+        "since": moment(since).isoformat() if since else None,
         "dry_run": dry_run,
     }
     given = {name: value for name, value in asked.items() if value is not None}
@@ -175,7 +175,7 @@ def _report(found: Screen, last: Mapping[str, Any], plan: Mapping[str, Any] | No
         found.say(f"… and {len(last['errors']) - _ERRORS} more: --json shows them")
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
     """A time with a zone; without one it is UTC. Raises ConfigError."""
     try:
         moment = datetime.fromisoformat(text)

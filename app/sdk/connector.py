@@ -24,6 +24,7 @@ from app.domain.values import (
     Ref,
     RemoteField,
     Subscription,
+    Trail,
     Write,
 )
 from app.errors import RejectedError
@@ -177,6 +178,17 @@ class Connector:
     async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
         """One page of all records of an entity, oldest first; resumable by its cursor."""
         raise NotImplementedError
+
+    async def catch_up(
+        self, entity: str, cursor: str | None, since: datetime, *, deep: bool
+    ) -> Trail:
+        """One page of what happened since, from the vendor's own log or by time of change.
+
+        It goes back further than asked by as much as the vendor's log may lag. ``deep`` looks
+        also where it costs much, such as through all that was ever deleted. The default knows of
+        no log: a scan of what changed takes its place.
+        """
+        return Trail(gap=f"{self.manifest.title} has no log that can be read")
 
     async def write(self, batch: Sequence[Write]) -> list[Outcome]:
         """Carry these changes out; one outcome per write, a bad row fails alone.

@@ -81,6 +81,10 @@ class House:
         sync = self.config.entity(entity)
         return sync if sync is not None and account in sync.accounts else None
 
+    def entities_of(self, account: str) -> list[str]:
+        """The entities in which an account takes part."""
+        return [entity for entity, how in self.config.sync.items() if account in how.accounts]
+
     def key_rules(self, entity: str) -> tuple[str, ...]:
         """By what records of an entity are recognised, strongest first."""
         sync = self.config.entity(entity)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import logs
 from app.api import problems
+from app.api.access import OPERATE, READ
 from app.api.deps import DeskDep, known
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME, ErrorShape, error_shape
@@ -133,7 +134,9 @@ async def _state(db: AsyncConnection, name: str, now: datetime) -> CatchUpState:
     )
 
 
-@router.get("/{name}/catch-up", responses=problems.responses(problems.UNKNOWN_ACCOUNT))
+@router.get(
+    "/{name}/catch-up", dependencies=[READ], responses=problems.responses(problems.UNKNOWN_ACCOUNT)
+)
 async def show(name: str, desk: DeskDep) -> CatchUpState:
     """How far the account's own log was read, and how much no webhook had told."""
     known(desk, name)
@@ -143,6 +146,7 @@ async def show(name: str, desk: DeskDep) -> CatchUpState:
 
 @router.post(
     "/{name}/catch-up",
+    dependencies=[OPERATE],
     status_code=status.HTTP_202_ACCEPTED,
     responses=problems.responses(problems.UNKNOWN_ACCOUNT, problems.CONFLICT),
 )

@@ -26,6 +26,7 @@ from app.domain.values import (
     Trail,
     Write,
 )
+from app.domain.windows import Rate
 from app.errors import (
     AccountError,
     BadPayloadError,
@@ -48,7 +49,6 @@ from app.sdk.client import (
     Client,
     Dialect,
     OAuthRefresh,
-    Rate,
     Reason,
     TokenSource,
     TokenStore,

@@ -21,8 +21,9 @@ from app.db.links import Link
 from app.db.outbox import Mark
 from app.db.resyncs import Resync
 from app.domain import identity
-from app.domain.decide import OURS, Plan, RecordState, Result, State, decide
+from app.domain.decide import decide
 from app.domain.entities import title_of
+from app.domain.state import OURS, Plan, RecordState, Result, State
 from app.domain.values import NOTHING, Key, Observation, Ref
 from app.sync.deletes import is_barred, latest
 from app.sync.draft import Job, Near, prepare, travels
@@ -390,7 +391,7 @@ async def writes_of(
 
     items = []
     if job.write is not None:
-        told = changes(job.names - job.held.keys())
+        told = changes(job.names - job.held.keys() - job.unsaid)
         items.append(_item(str(job.write.op), member, record, remote_id, told))
     if job.held:
         reason = "; ".join(sorted(set(job.held.values())))

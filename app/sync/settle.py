@@ -11,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.clock import now
 from app.db import conflicts, lanes, links, outbox, records
 from app.db.links import Link
-from app.domain.decide import RecordState, State, reading
+from app.domain.decide import reading
 from app.domain.draft import agreed_after_create, agreed_after_update
 from app.domain.entities import is_set, relations_of
 from app.domain.fights import after_write
+from app.domain.state import RecordState, State
 from app.domain.values import (
     Outcome,
     Ref,
@@ -84,7 +85,12 @@ def _agreed(job: Job, stored: Mapping[str, Value]) -> tuple[dict[str, Value], di
         # A parent that has no counterpart there was not told: it still has to travel.
         untold = job.held.keys() | job.orphaned
         return agreed_after_create(
-            ours, told=job.told, stored=stored, untold=untold, without=_without(job)
+            ours,
+            told=job.told,
+            stored=stored,
+            untold=untold,
+            unsaid=job.unsaid,
+            without=_without(job),
         )
     without = _without(job) if job.write.relations else {}
     return agreed_after_update(
@@ -94,6 +100,7 @@ def _agreed(job: Job, stored: Mapping[str, Value]) -> tuple[dict[str, Value], di
         told=job.told,
         stored=stored,
         fills=job.filled,
+        unsaid=job.unsaid,
         without=without,
     )
 

@@ -692,32 +692,42 @@ class World:
             "database password": urlsplit(self.syncline.database_url).password or API_TOKEN,
         }
 
-    async def quiet(self, *, within: float = PATIENCE, calm: float = 0.15) -> None:
-        """Return once nothing is under way anywhere: webhooks, lanes, calls."""
-        since = time.monotonic()
-        before: Json | None = None
+    async def quiet(
+        self, *, within: float = PATIENCE, calm: float = 0, pause: float = POLL
+    ) -> None:
+        """Return once nothing is under way anywhere: webhooks, lanes, calls; and for so long.
+
+        The CRMs are asked before and after the service: if nothing was to come from them, and
+        nobody called them in between, then all of it was still at one and the same time.
+        """
+        since: float | None = None
+        before: Json = {}
 
         async def still() -> bool:
             nonlocal since, before
-            busy = await self.crms.undelivered() or await self.syncline.pending()
-            counts = await self.crms.counts()
-            if busy or counts != before:
-                since, before = time.monotonic(), counts
+            last, before = before, await self.crms.counts()
+            busy = any(totals["pending"] for totals in before.values())
+            if busy or await self.syncline.pending() or await self.crms.counts() != before:
+                since = None
+                return False
+            since = time.monotonic() if since is None or last != before else since
             return time.monotonic() - since >= calm
 
         async def why() -> str:
             left = await self.crms.control("GET", "webhooks")
             return f"webhooks: {left}\ncounts: {before}\n{await self.syncline.explain()}"
 
-        await until(still, why=why, within=within)
+        await until(still, why=why, within=within, pause=pause)
 
     @contextlib.asynccontextmanager
-    async def counting(self) -> AsyncIterator[Writes]:
+    async def counting(
+        self, *, within: float = PATIENCE, pause: float = POLL
+    ) -> AsyncIterator[Writes]:
         """What the service wrote meanwhile, once all is quiet; empty until then."""
         found: Writes = Counter()
         before = await self.crms.writes()
         yield found
-        await self.quiet()
+        await self.quiet(within=within, pause=pause)
         found.update(await self.crms.writes() - before)
 
     async def steady(self) -> None:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
 
-from app.db import links
+from app.config import parse
+from app.db import accounts, links
+from app.db.accounts import Box
+from app.db.engine import Database
 from app.db.lanes import Lane
 from app.db.tables import deliveries
 from app.db.tables import outbox as marks
 from app.domain.values import Ref
+from app.sdk.registry import Registry
+from app.sync.house import build
 from app.sync.ingest import ingest
 from app.sync.push import push
 from tests.connectors.conftest import Control
@@ -32,6 +41,7 @@ accounts:
     portal_id: 62515
     credentials: {access_token: pat-na1-sandbox}
     base_url: %(base)s/hubspot
+    %(hubspot)s
 sync:
   company: {deletes: %(deletes)s}
   person: {deletes: %(deletes)s}
@@ -134,24 +144,24 @@ class Town(Company):
     async def work(self, *accounts: str) -> None:
         """Turn the out-lanes until nothing is due, as if time had passed meanwhile."""
         for _ in range(TURNS):
-            waiting = False
-            for account in accounts or ("close", "hubspot"):
-                async with self.db.transaction() as db:
-                    passed = (
-                        sa.update(marks)
-                        .where(marks.c.account == account, marks.c.state == "pending")
-                        .values(
-                            due_at=sa.func.now(),
-                            marked_at=sa.text("marked_at - interval '1 minute'"),
-                        )
-                    )
-                    found = await db.execute(passed.returning(marks.c.record_id))
-                    due = len(found.all())
-                if due:
-                    waiting = True
-                    await self._turn(account, "out", push)
-            if not waiting:
+            if not sum([await self.hurry(one) for one in accounts or ("close", "hubspot")]):
                 return
+
+    async def hurry(self, account: str) -> int:
+        """Turn an out-lane once, as if a minute had passed; how many marks were due."""
+        async with self.db.transaction() as db:
+            passed = (
+                sa.update(marks)
+                .where(marks.c.account == account, marks.c.state == "pending")
+                .values(
+                    due_at=sa.func.now(),
+                    marked_at=sa.text("marked_at - interval '1 minute'"),
+                )
+            )
+            due = len((await db.execute(passed.returning(marks.c.record_id))).all())
+        if due:
+            await self._turn(account, "out", push)
+        return due
 
     async def wait(self) -> None:
         """The out-lanes as they are, without the passing of time."""
@@ -178,3 +188,25 @@ class Town(Company):
     async def state_of(self, ref: Ref) -> str:
         link = await self.link_of(ref)
         return f"{link.state} {link.ended or ''}".strip()
+
+
+@contextlib.asynccontextmanager
+async def founded(
+    database: Database,
+    control: Control,
+    *,
+    deletes: str = "unlink",
+    more: str = "",
+    hubspot: str = "",
+) -> AsyncIterator[Town]:
+    """A town: what a delete does, further lines of its configuration, one of HubSpot's."""
+    registry = Registry.load()
+    values = {"base": control.base, "deletes": deletes, "more": more, "hubspot": hubspot}
+    text = CONFIG % values
+    config = parse(text, lambda name: registry.connector(name).manifest.entities)
+    house = build(database, config, registry, Box([SecretStr(Fernet.generate_key().decode())]))
+    async with database.transaction() as db:
+        await accounts.register(db, {n: m.config.connector for n, m in house.members.items()})
+    yield Town(house, control)
+    for member in house.members.values():
+        await member.connector.aclose()

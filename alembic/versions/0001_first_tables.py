@@ -27,6 +27,8 @@ def upgrade() -> None:
         sa.Column("paused", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("pause_reason", sa.Text(), nullable=True),
         sa.Column("secrets", postgresql.BYTEA(), nullable=True),
+        sa.Column("callback", sa.Text(), nullable=True),
+        sa.Column("callback_due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column(
             "directory", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),

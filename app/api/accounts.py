@@ -23,7 +23,7 @@ from app.db import catchups as overdue
 from app.domain import owners, stages
 from app.domain.values import Finding, Subscription
 from app.errors import SyncError
-from app.sync import fields
+from app.sync import fields, guardian
 
 log = logs.get()
 
@@ -337,13 +337,11 @@ async def subscribe(
         raise ProblemError(
             problems.CONFLICT, "PUBLIC_URL is not set: the CRM could not be told where to call."
         )
-    found, key = await connector.subscribe(url)
-    if key is not None:
-        async with desk.database.transaction() as db:
-            await accounts.keep_webhook_secret(db, desk.box, name, found.id, key)
-        await desk.secrets.refresh()
-    log.info("account.subscribed", account=name, subscription=found.id, key_kept=key is not None)
-    return Subscribed(**_subscription(found, url).model_dump(), key_kept=key is not None)
+    mended = await guardian.mend(desk.house, name, url)
+    await desk.secrets.refresh()
+    found, kept = mended.subscription, mended.key_kept
+    log.info("account.subscribed", account=name, subscription=found.id, key_kept=kept)
+    return Subscribed(**_subscription(found, url).model_dump(), key_kept=kept)
 
 
 @router.delete(
@@ -352,7 +350,10 @@ async def subscribe(
     status_code=status.HTTP_204_NO_CONTENT,
     responses=_CRM,
 )
-async def unsubscribe(name: str, subscription_id: str, connector: ConnectorDep) -> None:
-    """Remove a subscription at the CRM."""
-    await connector.unsubscribe(subscription_id)
+async def unsubscribe(
+    name: str, subscription_id: str, desk: DeskDep, connector: ConnectorDep
+) -> None:
+    """Remove a subscription at the CRM, forget its signing key, and let nobody renew it."""
+    await guardian.remove(desk.house, name, subscription_id)
+    await desk.secrets.refresh()
     log.info("account.unsubscribed", account=name, subscription=subscription_id)

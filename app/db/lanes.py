@@ -149,7 +149,8 @@ _EARLIEST = {
         select least(
             (select min(created_at) from resyncs
              where account = :account and state in ('queued', 'running')),
-            (select min(due_at) from catchups where account = :account))
+            (select min(due_at) from catchups where account = :account),
+            (select callback_due_at from accounts where name = :account))
         """,
 }
 

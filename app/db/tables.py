@@ -53,6 +53,8 @@ accounts = sa.Table(
     sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("pause_reason", sa.Text),
     sa.Column("secrets", BYTEA),
+    sa.Column("callback", sa.Text),  # where the CRM was told to call, once somebody subscribed
+    _at("callback_due_at", null=True),  # when its subscription is looked at next
     _json("directory", null=True),
     _at("directory_at", null=True),
     sa.Column("mapped", sa.Text),  # digest of configuration and directories at the last release

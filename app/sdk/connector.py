@@ -217,6 +217,14 @@ class Connector:
         """
         raise NotImplementedError
 
+    def wanted_events(self) -> list[str]:
+        """The events of everything that travels; of everything at all unless told."""
+        return [
+            event
+            for event, entity in sorted(self.manifest.webhook.events.items())
+            if not self.properties or self.manifest.entities[entity].type in self.properties
+        ]
+
     async def subscriptions(self) -> list[Subscription]:
         """Our webhook subscriptions as the vendor has them."""
         return []

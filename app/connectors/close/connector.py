@@ -143,8 +143,7 @@ class Close(Connector):
     async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
         wanted = [
             dict(zip(("object_type", "action"), event.rsplit(".", 1), strict=True))
-            for event, entity in sorted(self.manifest.webhook.events.items())
-            if self._keeps(self.manifest.entities[entity].type)
+            for event in self.wanted_events()
         ]
         ours = next((s for s in await self.subscriptions() if s.url == url), None)
         if ours is None:

@@ -158,11 +158,7 @@ class HubSpot(Connector):
         return events.parse(delivery.body, account.name)
 
     async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
-        wanted = ", ".join(
-            event
-            for event, entity in sorted(self.manifest.webhook.events.items())
-            if not self.properties or self.manifest.entities[entity].type in self.properties
-        )
+        wanted = ", ".join(self.wanted_events())
         raise RejectedError(
             "HubSpot has no call for this. In HubSpot open Settings, Integrations, Private apps "
             f"(or your app's project), Webhooks; set the target URL to {url} and subscribe to "

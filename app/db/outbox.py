@@ -358,6 +358,43 @@ async def hurry(db: AsyncConnection, account: str, record_ids: Collection[UUID])
     )
 
 
+#: Put off because something went wrong, and not only until its turn comes.
+_BACKED_OFF = sa.and_(outbox.c.state == "pending", outbox.c.attempts > 0)
+
+
+async def end_backoff(db: AsyncConnection, account: str) -> None:
+    """What kept these marks waiting is over: they are due now."""
+    await db.execute(
+        sa.update(outbox)
+        .where(outbox.c.account == account, _BACKED_OFF, outbox.c.due_at > sa.func.now())
+        .values(due_at=sa.func.now())
+    )
+
+
+async def is_live_due(db: AsyncConnection, account: str) -> bool:
+    """Whether something waits that no scan has asked for."""
+    found = await db.execute(
+        sa.select(
+            sa.exists().where(
+                outbox.c.account == account,
+                outbox.c.state == "pending",
+                ~outbox.c.scan,
+                outbox.c.due_at <= sa.func.now(),
+            )
+        )
+    )
+    return bool(found.scalar_one())
+
+
+async def put_off_scans(db: AsyncConnection, account: str, until: datetime) -> None:
+    """What scans have asked for waits so long; it is no attempt."""
+    await db.execute(
+        sa.update(outbox)
+        .where(outbox.c.account == account, outbox.c.state == "pending", outbox.c.scan)
+        .values(due_at=sa.func.greatest(outbox.c.due_at, until))
+    )
+
+
 async def delay(db: AsyncConnection, record_id: UUID, until: datetime) -> None:
     """Whatever waits of this record waits at least so long."""
     await db.execute(

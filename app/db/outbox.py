@@ -16,7 +16,7 @@ from app.db.pages import Page, page
 from app.db.tables import accounts, outbox
 from app.domain.state import RecordState
 from app.domain.values import Fields
-from app.errors import HeldError
+from app.errors import HeldError, RejectedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +151,8 @@ def _this(account: str, record_id: UUID) -> sa.ColumnElement[bool]:
     return sa.and_(outbox.c.account == account, outbox.c.record_id == record_id)
 
 
-#: Held for want of a place there, not refused: it goes by itself once there is one.
-_HELD = outbox.c.error["class"].astext == HeldError.__name__
+#: Held for want of a place there, or refused there: it goes by itself once that has changed.
+_HELD = outbox.c.error["class"].astext.in_((HeldError.__name__, RejectedError.__name__))
 
 _INTEND = (
     sa.update(outbox)
@@ -310,7 +310,7 @@ async def bury(db: AsyncConnection, mark: Mark, error: Mapping[str, Any]) -> Non
 
 
 async def release_held(db: AsyncConnection, account: str) -> int:
-    """Make due what waits for a mapping there; how many marks."""
+    """Make due what waits for another mapping, or other fields there; how many marks."""
     freed = await db.execute(
         sa.update(outbox)
         .where(outbox.c.account == account, outbox.c.state == "dead", _HELD)

@@ -9,10 +9,10 @@ import pytest
 
 from app.clock import now
 from app.db import outbox
-from app.domain.values import Outcome, Ref, Write
+from app.domain.values import Outcome, Ref, RemoteField, Write
 from app.errors import RateLimitedError, RejectedError, TransientError
 from app.sdk.quota import is_background
-from app.sync.trouble import LanePaused
+from app.sync.trouble import LanePaused, describe
 from tests.sync.conftest import Company, contact, hub_contact
 from tests.sync.test_push import Portal
 
@@ -38,7 +38,7 @@ def answers(portal: Portal, fate: Callable[[Write], Exception | None]) -> list[s
             tried.append(name)
             error = fate(one)
             ref = None if error else Ref("hubspot", "contacts", str(100 + NAMES.index(name)))
-            found.append(Outcome(one, ref, hub_contact(ref.id) if ref else None, error=error))
+            found.append(Outcome(one, ref, hub_contact(int(ref.id)) if ref else None, error=error))
         return found
 
     portal.company.house.members["hubspot"].connector.write = write  # type: ignore[method-assign]
@@ -49,10 +49,10 @@ async def waiting(company: Company) -> list[tuple[int, bool]]:
     """Of what waits for HubSpot: how often it was tried, and whether it is due."""
     async with company.db.transaction() as db:
         rows = await db.exec_driver_sql(
-            "select attempts, due_at <= now() from outbox where account = 'hubspot'"
+            "select attempts, due_at <= now() as due from outbox where account = 'hubspot'"
             " and state = 'pending' order by attempts"
         )
-        return [(row[0], row[1]) for row in rows]
+        return [(row.attempts, row.due) for row in rows]
 
 
 async def failing(company: Company, *, failures: int = 1) -> None:
@@ -125,7 +125,7 @@ async def test_scans_that_have_used_their_share_wait_and_live_work_goes_on(compa
             " where record_id <> (select record_id from keys where value = 'ben@x.example')"
         )
     until = now() + timedelta(hours=1)
-    tried = []
+    tried: list[object] = []
 
     async def write(batch: Sequence[Write]) -> list[Outcome]:
         if is_background():
@@ -133,9 +133,46 @@ async def test_scans_that_have_used_their_share_wait_and_live_work_goes_on(compa
         tried.extend(one.fields["firstname"] for one in batch)
         return [Outcome(one, Ref("hubspot", "contacts", "100"), hub_contact(100)) for one in batch]
 
-    company.house.members["hubspot"].connector.write = write  # type: ignore[method-assign]
+    company.house.members["hubspot"].connector.write = write
     await portal.push()
     assert tried == ["Ben"]
     assert await waiting(company) == [(0, False)] * 3
     async with company.db.transaction() as db:
         assert await outbox.take(db, "hubspot", limit=9) == []
+
+
+async def test_what_was_refused_wakes_when_the_fields_there_have_changed(company):
+    portal = await people(company)
+    member = company.house.members["hubspot"]
+    there = {"jobtitle": RemoteField("jobtitle")}
+
+    async def fields(entity: str) -> dict[str, RemoteField]:
+        return there
+
+    member.connector.fields = fields
+    answers(portal, lambda _: RejectedError("there is no such field", field="firstname"))
+    await portal.push()
+    dead = "select count(*) from outbox where state = 'dead'"
+    assert await company.scalar(dead) == 4
+    await company.house.learn("hubspot", age=timedelta())
+    assert await company.scalar(dead) == 4
+    there["firstname"] = RemoteField("firstname")
+    await company.house.learn("hubspot", age=timedelta())
+    assert await company.scalar(dead) == 0
+    assert await waiting(company) == [(0, True)] * 4
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (
+            "PATCH /crm/v3/objects/contacts/4711 answered 400: Property values were not valid",
+            "RejectedError: 400: Property values were not valid",
+        ),
+        ('"ada@@x" is no address of contact 12', "RejectedError: … is no address of contact …"),
+    ],
+)
+def test_letters_that_differ_only_in_ids_and_values_have_one_cause(said, cause):
+    shown = describe(RejectedError(said))
+    assert (shown["cause"], shown["reason"]) == (cause, said)
+    assert describe(RejectedError(said, field="email"))["cause"] == "RejectedError: email"

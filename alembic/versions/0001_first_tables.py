@@ -32,6 +32,7 @@ def upgrade() -> None:
         ),
         sa.Column("directory_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("mapped", sa.Text(), nullable=True),
+        sa.Column("told_as", sa.Text(), nullable=True),
         sa.Column(
             "created_at",
             sa.TIMESTAMP(timezone=True),
@@ -455,6 +456,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_links_record", "links", ["record_id"], unique=False)
     op.create_index(
+        "ix_links_spelled",
+        "links",
+        ["account", "entity", "id"],
+        unique=False,
+        postgresql_where=sa.text("sent <> '{}'"),
+    )
+    op.create_index(
         "uq_links_live",
         "links",
         ["record_id", "account"],
@@ -491,6 +499,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("trace", sa.Text(), nullable=True),
+        sa.Column("anew", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("guard", sa.Text(), nullable=True),
         sa.Column("held_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.CheckConstraint(

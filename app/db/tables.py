@@ -56,6 +56,7 @@ accounts = sa.Table(
     _json("directory", null=True),
     _at("directory_at", null=True),
     sa.Column("mapped", sa.Text),  # digest of configuration and directories at the last release
+    sa.Column("told_as", sa.Text),  # … and when what was told there was last looked at
     _at("created_at", default=True),
 )
 
@@ -214,10 +215,14 @@ links = sa.Table(
         postgresql_where=sa.text("state = 'live'"),
     ),
     sa.Index("ix_links_record", "record_id"),
+    sa.Index(
+        "ix_links_spelled", "account", "entity", "id", postgresql_where=sa.text("sent <> '{}'")
+    ),
     sa.Index("ix_links_gone", "id", postgresql_where=sa.text("state = 'gone'")),
 )
 
 #: Records waiting to be pushed. ``intent`` is a create that was begun and not yet settled.
+#: ``anew`` asks to look again at what the account holds in words of its own.
 #: ``guard`` is the kind of write that the account's guard stopped (``held``) or that a person let
 #: through (``pending``).
 outbox = sa.Table(
@@ -237,6 +242,7 @@ outbox = sa.Table(
     _at("intent_at", null=True),
     _json("intended"),
     sa.Column("trace", sa.Text),  # the delivery (or resync) that marked it last, for the log
+    sa.Column("anew", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("guard", sa.Text),
     _at("held_at", null=True),
     sa.Index(

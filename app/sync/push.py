@@ -113,7 +113,7 @@ async def _push(
     probing: bool,
 ) -> bool:
     """Marks of one rank; whether it is still in doubt that the system answers."""
-    await merge_there(house, lane, member, marks, counts)
+    marks = await merge_there(house, lane, member, marks, counts)
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):
             return probing
@@ -126,6 +126,7 @@ async def _push(
 async def _learn(house: House, account: str) -> None:
     try:
         await house.learn(account)
+        await house.tell_anew(account)
     except (RateLimitedError, AccountError, TransientError) as error:
         raise LanePaused(error) from error
 
@@ -193,11 +194,11 @@ async def _plan(
         links.Agreement(
             job.link.ref,
             None,
-            {**job.link.sent, **{name: job.ours[name] for name in job.told}},
+            {**job.link.sent, **{name: job.ours[name] for name in job.told | job.unsaid}},
             None,
         )
         for job in silent
-        if job.link is not None and job.told
+        if job.link is not None and (job.told or job.unsaid)
     ]
     await links.agree(db, told)
     await outbox.clear(db, [*settled, *(job.mark for job in silent)])

@@ -132,7 +132,7 @@ class Worker:
                     await accounts.register(db, known)
                     await lanes.beat(db, self.id)
                     # The configuration may have changed while nobody was at work.
-                    for name in await outbox.with_held(db, self._writers(), timedelta()):
+                    for name in await outbox.to_learn(db, self._writers(), timedelta()):
                         await lanes.wake(db, name, "out")
                 await rekey(self.house, stopped=stop.is_set)
             except AWAY as error:
@@ -266,7 +266,7 @@ class Worker:
                     await lanes.beat(db, self.id)
                 async with self.house.database.transaction() as db:
                     await lanes.sweep(db)
-                    for name in await outbox.with_held(db, self._writers(), DIRECTORY_AGE):
+                    for name in await outbox.to_learn(db, self._writers(), DIRECTORY_AGE):
                         await lanes.wake(db, name, "out")
             except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])

@@ -41,9 +41,11 @@ accounts:
     portal_id: 62515
     credentials: {access_token: pat-na1-sandbox}
     base_url: %(base)s/hubspot
+    %(hubspot)s
 sync:
   company: {deletes: %(deletes)s}
   person: {deletes: %(deletes)s}
+  deal: {deletes: %(deletes)s}
 %(more)s
 """
 #: More turns than this and the lanes chase each other.
@@ -191,11 +193,17 @@ class Town(Company):
 
 @contextlib.asynccontextmanager
 async def founded(
-    database: Database, control: Control, *, deletes: str = "unlink", more: str = ""
+    database: Database,
+    control: Control,
+    *,
+    deletes: str = "unlink",
+    more: str = "",
+    hubspot: str = "",
 ) -> AsyncIterator[Town]:
-    """A town: what a delete does, and further lines of its configuration."""
+    """A town: what a delete does, further lines of its configuration, one of HubSpot's."""
     registry = Registry.load()
-    text = CONFIG % {"base": control.base, "deletes": deletes, "more": more}
+    values = {"base": control.base, "deletes": deletes, "more": more, "hubspot": hubspot}
+    text = CONFIG % values
     config = parse(text, lambda name: registry.connector(name).manifest.entities)
     house = build(database, config, registry, Box([SecretStr(Fernet.generate_key().decode())]))
     async with database.transaction() as db:

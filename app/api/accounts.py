@@ -18,7 +18,7 @@ from app.api.guards import GuardShape
 from app.api.health import LaneShape
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME, Listed
-from app.db import accounts, deliveries, lanes, overview
+from app.db import accounts, deliveries, events, lanes, outbox, overview
 from app.db import catchups as overdue
 from app.domain import owners, stages
 from app.domain.values import Finding, Subscription
@@ -291,6 +291,8 @@ async def resume(name: str, desk: DeskDep) -> AccountShape:
     async with desk.database.transaction() as db:
         await accounts.resume(db, name)
         await overdue.request(db, name, "resumed")
+        await events.end_backoff(db, name)
+        await outbox.end_backoff(db, name)
         await lanes.notify(db)
     log.info("account.resumed", account=name)
     return (await _show(desk, [name]))[0]

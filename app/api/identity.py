@@ -14,7 +14,7 @@ from app.api.deps import Desk, DeskDep, known
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_RECORD, RefShape, ref_shape
 from app.db import records
-from app.domain.decide import RecordState
+from app.domain.state import RecordState
 from app.domain.values import Ref
 from app.errors import AccountError, RateLimitedError, RejectedError, TransientError
 from app.sync import byhand, resolve

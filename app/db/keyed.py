@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import records
 from app.db.tables import keyed, separations
 from app.db.tables import records as stored
-from app.domain.decide import RecordState
+from app.domain.state import RecordState
 
 
 @dataclass(frozen=True, slots=True)

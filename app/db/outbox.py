@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.pages import Page, page
 from app.db.tables import accounts, outbox
-from app.domain.decide import RecordState
+from app.domain.state import RecordState
 from app.domain.values import Fields
 from app.errors import HeldError
 

@@ -10,8 +10,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import keys, records, relations
-from app.domain.decide import RecordState, fingerprint
+from app.domain.decide import fingerprint
 from app.domain.entities import relations_of
+from app.domain.state import RecordState
 from app.domain.values import Key
 
 

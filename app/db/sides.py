@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import links, records
 from app.db.links import Link
 from app.db.pages import Row
-from app.domain.decide import RecordState
 from app.domain.identity import compare
+from app.domain.state import RecordState
 from app.domain.values import Fields, Ref
 
 

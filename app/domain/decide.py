@@ -7,128 +7,25 @@ observation means for our record and for every other account.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 import orjson
 
-from app.config import LATEST, PROPAGATE, REVIEW, EntitySync
+from app.config import PROPAGATE
 from app.domain import fights, identity, policy
 from app.domain.bylines import told_by
-from app.domain.codecs import ABSENT, Context
+from app.domain.codecs import ABSENT
 from app.domain.entities import equal, is_blank, is_set, relations_of
-from app.domain.fights import Written
-from app.domain.mapping import EntityMapping, says_the_same, tailored, to_canonical
-from app.domain.merge import Clash, Merged, Policy, Take, Winner, behind, merge
+from app.domain.mapping import EntityMapping, edited, says_the_same, tailored, to_canonical
+from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
+from app.domain.overwritten import contest, overwritten
 from app.domain.stages import todays
-from app.domain.values import NOTHING, Fields, Key, Observation, Raw, Ref, Value
-
-#: The kind of a candidate that is certain: a create of ours found again, or a person's word.
-OURS = "ours"
-
-Stamps = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class LinkState:
-    """What a link remembers; ``held`` are its fields waiting for a person, ``written`` is our
-    last write to each, ``intended`` what a write says whose outcome is not known.
-    """
-
-    record_id: UUID
-    base: Fields = field(default_factory=lambda: NOTHING)
-    sent: Fields = field(default_factory=lambda: NOTHING)
-    state: str = "live"
-    seen_at: datetime | None = None
-    held: frozenset[str] = frozenset()
-    written: Written = field(default_factory=lambda: NOTHING)
-    intended: Fields = field(default_factory=lambda: NOTHING)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordState:
-    id: UUID
-    entity: str
-    fields: Fields
-    stamps: Stamps = field(default_factory=lambda: NOTHING)
-    version: int = 0
-    container: bool = False
-    #: live; merged; gone: to be deleted wherever it still is; purged.
-    state: str = "live"
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """All that decide may know. ``parents`` are the records behind the refs in relations;
-    ``ours_at`` tells when values of ours were edited, where that was asked for.
-    """
-
-    entity: str
-    mapping: EntityMapping
-    sync: EntitySync
-    context: Context
-    link: LinkState | None = None
-    record: RecordState | None = None
-    parents: Mapping[Ref, UUID] = field(default_factory=dict)
-    candidates: Mapping[Key, UUID] = field(default_factory=dict)
-    taken: tuple[UUID, ...] = ()
-    #: Somebody with one of its addresses was purged.
-    purged: bool = False
-    #: A person said that this is none of the records we know.
-    apart: bool = False
-    ours_at: Mapping[str, datetime] = field(default_factory=dict)
-    #: What a create of ours said whose outcome is not known: this may be what it made.
-    intended: Fields = field(default_factory=lambda: NOTHING)
-
-
-class Result(StrEnum):
-    """What became of one observation; the names are those of a resync's counts."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    LINKED = "linked"
-    UNCHANGED = "unchanged"
-    HELD = "held"
-    GONE = "gone"
-    MISSING = "missing"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to apply. ``record`` is None where nothing of ours changes.
-
-    ``marks`` are the accounts that are now behind. ``base`` and ``sent`` are None where the link
-    keeps what it has. ``settled`` are held fields that agree again, ``waiting`` the others as they
-    stand now. ``reason`` says why something is held. ``untimed`` are the fields that the later
-    edit won though the vendors were not asked yet when their edits were made.
-    """
-
-    result: Result
-    ref: Ref
-    record: RecordState | None = None
-    takes: tuple[Take, ...] = ()
-    clashes: tuple[Clash, ...] = ()
-    base: Fields | None = None
-    sent: Fields | None = None
-    marks: tuple[str, ...] = ()
-    keys: tuple[Key, ...] = ()
-    seen_at: datetime | None = None
-    settled: tuple[str, ...] = ()
-    waiting: tuple[Clash, ...] = ()
-    candidates: tuple[UUID, ...] = ()
-    reason: str = ""
-    #: A delete is carried to the others; or not, because of edits it cannot have known.
-    deletes: bool = False
-    unseen: tuple[str, ...] = ()
-    #: It was to be deleted here, and somebody has edited it since: it stays.
-    kept: bool = False
-    #: Its link was gone, and it was seen alive.
-    back: bool = False
-    untimed: tuple[str, ...] = ()
+from app.domain.state import OURS, LinkState, Plan, RecordState, Result, Stamps, State
+from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
 
 
 def fingerprint(fields: Fields) -> str:
@@ -312,7 +209,7 @@ def _update(
     link = _as_intended(before, theirs)
     merged, untimed = _merge(state, observation, theirs, record, link, now)
     lost, unsure = overwritten(state, observation, theirs, link)
-    merged = _contest(state, observation, record, link, merged, lost)
+    merged = contest(state, observation, record, link, merged, lost)
     fields = merged.onto(record.fields)
     settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)
@@ -431,101 +328,6 @@ def _merge(
     return merged, tuple(untimed)
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """An edit that a write of ours replaced before we could see it."""
-
-    field: str
-    value: Value
-    at: datetime
-
-
-def overwritten(
-    state: State, observation: Observation, theirs: Fields, link: LinkState
-) -> tuple[list[Lost], list[str]]:
-    """The edits that our writes replaced unseen, and the fields of which only a history can tell.
-
-    Between our last look at a record and our write to it lie some milliseconds. What was
-    edited then is gone from the record, but not from what the vendor tells of it.
-    """
-    assert observation.raw is not None
-    lost: dict[str, Lost] = {}
-    unsure: list[str] = []
-
-    def read(name: str, raw: Raw) -> Value:
-        return to_canonical(state.mapping, raw, state.context).get(name, ABSENT)
-
-    for claim in observation.claims:
-        for name, written in link.written.items():
-            paths = [p for p in edited(state.mapping, name) if p in claim.fields]
-            if not paths or name in link.held:
-                continue
-            if not equal(theirs.get(name, ABSENT), written["now"]):
-                continue  # somebody has edited it since, who saw what we wrote
-            if claim.before and claim.raw is not None:
-                value = read(name, {**claim.raw, **claim.before})
-                # A person may come back to our value too: only a program writes over unseen.
-                ours = claim.by_program and equal(read(name, claim.raw), written["now"])
-                if ours and fights.overwrote(written, value, claim.at):
-                    lost[name] = Lost(name, value, claim.at)
-                continue
-            if claim.raw is not None:
-                continue
-            (path, *_) = paths
-            value = read(name, {**observation.raw, path: claim.fields[path]})
-            if not fights.overwrote(written, value, claim.at):
-                continue
-            if observation.histories is None:
-                unsure.append(name)
-                continue
-            edits = observation.histories.get(path, ())
-            values = [read(name, {**observation.raw, path: edit.value}) for edit in edits]
-            for edit, then, over, after in zip(edits[1:], values[1:], edits, values, strict=False):
-                ours = over.by_program and equal(after, written["now"])
-                if ours and equal(then, value):
-                    lost[name] = Lost(name, value, edit.at)
-    return list(lost.values()), unsure
-
-
-def _contest(
-    state: State,
-    observation: Observation,
-    record: RecordState,
-    link: LinkState,
-    merged: Merged,
-    lost: Sequence[Lost],
-) -> Merged:
-    """The merge as it had been, had we seen these edits before we wrote over them."""
-    account = observation.ref.account
-    for edit in lost:
-        stamp = policy.stamp_of(record.stamps, edit.field)
-        rule = state.sync.policy(edit.field)
-        winner, why = policy.settle(
-            # One of the two is gone from the CRM already: there is nothing left to hold.
-            LATEST if rule == REVIEW else rule,
-            account=account,
-            theirs_at=edit.at,
-            ours_by=stamp.account,
-            ours_at=stamp.at,
-        )
-        again = merge(
-            {edit.field: link.written[edit.field]["was"]},
-            {},
-            merged.onto(record.fields),
-            {edit.field: edit.value},
-            policy=_settled(winner, why),
-            readable=lambda name: state.sync.may_read(account, name),
-        )
-        merged = replace(
-            merged, takes=(*merged.takes, *again.takes), clashes=(*merged.clashes, *again.clashes)
-        )
-    return merged
-
-
-def _settled(winner: Winner, why: str) -> Policy:
-    return lambda _name, _ours, _theirs: (winner, why)
-
-
 def _marks(
     state: State, record: RecordState, link: LinkState, merged: Merged, account: str
 ) -> tuple[str, ...]:
@@ -559,12 +361,6 @@ def changed_at(mapping: EntityMapping, observation: Observation, name: str) -> d
     """When this field was edited, by the vendor's own time; None if it is not known."""
     known = [at for p in edited(mapping, name) if (at := observation.field_times.get(p))]
     return max(known, default=None)
-
-
-def edited(mapping: EntityMapping, name: str) -> tuple[str, ...]:
-    """The remote fields whose edits are edits of this one."""
-    row = mapping.row_of(name)
-    return tuple(dict.fromkeys(path.partition("[]")[0] for path in row.paths)) if row else ()
 
 
 def _stamp(

@@ -199,3 +199,9 @@ def says_the_same(
         ):
             same.update(asked)
     return frozenset(same)
+
+
+def edited(mapping: EntityMapping, name: str) -> tuple[str, ...]:
+    """The remote fields whose edits are edits of this one."""
+    row = mapping.row_of(name)
+    return tuple(dict.fromkeys(path.partition("[]")[0] for path in row.paths)) if row else ()

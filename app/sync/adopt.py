@@ -12,7 +12,8 @@ from app.clock import now
 from app.db import conflicts, events, keyed, outbox, resyncs
 from app.db.journal import Cause
 from app.domain import identity
-from app.domain.decide import OURS, State, reading
+from app.domain.decide import reading
+from app.domain.state import OURS, State
 from app.domain.values import (
     Key,
     Observation,
@@ -88,7 +89,7 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
             if o.ref not in met or met[o.ref].record_id not in strangers
         }
         if not there and job.mark.intent is not None:
-            there = await _probe(member, job)
+            there = await _left_behind(house, member, job)
             certain = any(key.kind in promise.unique for key in wanted[job.record.id])
             young = started - (job.mark.intent_at or started) < PROBE_AGE
             if not there and young and not certain:
@@ -208,8 +209,26 @@ def _keys(house: House, member: Member, job: Job) -> list[Key]:
     return sorted(key for key in keys if key.kind in kinds)
 
 
+async def _left_behind(house: House, member: Member, job: Job) -> dict[Ref, Observation]:
+    """What a create whose answer was lost may have made.
+
+    What looks like it but is another record's already, or has another key, it did not make.
+    """
+    probed = await _probe(member, job)
+    met, _ = await known(house, list(probed))
+    entity, mine = job.record.entity, _all_keys(house, job)
+    rules = house.key_rules(entity)
+    return {
+        ref: one
+        for ref, one in probed.items()
+        if (ref not in met or met[ref].record_id == job.record.id)
+        and not identity.contradiction(
+            rules, identity.keys(entity, _shown(house, member, one), rules), mine
+        )
+    }
+
+
 async def _probe(member: Member, job: Job) -> dict[Ref, Observation]:
-    """What a create whose answer was lost may have left behind."""
     assert job.write is not None
     assert job.mark.intent_at is not None
     try:

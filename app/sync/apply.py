@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import conflicts, journal, keyed, lanes, links, outbox, records
 from app.db.journal import Cause, Entry
 from app.db.links import Link
-from app.domain.decide import Plan, RecordState, Result, State
 from app.domain.merge import Take, Winner
+from app.domain.state import Plan, RecordState, Result, State
 from app.domain.values import Key, Ref
 from app.sync.deletes import doom, said
 from app.sync.house import House

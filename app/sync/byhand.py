@@ -22,9 +22,9 @@ from app.db.links import Link
 from app.db.records import KeyTaken
 from app.domain import identity
 from app.domain.codecs import ABSENT
-from app.domain.decide import Plan, RecordState
 from app.domain.entities import is_blank, is_set
 from app.domain.merge import Take
+from app.domain.state import Plan, RecordState
 from app.domain.values import Key, Ref, Value
 from app.errors import RejectedError
 from app.sync.house import House

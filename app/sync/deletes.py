@@ -14,7 +14,7 @@ from app.clock import now
 from app.db import conflicts, lanes, links, outbox, records
 from app.db.links import Link
 from app.db.outbox import Mark
-from app.domain.decide import RecordState
+from app.domain.state import RecordState
 from app.domain.values import Op, Ref, Write
 from app.errors import RejectedError
 from app.sync.draft import Job

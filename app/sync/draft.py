@@ -15,11 +15,12 @@ from app.db import links, outbox, records
 from app.db.links import Link
 from app.db.outbox import Mark
 from app.domain.bylines import told_by
-from app.domain.decide import RecordState, State, writable
+from app.domain.decide import writable
 from app.domain.draft import outgoing
 from app.domain.entities import is_blank, relations_of
 from app.domain.mapping import tailored
 from app.domain.merge import behind
+from app.domain.state import RecordState, State
 from app.domain.values import (
     NOTHING,
     Op,

@@ -9,9 +9,9 @@ from uuid import UUID
 from app.db import links, records
 from app.db.links import Link
 from app.db.matches import Match
-from app.domain.decide import RecordState, Result
 from app.domain.entities import title_of
 from app.domain.mapping import to_canonical
+from app.domain.state import RecordState, Result
 from app.domain.values import Key, Observation
 from app.sync.house import House, Member
 from app.sync.preview import Fate, Fates, Preview, Sight

@@ -21,8 +21,9 @@ from app.db.links import Link
 from app.db.outbox import Mark
 from app.db.resyncs import Resync
 from app.domain import identity
-from app.domain.decide import OURS, Plan, RecordState, Result, State, decide
+from app.domain.decide import decide
 from app.domain.entities import title_of
+from app.domain.state import OURS, Plan, RecordState, Result, State
 from app.domain.values import NOTHING, Key, Observation, Ref
 from app.sync.deletes import is_barred, latest
 from app.sync.draft import Job, Near, prepare, travels

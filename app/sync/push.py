@@ -18,8 +18,8 @@ from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.links import Link
 from app.db.outbox import Mark
-from app.domain.decide import Plan, RecordState, Result
 from app.domain.entities import order_of
+from app.domain.state import Plan, RecordState, Result
 from app.domain.values import (
     NOTHING,
     Op,

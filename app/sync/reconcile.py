@@ -17,7 +17,8 @@ from app import metrics
 from app.clock import now
 from app.db import links
 from app.db.records import KeyTaken
-from app.domain.decide import Plan, State, decide, needs_reading
+from app.domain.decide import decide, needs_reading
+from app.domain.state import Plan, State
 from app.domain.strangers import strangers
 from app.domain.values import Ref
 from app.errors import SyncError

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import conflicts, keyed, links, records
 from app.db.keyed import Progress
 from app.domain import identity
-from app.domain.decide import RecordState
+from app.domain.state import RecordState
 from app.domain.values import Key
 from app.sync.house import House
 

@@ -13,8 +13,8 @@ from app.db import conflicts, journal, lanes, links, outbox, records
 from app.db.journal import Cause, Entry
 from app.db.links import Link
 from app.domain.absorb import absorb, renamed
-from app.domain.decide import RecordState
 from app.domain.entities import relations_of
+from app.domain.state import RecordState
 from app.domain.values import Ref
 from app.sync.house import House
 

@@ -15,9 +15,9 @@ from app.db import conflicts, journal, lanes, links, outbox, records
 from app.db.journal import Cause, Entry
 from app.domain import identity
 from app.domain.codecs import ABSENT
-from app.domain.decide import RecordState
 from app.domain.entities import relations_of
 from app.domain.merge import Take
+from app.domain.state import RecordState
 from app.domain.values import Ref, Value
 from app.errors import RejectedError
 

@@ -15,8 +15,8 @@ from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.matches import Match
 from app.db.resyncs import Resync
-from app.domain.decide import Result
 from app.domain.entities import order_of
+from app.domain.state import Result
 from app.domain.values import Observation, Page, Ref
 from app.errors import AccountError, RateLimitedError, SyncError, TransientError
 from app.sync import matching

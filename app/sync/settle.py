@@ -11,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.clock import now
 from app.db import conflicts, lanes, links, outbox, records
 from app.db.links import Link
-from app.domain.decide import RecordState, State, reading
+from app.domain.decide import reading
 from app.domain.draft import agreed_after_create, agreed_after_update
 from app.domain.entities import is_set, relations_of
 from app.domain.fights import after_write
+from app.domain.state import RecordState, State
 from app.domain.values import (
     Outcome,
     Ref,

@@ -11,9 +11,10 @@ import orjson
 
 from app.db.pages import Row
 from app.domain.codecs import ABSENT
-from app.domain.decide import State, writable
+from app.domain.decide import writable
 from app.domain.entities import equal, is_blank, relations_of
 from app.domain.mapping import tailored
+from app.domain.state import State
 from app.domain.values import Value
 from app.sync.house import House, Member
 

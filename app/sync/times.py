@@ -11,7 +11,8 @@ from uuid import UUID
 from app.clock import now
 from app.db import links
 from app.domain import policy
-from app.domain.decide import RecordState, edited
+from app.domain.mapping import edited
+from app.domain.state import RecordState
 from app.domain.values import Edit, Ref
 from app.sync.house import House
 from app.sync.world import Seen

@@ -17,11 +17,12 @@ from app.clock import now
 from app.db import conflicts, links
 from app.db.journal import Cause
 from app.db.outbox import Mark
-from app.domain.decide import Plan, RecordState, decide, reading
+from app.domain.decide import decide, reading
 from app.domain.explain import Step, explain
 from app.domain.identity import keys as identity_keys
 from app.domain.mapping import EntityMapping, tailored, to_remote
 from app.domain.rows import look_up
+from app.domain.state import Plan, RecordState
 from app.domain.values import Observation, Ref
 from app.errors import NotFoundError
 from app.sync.draft import Job, Near, prepare, travels

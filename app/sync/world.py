@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import conflicts, links, outbox, purges, records
 from app.db.journal import Cause
 from app.db.links import Link
-from app.domain.decide import OURS, LinkState, RecordState, State, keys_of, reading
+from app.domain.decide import keys_of, reading
+from app.domain.state import OURS, LinkState, RecordState, State
 from app.domain.traits import digests, traits
 from app.domain.values import Fields, Key, Observation, Ref
 from app.sync.house import House

@@ -14,7 +14,7 @@ from app.db import conflicts, links, purges, records
 from app.db.accounts import Box
 from app.db.engine import Database
 from app.db.links import Link
-from app.domain.decide import RecordState
+from app.domain.state import RecordState
 from app.domain.values import Ref
 
 

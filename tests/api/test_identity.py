@@ -13,8 +13,8 @@ from app.db import conflicts, journal, links, records
 from app.db.engine import Database
 from app.db.journal import Cause, Entry
 from app.db.links import Link
-from app.domain.decide import RecordState
 from app.domain.merge import Take
+from app.domain.state import RecordState
 from app.domain.values import Key, Ref
 
 HUB = Ref("hubspot", "contacts", "1")

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from app.db import outbox, records
 from app.db.engine import Database
-from app.domain.decide import RecordState
+from app.domain.state import RecordState
 from app.domain.values import Key
 from tests.api.service import Service, event, signed
 

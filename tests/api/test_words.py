@@ -14,8 +14,8 @@ from app.db.engine import Database
 from app.db.journal import Cause, Entry
 from app.db.links import Link
 from app.domain.codecs import ABSENT
-from app.domain.decide import RecordState
 from app.domain.merge import Clash, Take, Winner
+from app.domain.state import RecordState
 from app.domain.values import Ref
 
 OLD, NEW = "+14155550100", "+14155550199"

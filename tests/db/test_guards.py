@@ -11,7 +11,7 @@ import uuid_utils.compat as uuid
 from app.db import guards, outbox, records
 from app.db.engine import Database
 from app.db.outbox import Mark
-from app.domain.decide import RecordState
+from app.domain.state import RecordState
 from app.domain.values import Op
 
 WHY = {"class": "Guarded", "cause": "guard: create", "reason": "too many"}

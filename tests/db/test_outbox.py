@@ -12,7 +12,7 @@ import uuid_utils.compat as uuid
 from app.db import outbox, records
 from app.db.engine import Database
 from app.db.outbox import Mark
-from app.domain.decide import RecordState
+from app.domain.state import RecordState
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from app.config import EntitySync, FieldSync
 from app.domain.codecs import Context
-from app.domain.decide import State, contradicts, newest, writable
+from app.domain.decide import contradicts, newest, writable
 from app.domain.mapping import compile_mapping
+from app.domain.state import State
 from app.domain.values import Observation, Ref
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

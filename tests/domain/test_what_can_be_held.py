@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from app.config import EntitySync
 from app.domain.codecs import Context
-from app.domain.decide import State, writable
+from app.domain.decide import writable
 from app.domain.mapping import compile_mapping
+from app.domain.state import State
 
 ROWS = {"body": "note", "direction": {"path": "way", "create_only": True}}
 

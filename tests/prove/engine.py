@@ -17,24 +17,12 @@ from uuid import UUID
 from app.config import EntitySync
 from app.domain import policy
 from app.domain.codecs import ABSENT, Context
-from app.domain.decide import (
-    LinkState,
-    Plan,
-    RecordState,
-    Result,
-    State,
-    contradicts,
-    decide,
-    edited,
-    keys_of,
-    needs_reading,
-    newest,
-    reading,
-    writable,
-)
+from app.domain.decide import contradicts, decide, keys_of, needs_reading, newest, reading, writable
 from app.domain.draft import agreed_after_create, agreed_after_update, outgoing
 from app.domain.fights import after_write
+from app.domain.mapping import edited
 from app.domain.merge import Winner, behind
+from app.domain.state import LinkState, Plan, RecordState, Result, State
 from app.domain.values import NOTHING, Claim, Edit, Fields, Key, Observation, Ref, Value
 from tests.prove.crm import MAPPING, TYPE, Crm, ExistsError, News, moment
 

@@ -17,7 +17,7 @@ from app.db.accounts import Box
 from app.db.engine import Database
 from app.db.journal import Cause
 from app.db.tables import outbox
-from app.domain.decide import RecordState
+from app.domain.state import RecordState
 from app.domain.values import Edit, Observation, Ref
 from app.sdk.registry import Registry
 from app.sync.house import House, build

@@ -6,23 +6,17 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-from cryptography.fernet import Fernet
-from pydantic import SecretStr
 
-from app.config import parse
-from app.db import accounts, records
-from app.db.accounts import Box
+from app.db import records
 from app.db.engine import Database
 from app.db.journal import Cause
 from app.domain.values import Ref
 from app.errors import RejectedError
-from app.sdk.registry import Registry
 from app.sync.deletes import recreate
-from app.sync.house import build
 from app.sync.purge import purge
 from app.sync.trouble import LanePaused
 from tests.connectors.conftest import Control, control, sandbox
-from tests.sync.town import CONFIG, Town
+from tests.sync.town import Town, founded
 
 __all__ = ["control", "sandbox"]
 
@@ -43,15 +37,8 @@ def more() -> str:
 async def town(
     database: Database, control: Control, deletes: str, more: str
 ) -> AsyncIterator[Town]:
-    registry = Registry.load()
-    text = CONFIG % {"base": control.base, "deletes": deletes, "more": more}
-    config = parse(text, lambda name: registry.connector(name).manifest.entities)
-    house = build(database, config, registry, Box([SecretStr(Fernet.generate_key().decode())]))
-    async with database.transaction() as db:
-        await accounts.register(db, {n: m.config.connector for n, m in house.members.items()})
-    yield Town(house, control)
-    for member in house.members.values():
-        await member.connector.aclose()
+    async with founded(database, control, deletes=deletes, more=more) as found:
+        yield found
 
 
 PROPAGATE = pytest.mark.parametrize("deletes", ["propagate"])

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from app.config import EntitySync
 from app.db import keyed
 from app.db.tables import keys
-from app.domain.decide import Plan
+from app.domain.state import Plan
 from app.domain.values import Observation, Ref
 from app.sync.house import House
 from app.sync.rekey import rekey

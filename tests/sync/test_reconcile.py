@@ -11,7 +11,7 @@ import pytest
 
 from app.db import conflicts, links, outbox, records
 from app.db.outbox import Mark
-from app.domain.decide import Plan, RecordState, Result
+from app.domain.state import Plan, RecordState, Result
 from app.domain.values import Claim, Edit, Observation, Ref
 from app.sync.reconcile import Deferred, Reconciled, known, reconcile
 from app.sync.relink import relink

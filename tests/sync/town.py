@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
 
-from app.db import links
+from app.config import parse
+from app.db import accounts, links
+from app.db.accounts import Box
+from app.db.engine import Database
 from app.db.lanes import Lane
 from app.db.tables import deliveries
 from app.db.tables import outbox as marks
 from app.domain.values import Ref
+from app.sdk.registry import Registry
+from app.sync.house import build
 from app.sync.ingest import ingest
 from app.sync.push import push
 from tests.connectors.conftest import Control
@@ -208,3 +217,19 @@ class Town(Company):
     async def state_of(self, ref: Ref) -> str:
         link = await self.link_of(ref)
         return f"{link.state} {link.ended or ''}".strip()
+
+
+@contextlib.asynccontextmanager
+async def founded(
+    database: Database, control: Control, *, deletes: str = "unlink", more: str = ""
+) -> AsyncIterator[Town]:
+    """A town: what a delete does, and further lines of its configuration."""
+    registry = Registry.load()
+    text = CONFIG % {"base": control.base, "deletes": deletes, "more": more}
+    config = parse(text, lambda name: registry.connector(name).manifest.entities)
+    house = build(database, config, registry, Box([SecretStr(Fernet.generate_key().decode())]))
+    async with database.transaction() as db:
+        await accounts.register(db, {n: m.config.connector for n, m in house.members.items()})
+    yield Town(house, control)
+    for member in house.members.values():
+        await member.connector.aclose()

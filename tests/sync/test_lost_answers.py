@@ -1,0 +1,71 @@
+"""A create whose answer was lost, among records that look like what it may have made."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import sqlalchemy as sa
+
+from app.db.engine import Database
+from app.db.tables import outbox as marks
+from app.domain.values import Ref
+from tests.connectors.conftest import Control, control, sandbox
+from tests.sync.town import Town, founded
+
+__all__ = ["control", "sandbox"]
+
+
+@pytest.fixture
+async def town(database: Database, control: Control) -> AsyncIterator[Town]:
+    async with founded(database, control) as found:
+        yield found
+
+
+async def acme(town: Town, domain: str) -> Ref:
+    """A lead of Close whose name many have, heard of."""
+    lead = await town.close("POST", "/lead/", name="Acme", url=f"https://{domain}")
+    await town.hear_close("lead", "created", lead["id"])
+    return Ref("close", "lead", lead["id"])
+
+
+async def lose_the_next_create(town: Town) -> None:
+    """The connection breaks before HubSpot has seen it; then the search has caught up."""
+    match = {"method": "POST", "path": "/crm/v3/objects/companies/batch/create"}
+    await town.control.fault(vendor="hubspot", fault="drop_before", match=match, times=1)
+    await town.work("hubspot")
+    async with town.db.transaction() as db:
+        ago = sa.text("intent_at - interval '1 minute'")
+        lost = await db.execute(
+            sa.update(marks).where(marks.c.intent.is_not(None)).values(intent_at=ago)
+        )
+        assert lost.rowcount == 1
+
+
+async def companies(town: Town) -> list[str]:
+    found = await town.hubspot("GET", "/crm/v3/objects/companies?properties=domain")
+    return sorted(row["properties"]["domain"] for row in found["results"])
+
+
+async def test_a_namesake_is_not_taken_for_what_a_lost_create_made(town: Town):
+    await acme(town, "one.example")
+    await town.work()
+    await acme(town, "two.example")
+    await lose_the_next_create(town)
+    await town.work()
+    assert await companies(town) == ["one.example", "two.example"]
+    assert await town.scalar("select count(*) from outbox") == 0
+
+
+async def test_a_namesake_that_nobody_has_met_is_not_linked_in_its_place(town: Town):
+    await town.hubspot(
+        "POST",
+        "/crm/v3/objects/companies",
+        properties={"name": "Acme", "domain": "one.example"},
+    )
+    lead = await acme(town, "two.example")
+    await lose_the_next_create(town)
+    await town.work()
+    assert await companies(town) == ["one.example", "two.example"]
+    record = await town.record_of(lead)
+    assert record.fields["domain"] == "two.example"

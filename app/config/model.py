@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from math import inf
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import (
@@ -116,6 +117,10 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "deals",
     ),
 }
+#: Days for which the most patient vendor repeats a webhook, and one more.
+REPEATED = 4
+#: For how long something is kept.
+Days: TypeAlias = Annotated[int, Field(ge=1)] | Literal["forever"]
 #: One word under `sync` for several entities; each may still be configured by itself.
 FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {"activity": ("note", "call", "email", "meeting")}
 #: What travels only where the configuration names it: there is much of it.
@@ -621,6 +626,37 @@ class EntitySync(_Frozen):
         return False
 
 
+class Retention(_Frozen):
+    """How many days things are kept; nothing that waits for somebody is ever dropped."""
+
+    deliveries: Days = Field(
+        30,
+        description="Webhooks as they came, which is personal data. A repeat is known for as "
+        "long, and Close repeats for three days: at least 4.",
+    )
+    events: Days = Field(90, description="What webhooks named; at least as long as these.")
+    attempts: Days = Field(90, description="Each write to a CRM, with what it said.")
+    journal: Days = Field(
+        "forever",
+        description="Changes of fields, with their cause and the values that lost: the history, "
+        "and what can be restored.",
+    )
+    plans: Days = Field(30, description="Plans and reports of dry runs, once these have ended.")
+
+    @model_validator(mode="after")
+    def _are_kept_long_enough(self) -> Retention:
+        least, events = _days(self.deliveries), _days(self.events)
+        if least < REPEATED:
+            raise ValueError(f"deliveries: a repeat may come for days, so at least {REPEATED}")
+        if events < least:
+            raise ValueError("events cannot be kept for a shorter time than deliveries")
+        return self
+
+
+def _days(kept: int | Literal["forever"]) -> float:
+    return inf if kept == "forever" else kept
+
+
 class Config(_Frozen):
     """The whole configuration, complete: every default is filled in."""
 
@@ -639,6 +675,9 @@ class Config(_Frozen):
         "purge",
         description="When a CRM erases a person: `purge`: we forget them; `propagate`: they are "
         "erased in the other CRMs too.",
+    )
+    retention: Retention = Field(
+        default_factory=Retention, description="How long what has been dealt with is kept."
     )
     handlers: tuple[str, ...] = Field(
         (), description="Your own handlers: modules, or .py files beside this file."

@@ -97,7 +97,7 @@ def _watch_commits(database: Database, life: Life) -> None:
         if wrote:
             life.step()
 
-    engine.dialect.do_commit = committed  # type: ignore[method-assign]
+    engine.dialect.do_commit = committed  # type: ignore[method-assign, assignment]
 
 
 @asynccontextmanager

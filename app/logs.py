@@ -36,6 +36,7 @@ _PHONE = re.compile(
     r"|(?<![\w.-])\d{3}[-.\s]\d{3,4}[-.\s]\d\d(?P<c>\d\d)(?![\w.-])"
 )
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
+_TOKEN = re.compile(r"\bsyncline_[\w-]{20,}")
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 
 #: These say on every call what our own line says once.
@@ -95,7 +96,7 @@ def scrub(text: str) -> str:
         text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
     if "@" in text or "%40" in text:
         text = _EMAIL.sub(r"\1…@\2", text)
-    text = _SCHEME.sub(rf"\1 {MASK}", text)
+    text = _TOKEN.sub(MASK, _SCHEME.sub(rf"\1 {MASK}", text))
     return _PHONE.sub(_short_phone, text)
 
 

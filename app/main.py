@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
@@ -15,6 +15,7 @@ import app
 from app import config as configuration
 from app import logs
 from app.api import (
+    access,
     accounts,
     conflicts,
     dead_letters,
@@ -29,10 +30,12 @@ from app.api import (
     problems,
     records,
     resyncs,
+    tokens,
     webhooks,
     why,
 )
-from app.api.deps import Desk, authorized
+from app.api.access import Acts
+from app.api.deps import Desk
 from app.api.problems import Problem
 from app.api.requests import RequestLog
 from app.api.secrets import Secrets
@@ -55,9 +58,10 @@ Syncline keeps the CRMs of one company telling the same story. A webhook is a *h
 something changed; the CRM's record is the *truth*; what follows from it is carried to every
 other account, and every change can be explained.
 
-Everything under `/api` needs `Authorization: Bearer …`. Lists are `{"items": […],
-"next_cursor": …}`; give `next_cursor` back as `?cursor=`. Every error is an RFC 9457 problem
-document (`application/problem+json`), and `503` comes with `Retry-After`.
+Everything under `/api` needs `Authorization: Bearer …`, with a token of the scope that the call
+names: `read`, `operate` or `admin`, each of which may do what those before it may. Lists are
+`{"items": […], "next_cursor": …}`; give `next_cursor` back as `?cursor=`. Every error is an
+RFC 9457 problem document (`application/problem+json`), and `503` comes with `Retry-After`.
 """
 
 TAGS = [
@@ -70,6 +74,7 @@ TAGS = [
     {"name": "events", "description": "What came in, and what became of it."},
     {"name": "conflicts", "description": "What only a person can decide."},
     {"name": "dead letters", "description": "What needs a person, by cause; and the way back."},
+    {"name": "access", "description": "Who may ask for what, and who did what."},
     {"name": "health", "description": "For orchestrators, dashboards and Prometheus."},
 ]
 
@@ -137,7 +142,7 @@ def create_app(
             await desk.database.close()
         log.info("api.stopped")
 
-    front = WebhookFront(RequestLog(_inner(desk, lifespan)))
+    front = WebhookFront(RequestLog(Acts(_inner(desk, lifespan), database)))
     return front
 
 
@@ -169,9 +174,11 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     problems.install(inner)
     api = APIRouter(
         prefix="/api",
-        dependencies=[Depends(authorized)],
         responses=problems.responses(
-            problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.UNAVAILABLE
+            problems.BAD_REQUEST,
+            problems.UNAUTHORIZED,
+            problems.FORBIDDEN,
+            problems.UNAVAILABLE,
         ),
     )
     for part in (
@@ -188,7 +195,9 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
         events,
         conflicts,
         dead_letters,
+        tokens,
     ):
+        access.check(part.router.routes)
         api.include_router(part.router)
     inner.add_route("/", _to_the_docs, include_in_schema=False)
     inner.include_router(webhooks.router)

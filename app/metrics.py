@@ -142,6 +142,28 @@ DEAD_LETTERS = Gauge(
     multiprocess_mode="mostrecent",
     registry=REGISTRY,
 )
+QUOTA_USED = Gauge(
+    "syncline_quota_used",
+    "Calls that weigh on a window of an account's quota now, by group; `day`: since midnight.",
+    ("account", "window"),
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+QUOTA_CALLS = Gauge(
+    "syncline_quota_calls",
+    "The most calls that such a window may hold.",
+    ("account", "window"),
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+QUOTA_ENDS = Gauge(
+    "syncline_quota_ends_timestamp_seconds",
+    "When the day's calls will be used up at the pace of the last hour, as Unix time; when the "
+    "day ends if they last.",
+    ("account",),
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
 WORKER_HEARTBEAT = Gauge(
     "syncline_worker_heartbeat_timestamp_seconds",
     "When a worker last said that it is alive, as Unix time.",

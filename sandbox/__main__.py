@@ -43,6 +43,8 @@ def arguments() -> argparse.ArgumentParser:
     add("--hubspot-client-secret", default=hubspot.client_secret, metavar="SECRET")
     add("--hubspot-app-id", type=int, default=hubspot.app_id, metavar="N")
     add("--hubspot-limit", type=int, default=hubspot.limit, metavar="N", help="calls per 10 s")
+    add("--hubspot-daily-limit", type=int, default=hubspot.daily_limit, metavar="N")
+    add("--hubspot-search-limit", type=int, default=hubspot.search_limit, metavar="N")
     add("--hubspot-merge-new-id", action="store_true", help="merges give the survivor a new id")
     return parser
 
@@ -69,7 +71,8 @@ def build(args: argparse.Namespace) -> Front:
         client_secret=args.hubspot_client_secret,
         app_id=args.hubspot_app_id,
         limit=0 if args.no_quota else args.hubspot_limit,
-        search_limit=0 if args.no_quota else HubSpotSettings().search_limit,
+        daily_limit=args.hubspot_daily_limit,
+        search_limit=0 if args.no_quota else args.hubspot_search_limit,
         search_lag=args.search_lag,
         merge_new_id=args.hubspot_merge_new_id,
         retry_after=args.retry_after,

@@ -47,17 +47,20 @@ class CallLog:
         totals["writes" if entry.write else "reads"] += 1
         if not 200 <= entry.status < 300:
             totals["failed"] += 1
+        if entry.status == 429:
+            totals["limited"] += 1
         by_type = self._rows.setdefault(entry.vendor, {})
         for verb, type in written:
             by_type.setdefault(type, Counter())[verb] += 1
 
     def counts(self, vendors: list[str]) -> Json:
-        """Reads, writes and failures per vendor, and rows per vendor, type and verb."""
+        """Reads, writes, failures and 429s per vendor, and rows per vendor, type and verb."""
         answer: Json = {}
         for vendor in vendors:
             totals = self._totals.get(vendor, Counter())
             rows = {type: dict(verbs) for type, verbs in self._rows.get(vendor, {}).items()}
-            answer[vendor] = {name: totals[name] for name in ("reads", "writes", "failed")}
+            names = ("reads", "writes", "failed", "limited")
+            answer[vendor] = {name: totals[name] for name in names}
             answer[vendor]["rows"] = rows
         return answer
 

@@ -515,3 +515,19 @@ def is_alive(number: int) -> bool:
 
 def test_a_key_is_a_fernet_key():
     assert len(new_key()) == 44
+
+
+async def test_a_token_is_made_used_and_revoked_and_the_audit_says_by_whom(service, monkeypatch):
+    token = (await ask("tokens", "create", "ada", "--scope", "operate")).stdout.strip()
+    monkeypatch.setenv("SYNCLINE_API_TOKEN", token)
+    assert (await ask("accounts", "pause", "close")).exit_code == 0
+    refused = await ask("tokens", "list")
+    assert refused.exit_code == 1
+    assert "This needs a token of the scope admin; ada has operate." in refused.stderr
+
+    monkeypatch.setenv("SYNCLINE_API_TOKEN", TOKEN)
+    assert [row["name"] for row in (await answer("tokens", "list"))["items"]] == ["ada"]
+    (act,) = (await answer("audit", "--who", "ada"))["items"]
+    assert act["target"] == "/api/accounts/close/pause"
+    assert (await ask("tokens", "revoke", "ada")).stdout == "✓ ada is revoked\n"
+    assert (await ask("tokens", "revoke", "ada")).exit_code == 1

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import yaml
+from fastapi import FastAPI
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, SecretStr
 from typer.main import get_command
@@ -122,8 +123,10 @@ def openapi() -> dict[str, Any]:
         patch.setattr("app.logs.configure", lambda settings: None)
         given = Settings(secret_keys=(SecretStr(house.new_key()),))
         front = main.create_app(given, Config(), Database("postgresql://nobody@127.0.0.1/none"))
-    inner: Any = front.inner
-    schema: dict[str, Any] = inner.inner.openapi()
+    inner: Any = front
+    while not isinstance(inner, FastAPI):
+        inner = inner.inner
+    schema: dict[str, Any] = inner.openapi()
     return schema
 
 

@@ -32,6 +32,7 @@ def upgrade() -> None:
         ),
         sa.Column("directory_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("mapped", sa.Text(), nullable=True),
+        sa.Column("told_as", sa.Text(), nullable=True),
         sa.Column(
             "created_at",
             sa.TIMESTAMP(timezone=True),
@@ -457,6 +458,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_links_record", "links", ["record_id"], unique=False)
     op.create_index(
+        "ix_links_spelled",
+        "links",
+        ["account", "entity", "id"],
+        unique=False,
+        postgresql_where=sa.text("sent <> '{}'"),
+    )
+    op.create_index(
         "uq_links_live",
         "links",
         ["record_id", "account"],
@@ -493,6 +501,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("trace", sa.Text(), nullable=True),
+        sa.Column("anew", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("guard", sa.Text(), nullable=True),
         sa.Column("held_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.CheckConstraint(
@@ -530,6 +539,42 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'pending'"),
     )
     op.create_index("ix_outbox_record", "outbox", ["record_id"], unique=False)
+    op.create_table(
+        "tokens",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("digest", postgresql.BYTEA(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("used_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.CheckConstraint("scope in ('read', 'operate', 'admin')", name=op.f("ck_tokens_scope")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_tokens")),
+        sa.UniqueConstraint("digest", name=op.f("uq_tokens_digest")),
+    )
+    op.create_table(
+        "audit",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column(
+            "at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column(
+            "detail",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("request_id", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
+    )
+    op.create_index("ix_audit_who", "audit", ["who", "id"], unique=False)
     op.create_table(
         "plan_items",
         sa.Column("resync_id", sa.UUID(), nullable=False),
@@ -616,6 +661,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account", "op", "minute", name=op.f("pk_tallies")),
     )
     op.create_table(
+        "quotas",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("taken", sa.ARRAY(sa.Double()), nullable=False),
+        sa.Column("landed", sa.ARRAY(sa.Double()), nullable=False),
+        sa.Column(
+            "told", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False
+        ),
+        sa.Column(
+            "seen_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("account", "name", name=op.f("pk_quotas")),
+    )
+    op.create_table(
         "guards",
         sa.Column("account", sa.Text(), nullable=False),
         sa.Column("op", sa.Text(), nullable=False),
@@ -631,6 +693,7 @@ def downgrade() -> None:
     op.drop_index("ix_separations_other", table_name="separations")
     op.drop_table("separations")
     op.drop_table("keyed")
+    op.drop_table("quotas")
     op.drop_table("guards")
     op.drop_table("tallies")
     op.drop_index("ix_relations_parent", table_name="relations")
@@ -680,6 +743,9 @@ def downgrade() -> None:
         postgresql_where=sa.text("merged_into is not null"),
     )
     op.drop_table("records")
+    op.drop_index("ix_audit_who", table_name="audit")
+    op.drop_table("audit")
+    op.drop_table("tokens")
     op.drop_table("seals")
     op.drop_index("ix_purged_keys_record", table_name="purged_keys")
     op.drop_table("purged_keys")

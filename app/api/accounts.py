@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app import logs
 from app.api import guards, problems
+from app.api.access import ADMIN, OPERATE, READ
 from app.api.deps import ConnectorDep, Desk, DeskDep, known
 from app.api.guards import GuardShape
 from app.api.health import LaneShape
@@ -188,13 +189,13 @@ def _url(desk: Desk, name: str) -> str | None:
     return f"{base}/webhooks/{name}" if base else None
 
 
-@router.get("")
+@router.get("", dependencies=[READ])
 async def index(desk: DeskDep) -> Listed[AccountShape]:
     """Every configured account, with its lanes, its pauses and which secrets are there."""
     return Listed(items=await _show(desk, list(desk.config.accounts)), next_cursor=None)
 
 
-@router.get("/{name}", responses=problems.responses(problems.UNKNOWN_ACCOUNT))
+@router.get("/{name}", dependencies=[READ], responses=problems.responses(problems.UNKNOWN_ACCOUNT))
 async def show(name: str, desk: DeskDep) -> AccountShape:
     """One account."""
     known(desk, name)
@@ -211,7 +212,9 @@ def _findings(name: str, findings: Sequence[Finding]) -> Findings:
     return Findings(account=name, ok=all(f.ok for f in findings), findings=shown)
 
 
-@router.post("/{name}/test", responses=problems.responses(problems.UNKNOWN_ACCOUNT))
+@router.post(
+    "/{name}/test", dependencies=[OPERATE], responses=problems.responses(problems.UNKNOWN_ACCOUNT)
+)
 async def test(name: str, desk: DeskDep, connector: ConnectorDep) -> Findings:
     """Ask the CRM: do credentials, permissions, objects and fields suffice? Writes nothing there.
 
@@ -237,6 +240,7 @@ async def _directory(desk: Desk, name: str) -> list[Finding]:
 
 @router.post(
     "/{name}/prepare",
+    dependencies=[ADMIN],
     responses=problems.responses(
         problems.UNKNOWN_ACCOUNT, problems.CRM_REFUSED, problems.CRM_FAILED
     ),
@@ -250,7 +254,9 @@ async def prepare(name: str, connector: ConnectorDep) -> Findings:
 # -------------------------------------------------------------------------------- pauses
 
 
-@router.post("/{name}/pause", responses=problems.responses(problems.UNKNOWN_ACCOUNT))
+@router.post(
+    "/{name}/pause", dependencies=[OPERATE], responses=problems.responses(problems.UNKNOWN_ACCOUNT)
+)
 async def pause(name: str, desk: DeskDep, why: Pause | None = None) -> AccountShape:
     """Stop working on the account. Its webhooks are still accepted and kept."""
     known(desk, name)
@@ -260,7 +266,9 @@ async def pause(name: str, desk: DeskDep, why: Pause | None = None) -> AccountSh
     return (await _show(desk, [name]))[0]
 
 
-@router.post("/{name}/resume", responses=problems.responses(problems.UNKNOWN_ACCOUNT))
+@router.post(
+    "/{name}/resume", dependencies=[OPERATE], responses=problems.responses(problems.UNKNOWN_ACCOUNT)
+)
 async def resume(name: str, desk: DeskDep) -> AccountShape:
     """Work on the account again, at once, whatever had paused it."""
     known(desk, name)
@@ -287,7 +295,7 @@ def _subscription(found: Subscription, url: str | None) -> SubscriptionShape:
 _CRM = problems.responses(problems.UNKNOWN_ACCOUNT, problems.CRM_REFUSED, problems.CRM_FAILED)
 
 
-@router.get("/{name}/webhooks", responses=_CRM)
+@router.get("/{name}/webhooks", dependencies=[READ], responses=_CRM)
 async def list_webhooks(
     name: str, desk: DeskDep, connector: ConnectorDep
 ) -> Listed[SubscriptionShape]:
@@ -299,6 +307,7 @@ async def list_webhooks(
 
 @router.post(
     "/{name}/webhooks",
+    dependencies=[ADMIN],
     status_code=status.HTTP_201_CREATED,
     responses={**_CRM, **problems.responses(problems.CONFLICT)},
 )
@@ -322,6 +331,7 @@ async def subscribe(
 
 @router.delete(
     "/{name}/webhooks/{subscription_id}",
+    dependencies=[ADMIN],
     status_code=status.HTTP_204_NO_CONTENT,
     responses=_CRM,
 )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.api import problems
+from app.api.access import OPERATE, READ
 from app.api.deps import DatabaseDep, Desk, DeskDep, PagingDep, known
 from app.api.identity import ReportShape, report_shape
 from app.api.problems import ProblemError
@@ -85,7 +86,7 @@ class Resolved(ConflictShape):
     report: ReportShape | None = Field(None, description="For all but the cards of fields")
 
 
-@router.get("", responses=problems.responses(problems.BAD_CURSOR))
+@router.get("", dependencies=[READ], responses=problems.responses(problems.BAD_CURSOR))
 async def index(
     database: DatabaseDep,
     paging: PagingDep,
@@ -111,7 +112,7 @@ async def index(
     return listed(page, lambda row: conflict_shape(row, found.get(row["id"], ())))
 
 
-@router.get("/{conflict_id}", responses=problems.responses(problems.NOT_FOUND))
+@router.get("/{conflict_id}", dependencies=[READ], responses=problems.responses(problems.NOT_FOUND))
 async def show(conflict_id: RowId, database: DatabaseDep) -> ConflictShape:
     """One card."""
     async with database.transaction() as db:
@@ -122,6 +123,7 @@ async def show(conflict_id: RowId, database: DatabaseDep) -> ConflictShape:
 
 @router.post(
     "/{conflict_id}/resolve",
+    dependencies=[OPERATE],
     responses=problems.responses(problems.NOT_FOUND, problems.UNKNOWN_ACCOUNT, problems.CONFLICT),
 )
 async def resolve(conflict_id: RowId, word: Resolution, desk: DeskDep) -> Resolved:

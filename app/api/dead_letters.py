@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from app.api import problems
+from app.api.access import OPERATE, READ
 from app.api.deps import DatabaseDep, PagingDep
 from app.api.shapes import (
     EXAMPLE_ERROR,
@@ -118,7 +119,7 @@ def _letter(row: Mapping[str, Any], counts: Mapping[str, int]) -> Letter:
     )
 
 
-@router.get("", responses=problems.responses(problems.BAD_CURSOR))
+@router.get("", dependencies=[READ], responses=problems.responses(problems.BAD_CURSOR))
 async def index(
     database: DatabaseDep, paging: PagingDep, cause: Text = None, account: Text = None
 ) -> Letters:
@@ -136,7 +137,7 @@ async def index(
     )
 
 
-@router.post("/replay", status_code=status.HTTP_202_ACCEPTED)
+@router.post("/replay", dependencies=[OPERATE], status_code=status.HTTP_202_ACCEPTED)
 async def replay(which: Replay, database: DatabaseDep) -> Replayed:
     """Try these letters again, now, with their attempts forgotten."""
     async with database.transaction() as db:

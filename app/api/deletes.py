@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import problems
+from app.api.access import ADMIN, OPERATE, READ
 from app.api.deps import DatabaseDep, DeskDep, PagingDep, known
 from app.api.problems import ProblemError
 from app.api.shapes import (
@@ -128,7 +129,7 @@ def _shape(row: Mapping[str, Any]) -> DeleteShape:
     return DeleteShape(**{name: row[name] for name in DeleteShape.model_fields})
 
 
-@router.get("/deletes", responses=problems.responses(problems.BAD_CURSOR))
+@router.get("/deletes", dependencies=[READ], responses=problems.responses(problems.BAD_CURSOR))
 async def index(
     database: DatabaseDep,
     paging: PagingDep,
@@ -151,6 +152,7 @@ async def index(
 
 @router.post(
     "/records/{record_id}/recreate",
+    dependencies=[OPERATE],
     status_code=202,
     responses=problems.responses(problems.NOT_FOUND, problems.UNKNOWN_ACCOUNT, problems.CONFLICT),
 )
@@ -170,6 +172,7 @@ async def recreate(record_id: UUID, wanted: Wanted, desk: DeskDep) -> Recreated:
 
 @router.post(
     "/records/{record_id}/purge",
+    dependencies=[ADMIN],
     responses=problems.responses(problems.NOT_FOUND, problems.CONFLICT),
 )
 async def purge(record_id: UUID, wish: Purge, desk: DeskDep) -> PurgedShape:
@@ -197,7 +200,7 @@ async def purge(record_id: UUID, wish: Purge, desk: DeskDep) -> PurgedShape:
     )
 
 
-@router.post("/readmissions", responses=problems.responses(problems.INVALID))
+@router.post("/readmissions", dependencies=[ADMIN], responses=problems.responses(problems.INVALID))
 async def readmit(who: Readmission, database: DatabaseDep, desk: DeskDep) -> Readmitted:
     """Let somebody in again who was purged, as after a new consent."""
     found = traits({"email": who.email, "domain": who.domain})
@@ -213,6 +216,7 @@ async def readmit(who: Readmission, database: DatabaseDep, desk: DeskDep) -> Rea
 
 @router.post(
     "/conflicts/{conflict_id}/delete",
+    dependencies=[OPERATE],
     responses=problems.responses(problems.NOT_FOUND, problems.CONFLICT),
 )
 async def decide(conflict_id: RowId, word: Word, database: DatabaseDep) -> ConflictShape:

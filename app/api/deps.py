@@ -1,14 +1,12 @@
-"""What routes ask for: the pieces that live as long as the service, and who may ask."""
+"""What routes ask for: the pieces that live as long as the service."""
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Query, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
 from app.api import problems
@@ -93,30 +91,3 @@ def _paging(
 
 
 PagingDep = Annotated[Paging, Depends(_paging)]
-
-# ------------------------------------------------------------------------------ bearer
-
-_bearer = HTTPBearer(
-    auto_error=False,
-    description="The value of SYNCLINE_API_TOKEN; an embedded run prints it at its first start.",
-)
-
-
-def authorized(
-    desk: DeskDep,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> None:
-    """Pass if the request carries our token. Raises ProblemError (401)."""
-    token = desk.settings.api_token
-    given = credentials.credentials if credentials else ""
-    if token is None:
-        detail = "No token is configured: set SYNCLINE_API_TOKEN and start again."
-    elif hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
-        return
-    elif given:
-        detail = "This is not the token of SYNCLINE_API_TOKEN."
-    else:
-        detail = "Send `Authorization: Bearer …` with the value of SYNCLINE_API_TOKEN."
-    raise ProblemError(
-        problems.UNAUTHORIZED, detail, headers={"www-authenticate": 'Bearer realm="syncline"'}
-    )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from app.api import problems
+from app.api.access import OPERATE, READ
 from app.api.deps import DatabaseDep, PagingDep
 from app.api.problems import ProblemError
 from app.api.shapes import (
@@ -152,7 +153,7 @@ def _missing(delivery_id: int) -> ProblemError:
     return ProblemError(problems.NOT_FOUND, f"There is no delivery {delivery_id}.")
 
 
-@router.get("/events", responses=problems.responses(problems.BAD_CURSOR))
+@router.get("/events", dependencies=[READ], responses=problems.responses(problems.BAD_CURSOR))
 async def index(
     database: DatabaseDep,
     paging: PagingDep,
@@ -179,7 +180,7 @@ async def index(
     return listed(page, _event)
 
 
-@router.get("/deliveries", responses=problems.responses(problems.BAD_CURSOR))
+@router.get("/deliveries", dependencies=[READ], responses=problems.responses(problems.BAD_CURSOR))
 async def list_deliveries(
     database: DatabaseDep,
     paging: PagingDep,
@@ -194,7 +195,11 @@ async def list_deliveries(
     return listed(page, _delivery)
 
 
-@router.get("/deliveries/{delivery_id}", responses=problems.responses(problems.NOT_FOUND))
+@router.get(
+    "/deliveries/{delivery_id}",
+    dependencies=[READ],
+    responses=problems.responses(problems.NOT_FOUND),
+)
 async def show(delivery_id: RowId, database: DatabaseDep) -> DeliveryDetail:
     """One webhook: headers, body, its events and what became of each."""
     async with database.transaction() as db:
@@ -206,6 +211,7 @@ async def show(delivery_id: RowId, database: DatabaseDep) -> DeliveryDetail:
 
 @router.post(
     "/deliveries/{delivery_id}/replay",
+    dependencies=[OPERATE],
     status_code=status.HTTP_202_ACCEPTED,
     responses=problems.responses(problems.NOT_FOUND),
 )

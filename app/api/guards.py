@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import logs
 from app.api import problems
+from app.api.access import OPERATE, READ
 from app.api.deps import Desk, DeskDep, known
 from app.api.shapes import EXAMPLE_RECORD, EXAMPLE_TIME, Listed
 from app.db import guards
@@ -124,7 +125,9 @@ async def _shape(
     )
 
 
-@router.get("/{name}/guard", responses=problems.responses(problems.UNKNOWN_ACCOUNT))
+@router.get(
+    "/{name}/guard", dependencies=[READ], responses=problems.responses(problems.UNKNOWN_ACCOUNT)
+)
 async def show(name: str, desk: DeskDep) -> Listed[GuardShape]:
     """What the account takes in an hour, what it got, and what waits for a person."""
     known(desk, name)
@@ -133,7 +136,11 @@ async def show(name: str, desk: DeskDep) -> Listed[GuardShape]:
     return Listed(items=found[name], next_cursor=None)
 
 
-@router.post("/{name}/guard/approve", responses=problems.responses(problems.UNKNOWN_ACCOUNT))
+@router.post(
+    "/{name}/guard/approve",
+    dependencies=[OPERATE],
+    responses=problems.responses(problems.UNKNOWN_ACCOUNT),
+)
 async def approve(name: str, desk: DeskDep, answer: Approval | None = None) -> Decided:
     """Make the writes that wait, and count anew."""
     known(desk, name)
@@ -145,7 +152,11 @@ async def approve(name: str, desk: DeskDep, answer: Approval | None = None) -> D
     return Decided(account=name, released=count, guards=found[name])
 
 
-@router.post("/{name}/guard/discard", responses=problems.responses(problems.UNKNOWN_ACCOUNT))
+@router.post(
+    "/{name}/guard/discard",
+    dependencies=[OPERATE],
+    responses=problems.responses(problems.UNKNOWN_ACCOUNT),
+)
 async def discard(name: str, desk: DeskDep, answer: Answer | None = None) -> Decided:
     """Do not make the writes that wait. Records and links stay as they are."""
     known(desk, name)

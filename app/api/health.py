@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from datetime import datetime
 from typing import Literal
 
@@ -15,7 +16,7 @@ from app.api import problems
 from app.api.deps import Desk, DeskDep
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME
-from app.db import guards, overview
+from app.db import guards, overview, quotas
 from app.db.engine import is_away
 
 log = logs.get()
@@ -133,20 +134,56 @@ class LaneShape(BaseModel):
     pause_reason: str | None = Field(description="Why it is paused")
 
 
+class QuotaShape(BaseModel):
+    """What may be called in one rolling window, or in a day."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "account": "hubspot",
+                "window": "day",
+                "calls": 250000,
+                "per": None,
+                "used": 91730,
+                "left": 158270,
+                "paused_until": None,
+                "resets_at": EXAMPLE_TIME,
+                "ends_at": None,
+            }
+        },
+    )
+
+    account: str
+    window: str = Field(description="A group of calls, with its path where each counts; or `day`")
+    calls: int | None = Field(description="The most it may have; null if nobody says")
+    per: float | None = Field(description="Seconds in which; null for the day")
+    used: int
+    left: float | None
+    paused_until: datetime | None = Field(description="The vendor said so")
+    resets_at: datetime | None = Field(description="When the day is over")
+    ends_at: datetime | None = Field(
+        description="When the day's calls are used up, at the pace of the last hour; "
+        "null if the day is over before"
+    )
+
+
 class Lanes(BaseModel):
     """Who works, on what, and how far behind."""
 
     status: Literal["ok", "no worker"]
     workers: list[WorkerShape]
     lanes: list[LaneShape]
+    quotas: list[QuotaShape]
 
 
 @router.get("/health/lanes", responses=problems.responses(problems.UNAVAILABLE))
 async def lanes(desk: DeskDep) -> Lanes:
-    """Workers' heartbeats, and each lane's backlog, lag and pause."""
+    """Workers' heartbeats, each lane's backlog, lag and pause, and what the quotas leave."""
     async with asyncio.timeout(PATIENCE), desk.database.transaction() as db:
         workers = await overview.list_workers(db)
         rows = await overview.list_lanes(db)
+        windows = await quotas.stand(db)
     shown = [
         WorkerShape(
             id=row["id"],
@@ -160,6 +197,7 @@ async def lanes(desk: DeskDep) -> Lanes:
         status="ok" if any(worker.alive for worker in shown) else "no worker",
         workers=shown,
         lanes=[LaneShape.model_validate(dict(row)) for row in rows],
+        quotas=[QuotaShape(account=name, **asdict(window)) for name, window in windows],
     )
 
 
@@ -193,5 +231,12 @@ async def _gauge(desk: Desk, db: AsyncConnection) -> None:
             metrics.OUTBOX_DEPTH.labels(lane["account"]).set(lane["pending"])
     for (account, op), guard in (await guards.states(db)).items():
         metrics.GUARD_HELD.labels(account, op).set(guard["held"])
+    for account, window in await quotas.stand(db):
+        metrics.QUOTA_USED.labels(account, window.window).set(window.used)
+        if window.calls is not None:
+            metrics.QUOTA_CALLS.labels(account, window.window).set(window.calls)
+        if window.resets_at is not None:
+            ends = window.ends_at or window.resets_at
+            metrics.QUOTA_ENDS.labels(account).set(ends.timestamp())
     for worker in await overview.list_workers(db):
         metrics.WORKER_HEARTBEAT.labels(worker["id"]).set(worker["seen_at"].timestamp())

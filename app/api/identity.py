@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.api import problems
+from app.api.access import OPERATE
 from app.api.deps import Desk, DeskDep, known
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_RECORD, RefShape, ref_shape
@@ -170,7 +171,7 @@ def report_shape(report: Report, *, dry_run: bool) -> ReportShape:
 _CAN_FAIL = problems.responses(problems.NOT_FOUND, problems.UNKNOWN_ACCOUNT, problems.CONFLICT)
 
 
-@router.post("/{record_id}/links", responses=_CAN_FAIL)
+@router.post("/{record_id}/links", dependencies=[OPERATE], responses=_CAN_FAIL)
 async def link(record_id: UUID, asked: Counterpart, desk: DeskDep) -> ReportShape:
     """Say that a remote record is this record; their values merge as when two meet."""
     known(desk, asked.account)
@@ -197,7 +198,7 @@ async def link(record_id: UUID, asked: Counterpart, desk: DeskDep) -> ReportShap
     return report_shape(report, dry_run=asked.dry_run)
 
 
-@router.delete("/{record_id}/links/{account}", responses=_CAN_FAIL)
+@router.delete("/{record_id}/links/{account}", dependencies=[OPERATE], responses=_CAN_FAIL)
 async def unlink(
     record_id: UUID,
     account: str,
@@ -214,7 +215,7 @@ async def unlink(
     return await _run(desk, [record_id], work, dry_run=dry_run)
 
 
-@router.post("/{record_id}/split", responses=_CAN_FAIL)
+@router.post("/{record_id}/split", dependencies=[OPERATE], responses=_CAN_FAIL)
 async def split(record_id: UUID, asked: Split, desk: DeskDep) -> ReportShape:
     """Take a record apart that was wrongly one: these counterparts become a new record."""
     await _record(desk, record_id)
@@ -227,7 +228,7 @@ async def split(record_id: UUID, asked: Split, desk: DeskDep) -> ReportShape:
     return await _run(desk, [record_id], work, dry_run=asked.dry_run)
 
 
-@router.post("/{record_id}/merge", responses=_CAN_FAIL)
+@router.post("/{record_id}/merge", dependencies=[OPERATE], responses=_CAN_FAIL)
 async def merge(record_id: UUID, asked: MergeInto, desk: DeskDep) -> ReportShape:
     """Say that two records of ours are one; this one lives on in the other."""
     await _record(desk, record_id)
@@ -240,7 +241,7 @@ async def merge(record_id: UUID, asked: MergeInto, desk: DeskDep) -> ReportShape
     return await _run(desk, [record_id, asked.into], work, dry_run=asked.dry_run)
 
 
-@router.post("/{record_id}/restore", responses=_CAN_FAIL)
+@router.post("/{record_id}/restore", dependencies=[OPERATE], responses=_CAN_FAIL)
 async def restore(record_id: UUID, asked: Restore, desk: DeskDep) -> ReportShape:
     """Give a field back the value that lost or was replaced in a row of the journal."""
     await _record(desk, record_id)

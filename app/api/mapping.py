@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import problems
+from app.api.access import READ
 from app.api.deps import DeskDep, known
 from app.api.problems import ProblemError
 from app.errors import NotFoundError
@@ -107,6 +108,7 @@ class TrialShape(BaseModel):
 
 @router.get(
     "/{name}/mapping/try",
+    dependencies=[READ],
     responses=problems.responses(
         problems.UNKNOWN_ACCOUNT, problems.NOT_FOUND, problems.CRM_REFUSED, problems.CRM_FAILED
     ),

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
 from app.api import problems
+from app.api.access import OPERATE, READ
 from app.api.deps import DatabaseDep, Desk, DeskDep, known
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_RECORD, EXAMPLE_RESYNC
@@ -317,6 +318,7 @@ def _chosen(desk: Desk, wanted: NewMatch) -> dict[str, list[str]]:
 
 @router.post(
     "",
+    dependencies=[OPERATE],
     status_code=status.HTTP_202_ACCEPTED,
     responses={
         202: {"headers": {"Location": {"schema": {"type": "string"}}}},
@@ -353,7 +355,7 @@ async def _runs(db: AsyncConnection, match_id: UUID) -> Sequence[Mapping[str, An
     return runs
 
 
-@router.get("/{match_id}", responses=problems.responses(problems.NOT_FOUND))
+@router.get("/{match_id}", dependencies=[READ], responses=problems.responses(problems.NOT_FOUND))
 async def show(match_id: UUID, desk: DeskDep) -> MatchReport:
     """The accounts compared: counts, samples, and the pairs that nobody has linked yet."""
     async with desk.database.transaction() as db:
@@ -362,6 +364,7 @@ async def show(match_id: UUID, desk: DeskDep) -> MatchReport:
 
 @router.get(
     "/{match_id}/report.csv",
+    dependencies=[READ],
     response_class=StreamingResponse,
     responses=problems.responses(problems.NOT_FOUND),
 )

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import problems
+from app.api.access import READ
 from app.api.deps import DeskDep, PagingDep, known
 from app.api.shapes import EXAMPLE_RECORD, EXAMPLE_TIME, ErrorShape, Listed, error_shape
 from app.sync.pending import pending
@@ -58,6 +59,7 @@ class PendingShape(BaseModel):
 
 @router.get(
     "/{name}/pending",
+    dependencies=[READ],
     responses=problems.responses(
         problems.BAD_CURSOR, problems.UNKNOWN_ACCOUNT, problems.CRM_REFUSED, problems.CRM_FAILED
     ),

@@ -53,6 +53,7 @@ BAD_REQUEST = Kind(400, "bad-request", "The request cannot be understood")
 BAD_CURSOR = Kind(400, "bad-cursor", "This cursor is not one of ours")
 UNAUTHORIZED = Kind(401, "unauthorized", "A bearer token is needed")
 BAD_SIGNATURE = Kind(401, "bad-signature", "The delivery is not authentic")
+FORBIDDEN = Kind(403, "forbidden", "The token may not do this")
 NOT_FOUND = Kind(404, "not-found", "There is no such thing")
 UNKNOWN_ACCOUNT = Kind(404, "unknown-account", "There is no account of this name")
 METHOD_NOT_ALLOWED = Kind(405, "method-not-allowed", "This path does not know the method")
@@ -66,7 +67,8 @@ CRM_FAILED = Kind(502, "crm-failed", "The CRM did not do its part")
 UNAVAILABLE = Kind(503, "unavailable", "We cannot do this now")
 
 _BY_STATUS = {
-    kind.status: kind for kind in (BAD_REQUEST, UNAUTHORIZED, NOT_FOUND, METHOD_NOT_ALLOWED)
+    kind.status: kind
+    for kind in (BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED)
 }
 
 

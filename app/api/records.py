@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from app.api import problems
+from app.api.access import READ
 from app.api.deps import DatabaseDep, PagingDep
 from app.api.problems import ProblemError
 from app.api.shapes import (
@@ -161,7 +162,7 @@ def _missing(record_id: UUID) -> ProblemError:
     return ProblemError(problems.NOT_FOUND, f"There is no record {record_id}.")
 
 
-@router.get("", responses=problems.responses(problems.BAD_CURSOR))
+@router.get("", dependencies=[READ], responses=problems.responses(problems.BAD_CURSOR))
 async def index(
     database: DatabaseDep,
     paging: PagingDep,
@@ -188,7 +189,7 @@ async def index(
     return listed(page, _shape)
 
 
-@router.get("/{record_id}", responses=problems.responses(problems.NOT_FOUND))
+@router.get("/{record_id}", dependencies=[READ], responses=problems.responses(problems.NOT_FOUND))
 async def show(record_id: UUID, database: DatabaseDep) -> RecordDetail:
     """One record: fields, counterparts, open conflicts, who is behind, recent history."""
     async with database.transaction() as db:

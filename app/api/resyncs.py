@@ -14,6 +14,7 @@ from uuid_utils.compat import uuid7
 
 from app import clock
 from app.api import matches, problems
+from app.api.access import OPERATE, READ
 from app.api.deps import DatabaseDep, Desk, DeskDep, PagingDep, known
 from app.api.matches import MatchReport
 from app.api.problems import ProblemError
@@ -204,6 +205,7 @@ def _entities(desk: Desk, wanted: NewResync) -> list[str]:
 
 @router.post(
     "",
+    dependencies=[OPERATE],
     status_code=status.HTTP_202_ACCEPTED,
     responses={
         202: {"headers": {"Location": {"schema": {"type": "string"}}}},
@@ -231,7 +233,7 @@ async def start(wanted: NewResync, desk: DeskDep, response: Response) -> ResyncS
     return _shape(row)
 
 
-@router.get("", responses=problems.responses(problems.BAD_CURSOR))
+@router.get("", dependencies=[READ], responses=problems.responses(problems.BAD_CURSOR))
 async def index(
     database: DatabaseDep,
     paging: PagingDep,
@@ -246,7 +248,7 @@ async def index(
     return listed(page, _shape)
 
 
-@router.get("/{resync_id}", responses=problems.responses(problems.NOT_FOUND))
+@router.get("/{resync_id}", dependencies=[READ], responses=problems.responses(problems.NOT_FOUND))
 async def show(resync_id: UUID, database: DatabaseDep) -> ResyncShape:
     """One resync: state, counts, rate, when it will be done, what went wrong."""
     async with database.transaction() as db:
@@ -258,6 +260,7 @@ async def show(resync_id: UUID, database: DatabaseDep) -> ResyncShape:
 
 @router.get(
     "/{resync_id}/plan",
+    dependencies=[READ],
     responses=problems.responses(problems.BAD_CURSOR, problems.NOT_FOUND, problems.CONFLICT),
 )
 async def plan(resync_id: UUID, database: DatabaseDep, paging: PagingDep) -> Listed[PlanItem]:
@@ -275,7 +278,7 @@ async def plan(resync_id: UUID, database: DatabaseDep, paging: PagingDep) -> Lis
 _ONLY_DRY = problems.responses(problems.NOT_FOUND, problems.CONFLICT)
 
 
-@router.get("/{resync_id}/report", responses=_ONLY_DRY)
+@router.get("/{resync_id}/report", dependencies=[READ], responses=_ONLY_DRY)
 async def report(resync_id: UUID, desk: DeskDep) -> MatchReport:
     """Whom a dry run recognised: counts and samples; it grows while the dry run is running."""
     async with desk.database.transaction() as db:
@@ -283,7 +286,12 @@ async def report(resync_id: UUID, desk: DeskDep) -> MatchReport:
         return await matches.report(db, desk.config, [row])
 
 
-@router.get("/{resync_id}/report.csv", response_class=StreamingResponse, responses=_ONLY_DRY)
+@router.get(
+    "/{resync_id}/report.csv",
+    dependencies=[READ],
+    response_class=StreamingResponse,
+    responses=_ONLY_DRY,
+)
 async def report_csv(resync_id: UUID, database: DatabaseDep) -> StreamingResponse:
     """Every row of the matching report, for a spreadsheet."""
     async with database.transaction() as db:
@@ -299,7 +307,11 @@ def _dry(resync_id: UUID, row: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return row
 
 
-@router.delete("/{resync_id}", responses=problems.responses(problems.NOT_FOUND, problems.CONFLICT))
+@router.delete(
+    "/{resync_id}",
+    dependencies=[OPERATE],
+    responses=problems.responses(problems.NOT_FOUND, problems.CONFLICT),
+)
 async def cancel(resync_id: UUID, database: DatabaseDep) -> ResyncShape:
     """Stop it after the page it is at; what was done stays done."""
     async with database.transaction() as db:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import problems
+from app.api.access import READ
 from app.api.deps import DeskDep
 from app.api.problems import ProblemError
 from app.api.records import JournalShape
@@ -79,7 +80,9 @@ class Why(BaseModel):
     journal: list[Step] = Field(description="Every change of the field, newest first")
 
 
-@router.get("/{record_id}/why", responses=problems.responses(problems.NOT_FOUND))
+@router.get(
+    "/{record_id}/why", dependencies=[READ], responses=problems.responses(problems.NOT_FOUND)
+)
 async def why(
     record_id: UUID,
     desk: DeskDep,

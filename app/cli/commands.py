@@ -18,6 +18,7 @@ from app.cli import (
     records,
     resyncs,
     serve,
+    tokens,
     work,
 )
 from app.cli.rest import RefusedError, UnreachableError
@@ -82,7 +83,19 @@ def root(
     ctx.obj = Screen(json=json, url=url)
 
 
-_PARTS = (serve, accounts, guard, matches, resyncs, work, records, deletes, configuration, mapping)
+_PARTS = (
+    serve,
+    accounts,
+    guard,
+    matches,
+    resyncs,
+    work,
+    records,
+    deletes,
+    configuration,
+    mapping,
+    tokens,
+)
 
 for module in _PARTS:
     module.add(app)

@@ -101,12 +101,16 @@ def rotate(ctx: typer.Context) -> None:
 
 
 async def _reseal(url: str, keys: Sequence[SecretStr]) -> int:
-    from app.db import accounts, purges
+    from app.db import accounts, audit, purges
     from app.db.engine import Database
 
     database = Database(url, pool_size=1)
     try:
         async with database.transaction() as db:
+            act = await audit.begin(
+                db, who="command line", what="keys rotate", target="stored secrets", detail={}
+            )
+            await audit.end(db, act, 200)
             await purges.reseal(db, accounts.Box(keys))
             return await accounts.reseal(db, accounts.Box(keys))
     finally:

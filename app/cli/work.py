@@ -48,6 +48,16 @@ _LANES: Sequence[Column] = (
     ("paused until", "paused_until"),
     ("why", "pause_reason"),
 )
+_QUOTAS: Sequence[Column] = (
+    ("account", "account"),
+    ("window", "window"),
+    ("used", "used"),
+    ("of", "calls"),
+    ("per", lambda row: f"{row['per']:g} s" if row["per"] else "day"),
+    ("left", lambda row: None if row["left"] is None else int(row["left"])),
+    ("paused until", "paused_until"),
+    ("will end", lambda row: row["ends_at"] or (row["resets_at"] and "not today")),
+)
 _WORKERS: Sequence[Column] = (("worker", "id"), ("last seen", "seen_at"), ("alive", "alive"))
 
 replay = typer.Typer(help="Work on something again.", no_args_is_help=True)
@@ -75,6 +85,8 @@ def health(ctx: typer.Context) -> None:
         return
     found.say(f"✓ {found.rest.url} is ready")
     found.table(lanes["lanes"], _LANES, empty="There are no lanes: no account is configured.")
+    if lanes["quotas"]:
+        found.table(lanes["quotas"], _QUOTAS, empty="", title="Calls")
     if lanes["status"] == "ok":
         found.table(lanes["workers"], _WORKERS, empty="")
     else:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from math import inf
 from typing import Annotated, Any, Final, Literal, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -322,6 +323,27 @@ class Guard(_Frozen):
         return {"create": self.creates, "update": self.updates, "delete": self.deletes}[op]
 
 
+class QuotaConfig(_Frozen):
+    """What an account's API may be used for, beside what its vendor says."""
+
+    daily: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Calls a day at most; the vendor's own limit holds as well."
+    )
+    reserve: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="The part of every window and of the day that scans never touch."
+    )
+    timezone: str = Field("UTC", description="Where the account's day begins, as Europe/Berlin.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"there is no time zone {name!r}") from None
+        return name
+
+
 class AccountConfig(_Frozen):
     """One signed-in tenancy of a connector."""
 
@@ -348,6 +370,10 @@ class AccountConfig(_Frozen):
     guard: Guard = Field(
         default_factory=Guard,
         description="How many writes an hour it takes before a person is asked.",
+    )
+    quota: QuotaConfig = Field(
+        default_factory=QuotaConfig,
+        description="Calls a day, and what scans leave of them.",
     )
     portal_id: _Whole | None = Field(
         None, description="HubSpot: which portal, where several share one target URL."

@@ -241,6 +241,16 @@ async def mapped_as(db: AsyncConnection, name: str, digest: str) -> bool:
     return changed.rowcount > 0
 
 
+async def told_as(db: AsyncConnection, name: str, digest: str) -> bool:
+    """Remember by what the account was told; whether that is new."""
+    changed = await db.execute(
+        sa.update(accounts)
+        .where(accounts.c.name == name, accounts.c.told_as.is_distinct_from(digest))
+        .values(told_as=digest)
+    )
+    return changed.rowcount > 0
+
+
 async def directories(
     db: AsyncConnection, names: Collection[str]
 ) -> dict[str, tuple[Directory, datetime]]:

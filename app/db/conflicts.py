@@ -62,11 +62,12 @@ async def unsure(
     *,
     record_id: UUID | None = None,
     found: Mapping[str, Any] = NOTHING,
+    departed: bool = False,
 ) -> None:
     """An identity nobody but a person can decide.
 
     ``theirs`` is what the ref shows; ``found`` are the remote records, by id, that a create of
-    ours met there instead, each with what it shows.
+    ours met there instead, each with what it shows, or showed before it was deleted (``departed``).
     """
     await _open(
         db,
@@ -81,6 +82,7 @@ async def unsure(
             "reason": reason,
             "candidates": [str(c) for c in candidates],
             **({"found": dict(found)} if found else {}),
+            **({"departed": True} if departed else {}),
         },
     )
 

@@ -139,6 +139,43 @@ async def departed(db: AsyncConnection, refs: Collection[Ref]) -> set[Ref]:
     return {Ref(*row) for row in rows}
 
 
+async def departed_since(
+    db: AsyncConnection, account: str, ref_type: str, since: datetime
+) -> list[Ref]:
+    """Refs that we never met and heard of only since then: they were deleted, or merged away."""
+    rows = await db.execute(
+        sa.text(
+            """
+            select distinct e.ref_id from events e
+            where e.account = :account and e.ref_type = :type and e.gone and e.received_at >= :since
+            and not exists (
+                select from links k where k.account = e.account
+                and k.type = e.ref_type and k.remote_id = e.ref_id)
+            and not exists (
+                select from events b where b.account = e.account
+                and b.ref_type = e.ref_type and b.ref_id = e.ref_id and b.received_at < :since)
+            order by e.ref_id
+            """
+        ),
+        {"account": account, "type": ref_type, "since": since},
+    )
+    return [Ref(account, ref_type, id) for id in rows.scalars()]
+
+
+async def unread_until(db: AsyncConnection, account: str, moment: datetime) -> bool:
+    """Whether a delivery that came until then has not been read yet."""
+    found = await db.execute(
+        sa.select(
+            sa.exists().where(
+                deliveries.c.account == account,
+                deliveries.c.state == "pending",
+                deliveries.c.received_at <= moment,
+            )
+        )
+    )
+    return bool(found.scalar_one())
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
     """An event waiting to be looked at."""

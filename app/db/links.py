@@ -18,6 +18,9 @@ from app.domain.values import NOTHING, Fields, Ref
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
+#: An account shows a value of ours in words of its own, or somebody who stands in.
+SPELLED = sa.text("links.sent <> '{}'")
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -104,6 +107,25 @@ async def by_record(
     if account is not None:
         query = query.where(links.c.account == account)
     rows = await db.execute(query.with_for_update() if lock else query)
+    return [_link(row) for row in rows]
+
+
+async def spelled(
+    db: AsyncConnection, account: str, entity: str, *, after: int, limit: int
+) -> list[Link]:
+    """Living links that hold a value of ours in other words, by their numbers."""
+    rows = await db.execute(
+        sa.select(links)
+        .where(
+            links.c.account == account,
+            links.c.entity == entity,
+            links.c.id > after,
+            links.c.state == "live",
+            SPELLED,
+        )
+        .order_by(links.c.id)
+        .limit(limit)
+    )
     return [_link(row) for row in rows]
 
 

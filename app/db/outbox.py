@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.links import SPELLED
 from app.db.pages import Page, page
-from app.db.tables import accounts, outbox
+from app.db.tables import accounts, links, outbox
 from app.domain.state import RecordState
 from app.domain.values import Fields
 from app.errors import HeldError
@@ -38,6 +39,8 @@ class Mark:
     trace: str | None = None
     #: The kind of write that a person let through the account's guard.
     guard: str | None = None
+    #: What it holds in words of its own may have better ones now.
+    anew: bool = False
 
 
 async def mark(
@@ -87,6 +90,14 @@ async def mark(
     )
 
 
+async def tell_anew(db: AsyncConnection, behind: Mapping[tuple[str, UUID], RecordState]) -> None:
+    """Mark them, and look again at what the account holds in words of its own."""
+    await mark(db, behind)
+    if behind:
+        these = sa.tuple_(outbox.c.account, outbox.c.record_id).in_(sorted(behind))
+        await db.execute(sa.update(outbox).where(these).values(anew=True))
+
+
 async def take(db: AsyncConnection, account: str, *, limit: int) -> list[Mark]:
     """Due marks: live before scans, parents before children, oldest first."""
     rank = sa.case({"company": 0, "person": 1, "deal": 2}, value=outbox.c.entity, else_=3)
@@ -103,6 +114,7 @@ async def take(db: AsyncConnection, account: str, *, limit: int) -> list[Mark]:
             outbox.c.intent_at,
             outbox.c.trace,
             outbox.c.guard,
+            outbox.c.anew,
         )
         .where(
             outbox.c.account == account,
@@ -319,12 +331,15 @@ async def release_held(db: AsyncConnection, account: str) -> int:
     return freed.rowcount
 
 
-async def with_held(db: AsyncConnection, names: Collection[str], age: timedelta) -> list[str]:
-    """The accounts that hold marks and whose directory was not looked at for so long."""
+async def to_learn(db: AsyncConnection, names: Collection[str], age: timedelta) -> list[str]:
+    """The accounts that hold marks, or words of their own for our values, and whose directory was
+    not looked at for so long.
+    """
     held = sa.exists().where(outbox.c.account == accounts.c.name, outbox.c.state == "dead", _HELD)
+    spelled = sa.exists().where(links.c.account == accounts.c.name, SPELLED)
     seen = sa.func.coalesce(accounts.c.directory_at, sa.text("'-infinity'::timestamptz"))
     query = sa.select(accounts.c.name).where(
-        accounts.c.name.in_(names), seen <= sa.func.now() - age, held
+        accounts.c.name.in_(names), seen <= sa.func.now() - age, held | spelled
     )
     return list((await db.execute(query)).scalars())
 

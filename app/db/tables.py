@@ -59,6 +59,7 @@ accounts = sa.Table(
     _json("directory", null=True),
     _at("directory_at", null=True),
     sa.Column("mapped", sa.Text),  # digest of configuration and directories at the last release
+    sa.Column("told_as", sa.Text),  # … and when what was told there was last looked at
     _at("created_at", default=True),
 )
 
@@ -221,10 +222,14 @@ links = sa.Table(
         postgresql_where=sa.text("state = 'live'"),
     ),
     sa.Index("ix_links_record", "record_id"),
+    sa.Index(
+        "ix_links_spelled", "account", "entity", "id", postgresql_where=sa.text("sent <> '{}'")
+    ),
     sa.Index("ix_links_gone", "id", postgresql_where=sa.text("state = 'gone'")),
 )
 
 #: Records waiting to be pushed. ``intent`` is a create that was begun and not yet settled.
+#: ``anew`` asks to look again at what the account holds in words of its own.
 #: ``guard`` is the kind of write that the account's guard stopped (``held``) or that a person let
 #: through (``pending``).
 outbox = sa.Table(
@@ -244,6 +249,7 @@ outbox = sa.Table(
     _at("intent_at", null=True),
     _json("intended"),
     sa.Column("trace", sa.Text),  # the delivery (or resync) that marked it last, for the log
+    sa.Column("anew", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("guard", sa.Text),
     _at("held_at", null=True),
     sa.Index(
@@ -265,6 +271,19 @@ tallies = sa.Table(
     sa.Column("op", sa.Text, primary_key=True),
     sa.Column("minute", sa.TIMESTAMP(timezone=True), primary_key=True),
     sa.Column("count", sa.BigInteger, nullable=False),
+)
+
+#: The calls of each account's windows, for all workers: when they left and were answered
+#: (seconds since 1970), and what the vendor told. ``day`` is the day's budget.
+quotas = sa.Table(
+    "quotas",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("taken", sa.ARRAY(sa.Double), nullable=False),
+    sa.Column("landed", sa.ARRAY(sa.Double), nullable=False),
+    _json("told"),
+    _at("seen_at", default=True),
 )
 
 #: Guards that a person opened: until then nothing of this kind is counted or stopped.
@@ -432,6 +451,33 @@ seals = sa.Table(
     metadata,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("sealed", BYTEA, nullable=False),
+)
+
+#: Who may use the API: ``digest`` is the SHA-256 of the token, which is nowhere.
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("digest", BYTEA, nullable=False, unique=True),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.CheckConstraint("scope in ('read', 'operate', 'admin')", name="scope"),
+    _at("created_at", default=True),
+    _at("used_at", null=True),
+)
+
+#: Every act of a person, written before it is done; ``status`` is what was answered.
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _at("at", default=True),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    _json("detail"),
+    sa.Column("status", sa.Integer),
+    sa.Column("request_id", sa.Text),
+    sa.Index("ix_audit_who", "who", "id"),
 )
 
 #: The matching report of a dry run: each remote record as it stands against one other account.

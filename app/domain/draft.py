@@ -8,7 +8,9 @@ from typing import Any
 from app.domain.codecs import ABSENT, Context
 from app.domain.entities import equal, is_blank
 from app.domain.mapping import EntityMapping, to_remote
+from app.domain.owners import OWNER
 from app.domain.picklists import fitting
+from app.domain.stages import STAGE
 from app.domain.values import Fields, Value
 
 
@@ -47,6 +49,42 @@ def outgoing(
     return taken, held | strange
 
 
+def wordless(
+    mapping: EntityMapping, names: Collection[str], ours: Fields, context: Context
+) -> frozenset[str]:
+    """The names whose value cannot be said there, so that nothing is written: an owner without a
+    user. What the account shows of them stays what was agreed.
+    """
+    names = [name for name in names if ours.get(name) is not None]
+    remote, held = to_remote(mapping, names, ours, context)
+    rows = [row for row in mapping.rows if row.is_written and not remote.keys() & {*row.paths}]
+    return frozenset(n for row in rows for n in row.fields if n in names and n not in held)
+
+
+def outdated(
+    mapping: EntityMapping,
+    names: Collection[str],
+    ours: Fields,
+    base: Fields,
+    sent: Fields,
+    context: Context,
+) -> frozenset[str]:
+    """The names that the account was told in words that would be others today: somebody stood in
+    for an owner who has a user now, a stage was met by its class and is mapped.
+
+    Where anybody has changed the value since, the link does not say so any more.
+    """
+    told = frozenset(
+        name
+        for row in mapping.rows
+        if row.is_written and row.codec in (STAGE, OWNER)
+        for name in row.fields
+        if name in names and name in sent and name in ours and equal(ours[name], sent[name])
+    )
+    fields, _ = outgoing(mapping, told, ours, base, context) if told else ({}, {})
+    return told if fields else frozenset()
+
+
 def agreed_after_update(
     base: Fields,
     sent: Fields,
@@ -55,19 +93,20 @@ def agreed_after_update(
     told: Collection[str],
     stored: Fields,
     fills: Collection[str] = (),
+    unsaid: Collection[str] = (),
     without: Mapping[str, Value] | None = None,
 ) -> tuple[dict[str, Value], dict[str, Value]]:
     """(base, sent) of a link after an update: the base becomes what the vendor says it stored.
 
     ``told`` are the names it was told, ``stored`` what its answer shows. ``fills`` are names
-    that it fills by itself because of such a write, which is no edit. ``without`` is what it
-    knows of relations that could not be told in full.
+    that it fills by itself because of such a write, which is no edit; ``unsaid`` those that it
+    has no word for. ``without`` is what it knows of relations that could not be told in full.
     """
     filled = {name for name in fills if name in stored and name not in told}
     filled = {name for name in filled if is_blank(base.get(name))}
     news = {name: stored.get(name, ours.get(name)) for name in {*told, *filled}}
     after = {**base, **(without or {}), **news}
-    return after, _sent(sent, after, ours, {*told, *filled})
+    return after, _sent(sent, after, ours, {*told, *filled, *unsaid})
 
 
 def agreed_after_create(
@@ -76,10 +115,14 @@ def agreed_after_create(
     told: Collection[str],
     stored: Fields,
     untold: Collection[str] = (),
+    unsaid: Collection[str] = (),
     without: Mapping[str, Value] | None = None,
 ) -> tuple[dict[str, Value], dict[str, Value]]:
-    """(base, sent) of the link to what was just created; what is ``untold`` still has to travel."""
-    after = {**{name: ours[name] for name in told}, **(without or {}), **stored}
+    """(base, sent) of the link to what was just created; what is ``untold`` still has to travel,
+    and what is ``unsaid`` has no word there: it shows nothing.
+    """
+    news = {**dict.fromkeys(unsaid), **{name: ours[name] for name in told}}
+    after = {**news, **(without or {}), **stored}
     return after, _sent({}, after, ours, after.keys() - set(untold))
 
 

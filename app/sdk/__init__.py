@@ -25,6 +25,7 @@ from app.domain.values import (
     Subscription,
     Write,
 )
+from app.domain.windows import Rate
 from app.errors import (
     AccountError,
     BadPayloadError,
@@ -47,7 +48,6 @@ from app.sdk.client import (
     Client,
     Dialect,
     OAuthRefresh,
-    Rate,
     Reason,
     TokenSource,
     TokenStore,

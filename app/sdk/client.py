@@ -29,6 +29,7 @@ from pydantic import SecretStr
 from app import clock, logs, metrics
 from app.domain.manifest import Manifest
 from app.domain.values import NOTHING
+from app.domain.windows import Rate
 from app.errors import (
     AccountError,
     NotFoundError,
@@ -71,16 +72,6 @@ class Reason:
     text: str
     field: str | None = None
     value: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """What an answer's headers say of the quota; ``reset`` in seconds from now."""
-
-    limit: int | None = None
-    per: float | None = None
-    remaining: float | None = None
-    reset: float | None = None
 
 
 class Dialect:
@@ -487,7 +478,9 @@ class Client:
             )
             if 200 <= answer.status < 300 or answer.status in accept:
                 return answer
-            raise self._error(answer, f"{method} {url}", group=group, unsure=unsure)
+            error = self._error(answer, f"{method} {url}", group=group, unsure=unsure)
+            await self.quota.tell(group)
+            raise error
 
         on = _is_short if reads else _is_short_limit
         async for attempt in stamina.retry_context(
@@ -523,29 +516,25 @@ class Client:
         content: bytes | None,
         group: str,
     ) -> Answer:
-        taken = await self.quota.take(group)
         headers = dict(header)
         if content is not None:
             headers["content-type"] = "application/json"
-        async with self._measured(method, template) as note:
-            got = await self._wire.send(
-                method,
-                self._wire.base_url + url,
-                headers=headers,
-                params=params,
-                content=content,
-            )
-            note(got.status)
-        answer = Answer(got.status, got.headers, _json(got, f"{method} {url}"))
-        rate = self._dialect.rate(answer)
-        self.quota.learn(
-            group,
-            limit=rate.limit,
-            per=rate.per,
-            remaining=rate.remaining,
-            reset=rate.reset,
-            since=taken,
-        )
+        taken, rate = await self.quota.take(group), None
+        try:
+            async with self._measured(method, template) as note:
+                got = await self._wire.send(
+                    method,
+                    self._wire.base_url + url,
+                    headers=headers,
+                    params=params,
+                    content=content,
+                )
+                note(got.status)
+            answer = Answer(got.status, got.headers, _json(got, f"{method} {url}"))
+            rate = self._dialect.rate(answer)
+        finally:
+            self.quota.landed(taken, group, rate)
+        await self.quota.tell(group)
         return answer
 
     @asynccontextmanager

@@ -174,6 +174,17 @@ class Connector:
         """
         return []
 
+    async def recall(
+        self, entity: str, since: datetime, departed: Sequence[Ref]
+    ) -> list[Observation]:
+        """What records that were made and deleted since then last showed, as far as it is kept.
+
+        Asked where the answer of a create was lost and nothing is found. ``departed`` are refs
+        unknown to us of which an event told that they were deleted; one that was made before that
+        time is named without ``raw``, one of which nothing is kept is left out.
+        """
+        return []
+
     async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
         """One page of all records of an entity, oldest first; resumable by its cursor."""
         raise NotImplementedError

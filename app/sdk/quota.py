@@ -1,28 +1,27 @@
-"""A rolling-window limiter per group of calls, exact in the process that owns the lane."""
+"""The right to call: rolling windows per group and a day's budget, shared by all workers."""
 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Protocol
 
 from app import clock
 from app.domain.manifest import Limit
+from app.domain.windows import BLANK, Day, Kept, Rate, Window
 from app.errors import RateLimitedError
 
-#: An exact log at the sender still overruns when calls arrive with jitter: with 5 to 30 ms of
-#: it, 109 calls in a window of 100 without a margin, 100 with 50 ms.
-MARGIN = 0.05
 #: Whoever would wait longer gives the lane back instead of holding it.
 PATIENCE = 12.0
-#: The part of a window that scans leave to live traffic.
+#: The part of a window, and of a day, that scans leave to live traffic.
 RESERVE = 0.2
 UNLIMITED = Limit(calls=1_000_000, per=1.0)
+#: The name under which the day's budget is kept beside the windows.
+DAY = "day"
 
 _background: ContextVar[bool] = ContextVar("background", default=False)
 
@@ -38,51 +37,61 @@ def background() -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class _Window:
-    """The calls of one group; all times are ticks."""
+class Sheet:
+    """What is kept of some windows while nobody else may look; ``now`` is the shared clock's."""
 
-    calls: int
-    per: float
-    log: deque[float] = field(default_factory=deque)
-    #: Calls of others that the vendor counted, and until when they may weigh on us.
-    others: int = 0
-    others_until: float = 0.0
-    #: What the vendor says is left until its own window resets.
-    left: float = 0.0
-    left_until: float = 0.0
-    paused_until: float = 0.0
+    now: float
+    rows: dict[str, Kept]
 
-    def forget(self, now: float) -> None:
-        while self.log and self.log[0] + self.per + MARGIN <= now:
-            self.log.popleft()
-        if self.others_until <= now:
-            self.others = 0
 
-    def wait(self, now: float, *, reserve: float) -> float:
-        """Seconds until the next call may leave; zero or less means now."""
-        self.forget(now)
-        return max(self.paused_until - now, self._own(now, reserve), self._told(now, reserve))
+class Ledger(Protocol):
+    """Where the windows of one account are kept, for all who call in its name."""
 
-    def _own(self, now: float, reserve: float) -> float:
-        calls = max(1, int(self.calls * (1 - reserve)))
-        free = calls - len(self.log) - self.others
-        if not self.log:
-            return self.others_until - now if free <= 0 else 0.0
-        empties = self.log[0] + self.per + MARGIN
-        if free <= 0:
-            return max(empties, self.others_until if not self.log else empties) - now
-        if free > calls / 2:
-            return 0.0
-        # Half is spent: share out the rest over the time until the oldest call leaves the
-        # window, so that work slows down instead of stopping.
-        last = self.log[-1]
-        return last + max(0.0, empties - last) / (free + 1) - now
+    def open(self, names: Sequence[str]) -> AbstractAsyncContextManager[Sheet]:
+        """These windows, locked; what the sheet holds at the end of the block is kept."""
+        ...
 
-    def _told(self, now: float, reserve: float) -> float:
-        if self.left_until <= now:
-            return 0.0
-        free = self.left - self.calls * reserve if reserve else self.left
-        return 0.0 if free >= 1 else self.left_until + MARGIN - now
+
+class OwnLedger:
+    """A ledger for one process alone."""
+
+    def __init__(self, ticks: Callable[[], float] = clock.ticks) -> None:
+        self._ticks = ticks
+        self._rows: dict[str, Kept] = {}
+
+    @asynccontextmanager
+    async def open(self, names: Sequence[str]) -> AsyncIterator[Sheet]:
+        sheet = Sheet(self._ticks(), {n: self._rows[n] for n in names if n in self._rows})
+        yield sheet
+        self._rows |= sheet.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What an account allows itself: ``daily`` calls, and the part that scans never touch."""
+
+    daily: int | None = None
+    reserve: float = RESERVE
+    timezone: str = "UTC"
+
+
+@dataclass(slots=True)
+class _Page:
+    """An opened sheet: one window and the day."""
+
+    now: float
+    window: Window
+    day: Day
+
+
+@dataclass(slots=True)
+class _Turns:
+    """Who of this process may ask next, for one window; and what it has to tell."""
+
+    live: asyncio.Lock = field(default_factory=asyncio.Lock)
+    scan: asyncio.Lock = field(default_factory=asyncio.Lock)
+    telling: asyncio.Lock = field(default_factory=asyncio.Lock)
+    news: list[Callable[[_Page], None]] = field(default_factory=list)
 
 
 class Quota:
@@ -90,80 +99,102 @@ class Quota:
 
     ``search GET /x/`` has the limits of ``search`` and a window of its own, for vendors that
     count each path apart. Limits come from the manifest and are corrected by what the vendor's
-    answers say.
+    answers say. What is kept in a shared ``ledger`` holds for all workers together.
     """
 
     def __init__(
         self,
         limits: Mapping[str, Limit],
         *,
-        ticks: Callable[[], float] = clock.ticks,
+        ledger: Ledger | None = None,
+        allowance: Allowance | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         patience: float = PATIENCE,
     ) -> None:
-        self._ticks = ticks
+        self._ledger = ledger or OwnLedger()
+        self._allowance = allowance or Allowance()
         self._sleep = sleep
         self._patience = patience
         self._limits = {"default": UNLIMITED, **limits}
-        self._windows: dict[str, _Window] = {}
+        self._turns: dict[str, _Turns] = {}
 
-    def _window(self, group: str) -> _Window:
+    def _named(self, group: str) -> tuple[str, Limit]:
         name, _, apart = group.partition(" ")
         name = name if name in self._limits else "default"
-        limit = self._limits[name]
-        return self._windows.setdefault(f"{name} {apart}", _Window(limit.calls, limit.per))
+        return f"{name} {apart}".strip(), self._limits[name]
+
+    def _turns_of(self, group: str) -> _Turns:
+        return self._turns.setdefault(self._named(group)[0], _Turns())
+
+    @asynccontextmanager
+    async def _open(self, group: str) -> AsyncIterator[_Page]:
+        """The window of a group and the day, with our news in them, ours for a moment."""
+        name, limit = self._named(group)
+        own, zone = self._allowance.daily, self._allowance.timezone
+        news = self._turns_of(group).news
+        async with self._ledger.open((DAY, name)) as sheet:
+            day = Day.of(sheet.rows.get(DAY, BLANK), sheet.now, own=own, zone=zone)
+            page = _Page(sheet.now, Window.of(sheet.rows.get(name, BLANK), limit), day)
+            page.window.forget(page.now)
+            told = tuple(news)
+            for tell in told:
+                tell(page)
+            yield page
+            sheet.rows = {DAY: day.kept(), name: page.window.kept()}
+        # Told twice does no harm, untold would: only what was kept is forgotten.
+        news[:] = [tell for tell in news if tell not in told]
 
     async def take(self, group: str = "default") -> float:
-        """Wait for the right to make one call; the tick at which it was given.
+        """Wait for the right to make one call; what names the call when it lands.
 
         Raises RateLimitedError where the wait is so long that the lane had better pause.
         """
-        window = self._window(group)
-        reserve = RESERVE if _background.get() else 0.0
-        while (wait := window.wait(now := self._ticks(), reserve=reserve)) > 0:
-            if wait > self._patience:
-                raise RateLimitedError(
-                    clock.now() + timedelta(seconds=wait), f"the quota of {group} is used up"
-                )
-            await self._sleep(wait)
-        window.log.append(now)
-        window.left -= 1
-        return now
+        scan = _background.get()
+        reserve = self._allowance.reserve if scan else 0.0
+        turns = self._turns_of(group)
+        # Whoever waits does so alone: the others of this process would only ask in vain.
+        async with turns.scan if scan else turns.live:
+            while True:
+                async with self._open(group) as page:
+                    wait = max(
+                        page.window.wait(page.now, reserve=reserve),
+                        page.day.wait(page.now, reserve=reserve),
+                    )
+                    if wait <= 0:
+                        page.day.take(page.now)
+                        return page.window.take(page.now)
+                if wait > self._patience:
+                    raise RateLimitedError(
+                        clock.now() + timedelta(seconds=wait), f"the quota of {group} is used up"
+                    )
+                await self._sleep(wait)
 
-    def learn(
-        self,
-        group: str,
-        *,
-        limit: int | None = None,
-        per: float | None = None,
-        remaining: float | None = None,
-        reset: float | None = None,
-        since: float | None = None,
-    ) -> None:
-        """Correct a group by an answer's headers.
+    def landed(self, taken: float, group: str = "default", rate: Rate | None = None) -> None:
+        """The call was answered, with what its headers say, or it failed.
 
-        ``limit`` counts only with its ``per``; ``remaining`` holds until ``reset`` seconds from
-        now, or, in a rolling window, tells how much others use. ``since`` is the tick of the
-        call that was answered: what left after it is not in ``remaining`` yet.
+        It weighs as under way until this is told, with the next call or by `tell`.
         """
-        window, now = self._window(group), self._ticks()
-        window.forget(now)
-        if limit and per:
-            window.calls, window.per = max(1, limit), per
-        if remaining is None:
-            return
-        after = 0 if since is None else len(window.log) - bisect_right(window.log, since)
-        if reset is not None:
-            left = remaining - after
-            same = abs(now + reset - window.left_until) < 1.0
-            window.left = min(window.left, left) if same else left
-            window.left_until = now + reset
-        else:
-            known = len(window.log) - after
-            window.others = max(0, window.calls - int(remaining) - known)
-            window.others_until = now + window.per + MARGIN
+
+        def news(page: _Page) -> None:
+            page.window.land(taken, page.now)
+            if rate is not None:
+                page.day.learn(rate, page.now, after=page.window.after(taken))
+                page.window.learn(rate, page.now, taken=taken)
+
+        self._turns_of(group).news.append(news)
 
     def pause(self, seconds: float, group: str = "default") -> None:
         """Let no call of this group leave for so many seconds: the vendor said so."""
-        window = self._window(group)
-        window.paused_until = max(window.paused_until, self._ticks() + seconds)
+
+        def news(page: _Page) -> None:
+            page.window.pause(page.now + seconds)
+
+        self._turns_of(group).news.append(news)
+
+    async def tell(self, group: str = "default") -> None:
+        """Let the other workers know what we have heard."""
+        turns = self._turns_of(group)
+        async with turns.telling:
+            if turns.news:
+                async with self._open(group):
+                    pass

@@ -26,7 +26,7 @@ from app.errors import ConfigError, TransientError
 from app.sdk.client import Client, TokenStore, Transport, Wire
 from app.sdk.connector import Account, Connector
 from app.sdk.handler import MARKS, Context, Handler, Mark, Wishes
-from app.sdk.quota import Quota
+from app.sdk.quota import Allowance, Ledger, Quota
 from app.sdk.signature import SCHEMES
 
 CONNECTORS = "app.connectors"
@@ -99,16 +99,21 @@ class Registry:
         transport: Transport | None = None,
         *,
         properties: Mapping[str, Sequence[str]] = NOTHING,
+        ledger: Ledger | None = None,
+        allowance: Allowance | None = None,
     ) -> Connector:
         """The connector of an account, signed in on its first call.
 
         ``properties`` are the remote fields that the mapping reads, by remote type. All
-        connectors of one account in this process share one quota. Raises ConfigError for
-        missing credentials.
+        connectors of one account in this process share one quota, and with a ``ledger`` all
+        processes do. Raises ConfigError for missing credentials.
         """
         kind = self.connector(account.connector)
         wire = Wire(account.base_url or kind.manifest.base_url, transport)
-        quota = self._quotas.setdefault((account.name, wire.base_url), Quota(kind.manifest.limits))
+        quota = self._quotas.setdefault(
+            (account.name, wire.base_url),
+            Quota(kind.manifest.limits, ledger=ledger, allowance=allowance),
+        )
         client = Client(
             wire,
             kind.sign_in(account, wire, store),

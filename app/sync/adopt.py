@@ -72,13 +72,13 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
         begun = job.mark.scan or job.mark.intent is not None
         if not begun and unread is not None and unread <= job.mark.marked_at + NEWS:
             # What is still in the inbox may be this very record.
-            await _put_off(house, job, now() + SOON)
+            await put_off(house, job, now() + SOON)
             count(counts, "waiting")
             continue
         orphan = _is_orphan(job) and not begun
         if orphan and anywhere is not None and anywhere <= job.mark.marked_at + ORPHAN_WAIT:
             # … or tell of the parent that it lacks.
-            await _put_off(house, job, now() + SOON)
+            await put_off(house, job, now() + SOON)
             count(counts, "waiting")
             continue
         strangers = apart.get(job.record.id, frozenset())
@@ -93,13 +93,13 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
             certain = any(key.kind in promise.unique for key in wanted[job.record.id])
             young = started - (job.mark.intent_at or started) < PROBE_AGE
             if not there and young and not certain:
-                await _put_off(house, job, now() + timedelta(seconds=5))
+                await put_off(house, job, now() + timedelta(seconds=5))
                 count(counts, "probing")
                 continue
             met |= (await known(house, list(there)))[0]
         if any(ref in met and met[ref].record_id == job.record.id for ref in there):
             # The in-lane has just linked it to this very record: there is nothing to create.
-            await _put_off(house, job, now() + SOON)
+            await put_off(house, job, now() + SOON)
             count(counts, "waiting")
             continue
         unmet = {ref: observation for ref, observation in there.items() if ref not in met}
@@ -170,7 +170,7 @@ async def _surveyed(
     blind = {
         job.record.id: kinds
         for job in jobs
-        if job.mark.intent is None and (kinds := {k.kind for k in _all_keys(house, job)} - able)
+        if job.mark.intent is None and (kinds := {k.kind for k in all_keys(house, job)} - able)
     }
     if not blind:
         return jobs
@@ -194,7 +194,7 @@ def _unknown(member: Member, entity: str, kinds: Collection[str]) -> TransientEr
     )
 
 
-def _all_keys(house: House, job: Job) -> tuple[Key, ...]:
+def all_keys(house: House, job: Job) -> tuple[Key, ...]:
     record = job.record
     rules = house.key_rules(record.entity)
     return identity.keys(record.entity, record.fields, rules, external_id=str(record.id))
@@ -202,7 +202,7 @@ def _all_keys(house: House, job: Job) -> tuple[Key, ...]:
 
 def _keys(house: House, member: Member, job: Job) -> list[Key]:
     """What to look for there before creating; our own id too where a create was begun before."""
-    keys = {*_all_keys(house, job)}
+    keys = {*all_keys(house, job)}
     if job.mark.intent is not None and member.config.external_id:
         keys.add(Key("external_id", str(job.record.id)))
     kinds = member.connector.manifest.entities[job.record.entity].keys
@@ -216,14 +216,14 @@ async def _left_behind(house: House, member: Member, job: Job) -> dict[Ref, Obse
     """
     probed = await _probe(member, job)
     met, _ = await known(house, list(probed))
-    entity, mine = job.record.entity, _all_keys(house, job)
+    entity, mine = job.record.entity, all_keys(house, job)
     rules = house.key_rules(entity)
     return {
         ref: one
         for ref, one in probed.items()
         if (ref not in met or met[ref].record_id == job.record.id)
         and not identity.contradiction(
-            rules, identity.keys(entity, _shown(house, member, one), rules), mine
+            rules, identity.keys(entity, shown_there(house, member, one), rules), mine
         )
     }
 
@@ -238,7 +238,7 @@ async def _probe(member: Member, job: Job) -> dict[Ref, Observation]:
     return {observation.ref: observation for observation in found}
 
 
-async def _put_off(house: House, job: Job, until: datetime) -> None:
+async def put_off(house: House, job: Job, until: datetime) -> None:
     async with house.database.transaction() as db:
         await outbox.postpone(db, job.mark, until=until, keep_intent=True)
 
@@ -260,12 +260,12 @@ async def hold(house: House, member: Member, job: Job, found: Sequence[Observati
             reason,
             {},
             record_id=job.record.id,
-            found={o.ref.id: _shown(house, member, o) for o in found},
+            found={o.ref.id: shown_there(house, member, o) for o in found},
         )
         await outbox.bury(db, job.mark, describe(RejectedError(reason), record=str(job.record.id)))
 
 
-def _shown(house: House, member: Member, observation: Observation) -> dict[str, Value]:
+def shown_there(house: House, member: Member, observation: Observation) -> dict[str, Value]:
     """What a remote record says, for a person to compare."""
     if observation.raw is None:
         return {}
@@ -290,6 +290,6 @@ async def link_to(house: House, found: Sequence[tuple[Job, Observation]], since:
     ]
     for (job, _), answer in zip(found, await reconcile(house, seen), strict=True):
         if isinstance(answer, Deferred):
-            await _put_off(house, job, now() + timedelta(seconds=1))
+            await put_off(house, job, now() + timedelta(seconds=1))
         elif isinstance(answer, Exception):
             raise answer

@@ -16,6 +16,7 @@ import uuid_utils.compat as uuid
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.clock import now
 from app.db import conflicts, journal, keyed, lanes, links, outbox, records, resyncs
 from app.db.journal import Cause, Entry
 from app.db.links import Link
@@ -25,7 +26,7 @@ from app.domain.codecs import ABSENT
 from app.domain.entities import is_blank, is_set
 from app.domain.merge import Take
 from app.domain.state import Plan, RecordState
-from app.domain.values import Key, Ref, Value
+from app.domain.values import Key, Observation, Ref, Value
 from app.errors import RejectedError
 from app.sync.house import House
 from app.sync.reconcile import Deferred, is_collision, known, within
@@ -152,6 +153,16 @@ async def link(db: AsyncConnection, house: House, record: RecordState, seen: See
     await _note(db, record.id, {ref: (None, ref)}, "a person linked it")
     log.info("record.linked", ref=str(ref), record=str(record.id), by=PERSON)
     return [record.id]
+
+
+async def bury(db: AsyncConnection, house: House, record_id: UUID, ref: Ref) -> list[UUID]:
+    """This ref was the counterpart of ours, and it was deleted before we could see it."""
+    record = await expected(db, record_id)
+    await _set_free(db, ref, record_id)
+    await _cancel_create(db, ref.account, record)
+    await links.add(db, [Link.new(record_id, record.entity, ref, {}, {}, None)])
+    await _take_in(db, house, Seen(Observation(ref, None, gone=True), CAUSE, now()))
+    return [record_id]
 
 
 async def introduce(db: AsyncConnection, house: House, seen: Seen) -> list[UUID]:

@@ -113,9 +113,14 @@ async def _merge_stranger(
 
 async def _met(house: House, card: Any, word: Word, found: Any, *, dry_run: bool) -> Report:
     record_id, account = card["record_id"], card["account"]
+    departed = card["detail"].get("departed", False)
     if word.keep is not None:
         if word.keep not in found:
             raise RejectedError(f"{word.keep} is none of {', '.join(sorted(found))}")
+        if departed:
+            ref = replace(_ref(card), id=word.keep)
+            bury = _closing(card, word, lambda db: byhand.bury(db, house, record_id, ref))
+            return await byhand.run(house, [record_id], bury, dry_run=dry_run)
 
         async def work_on(seen: Seen) -> Report:
             async def work(db: AsyncConnection) -> Sequence[UUID]:
@@ -132,7 +137,7 @@ async def _met(house: House, card: Any, word: Word, found: Any, *, dry_run: bool
     async def create(db: AsyncConnection) -> Sequence[UUID]:
         refs = [replace(_ref(card), id=remote) for remote in found]
         met = await links.by_ref(db, refs)
-        if len(met) < len(refs):
+        if len(met) < len(refs) and not departed:
             raise RejectedError("nobody knows whose they are: keep one, or resync the account")
         await keyed.separate(db, [(record_id, one.record_id) for one in met.values()])
         await expected(db, record_id)

@@ -16,7 +16,7 @@ from app.db.links import Link
 from app.db.outbox import Mark
 from app.domain.bylines import told_by
 from app.domain.decide import writable
-from app.domain.draft import outgoing
+from app.domain.draft import outdated, outgoing, wordless
 from app.domain.entities import is_blank, relations_of
 from app.domain.mapping import tailored
 from app.domain.merge import behind
@@ -29,7 +29,7 @@ from app.domain.values import (
     Value,
     Write,
 )
-from app.errors import HeldError, RejectedError
+from app.errors import HeldError, RejectedError, SyncError
 from app.sync.house import House, Member
 from app.sync.trouble import describe
 
@@ -52,8 +52,11 @@ class Job:
     names: frozenset[str] = frozenset()
     write: Write | None = None
     held: dict[str, str] = field(default_factory=dict)
+    #: The names whose value cannot be said there, and is no trouble.
+    unsaid: frozenset[str] = frozenset()
     #: Why the account did not take a part of what was written.
     refusal: RejectedError | None = None
+    refused: set[str] = field(default_factory=set)
     #: The fields that waited for a person when this was worked out.
     kept: frozenset[str] = frozenset()
     #: The parents that have a counterpart there, by relation, and the relations that lack one.
@@ -73,7 +76,7 @@ class Job:
     @property
     def told(self) -> frozenset[str]:
         """The names whose value the account will know after this write."""
-        return self.names - self.held.keys() - self.orphaned
+        return self.names - self.held.keys() - self.orphaned - self.unsaid
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +138,22 @@ async def prepare(
     sent: Mapping[str, Value] = link.sent if link else NOTHING
     open_names = writable(state, member.name, base if link else None) - held
     job.ours = tailored(mapping, record.fields)
-    job.names = behind(base, sent, job.ours, open_names)
-    edits, wait = _relation_edits(member, job, base, near)
-    if wait is not None:
-        return wait
     context = replace(
         state.context, current=base if link else None, via=told_by(record.stamps, member.name)
     )
+    job.names = behind(base, sent, job.ours, open_names)
+    if job.mark.anew:
+        job.names |= outdated(mapping, open_names, job.ours, base, sent, context)
+    edits, wait = _relation_edits(member, job, base, near)
+    if wait is not None:
+        return wait
     plain = job.names - relations_of(record.entity).keys()
     ours = job.ours
     if link is None and record.entity == "deal" and is_blank(ours.get("name")):
         ours = {**ours, "name": await _stand_in(db, record)}
         plain |= {"name"}
     fields, job.held = outgoing(mapping, plain, ours, base if link else None, context)
+    job.unsaid = wordless(mapping, plain - job.held.keys(), ours, context)
     if link is not None and not fields and not edits:
         return None
     job.write = Write(
@@ -228,11 +234,25 @@ async def refs_of(db: AsyncConnection, member: Member, ids: Iterable[UUID]) -> d
 
 
 async def bury_held(db: AsyncConnection, job: Job) -> None:
-    """A value that has no place there waits for a person; a newer version tries again."""
-    name, reason = next(iter(job.held.items()))
-    value = str(job.ours.get(name))
-    error = job.refusal or HeldError(reason, field=name, value=value)
-    await outbox.bury(db, job.mark, describe(error, record=str(job.record.id)))
+    """Values that have no place there wait for a person; a newer version tries again."""
+    await outbox.bury(db, job.mark, describe(held_error(job), record=str(job.record.id)))
+
+
+def held_error(job: Job) -> SyncError:
+    """All that is held, each with its reason; due by itself if any of it can be."""
+    named: dict[str, list[str]] = {}
+    for name, reason in job.held.items():
+        named.setdefault(reason, []).append(name)
+    if job.refusal is not None and len(named) == 1:
+        return job.refusal
+    waits = not job.refused.issuperset(job.held)
+    said = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in named.items())
+    values = [str(job.ours.get(names[0])) for names in named.values()]
+    return (HeldError if waits else RejectedError)(
+        said if len(named) > 1 else next(iter(named)),
+        field=", ".join(names[0] for names in named.values()),
+        value=", ".join(values),
+    )
 
 
 def refuse(member: Member, job: Job, held: Mapping[str, str]) -> None:
@@ -240,7 +260,9 @@ def refuse(member: Member, job: Job, held: Mapping[str, str]) -> None:
     for path, reason in held.items():
         for row in member.mappings[job.record.entity].rows:
             if path in row.paths:
-                job.held.update(dict.fromkeys(job.names.intersection(row.fields), reason))
+                names = job.names.intersection(row.fields)
+                job.refused |= names
+                job.held.update(dict.fromkeys(names, reason))
         sent = str(job.write.fields.get(path)) if job.write else None
         job.refusal = RejectedError(reason, field=path, value=sent)
 

@@ -20,16 +20,20 @@ from app.config import AccountConfig, Config, EntitySync
 from app.db import accounts, lanes, outbox
 from app.db.accounts import Box
 from app.db.engine import Database
+from app.db.quotas import Ledger
 from app.domain import stages
 from app.domain.codecs import Context
 from app.domain.manifest import Manifest
 from app.domain.mapping import EntityMapping, compile_mapping, overlay
 from app.domain.picklists import limited, options_of
 from app.domain.proof import prove
+from app.domain.state import State
 from app.domain.values import Directory
 from app.errors import AccountError, RejectedError
 from app.sdk.connector import Account, Connector
+from app.sdk.quota import Allowance
 from app.sdk.registry import Registry
+from app.sync.respell import respell
 
 log = structlog.get_logger()
 
@@ -75,6 +79,8 @@ class House:
     _strangers: set[tuple[str, str, str]] = field(default_factory=set)
     #: The accounts whose held marks were released under what we know now.
     _released: set[str] = field(default_factory=set)
+    #: The accounts that were told anew under what we know now.
+    _told_anew: set[str] = field(default_factory=set)
 
     def sync_of(self, entity: str, account: str) -> EntitySync | None:
         """How an entity travels, if this account takes part."""
@@ -139,21 +145,50 @@ class House:
         if before != {name: directory for name, (directory, _) in self._directories.items()}:
             self._contexts.clear()
             self._released.clear()
+            self._told_anew.clear()
 
     async def _release(self, account: str) -> None:
         """Make due again what was held under another configuration or other directories."""
         if account in self._released:
             return
-        known = [self._directories[name][0] for name in sorted(self._directories)]
-        said = [self.config.digest, [[repr(d.pipelines), d.options] for d in known]]
-        digest = hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
         async with self.database.transaction() as db:
-            if await accounts.mapped_as(db, account, digest):
+            if await accounts.mapped_as(db, account, self._digest(account)):
                 count = await outbox.release_held(db, account)
+                await lanes.wake(db, account, "out")
                 if count:
-                    await lanes.wake(db, account, "out")
                     log.info("push.released", account=account, marks=count)
         self._released.add(account)
+
+    async def tell_anew(self, account: str) -> None:
+        """Mark what this account was told in words that we would not use today.
+
+        Whoever asks holds its out-lane: no write that was worked out with the old words is on
+        its way.
+        """
+        if account in self._told_anew:
+            return
+        states = [
+            State(entity, mapping, sync, self.context(entity, account))
+            for entity, mapping in self.members[account].mappings.items()
+            if (sync := self.sync_of(entity, account)) is not None
+        ]
+        async with self.database.transaction() as db:
+            if await accounts.told_as(db, account, self._digest(account)):
+                count = await respell(db, account, states)
+                if count:
+                    log.info("push.told_anew", account=account, marks=count)
+        self._told_anew.add(account)
+
+    def _digest(self, account: str) -> str:
+        """What decides, beside the record, how a value is told there."""
+        known = [self._directories[name][0] for name in sorted(self._directories)]
+        here = self._directories[account][0]
+        said = [
+            self.config.digest,
+            [[repr(d.pipelines), d.options] for d in known],
+            [dict(here.owners), sorted(here.retired)],
+        ]
+        return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def context(self, entity: str, account: str) -> Context:
         """What the codecs of an account may look at."""
@@ -232,6 +267,8 @@ def build(database: Database, config: Config, registry: Registry, box: Box) -> H
                 for entity, mapping in mappings.items()
                 if (sync := config.entity(entity)) is not None and name in sync.accounts
             },
+            ledger=Ledger(database, name),
+            allowance=Allowance(**settings.quota.model_dump()),
         )
         members[name] = Member(name, settings, connector, mappings)
     return House(database, config, registry, box, members)

@@ -11,7 +11,7 @@ import structlog
 from app import metrics
 from app.clock import now
 from app.db import events as inbox
-from app.db import lanes, purges
+from app.db import lanes, outbox, purges
 from app.db.events import Answered, Pending
 from app.db.journal import Cause
 from app.db.lanes import Lane
@@ -358,6 +358,7 @@ async def _observe(
         # arrive in any order, and nothing deleted returns.
         async with house.database.transaction() as db:
             departed = await inbox.departed(db, [ref for ref in fresh if ref not in linked])
+            begun = await outbox.creating_since(db, member.name)
         reading: dict[str, list[Ref]] = {}
         for ref in fresh:
             look, link = looks[ref], linked.get(ref)
@@ -365,7 +366,9 @@ async def _observe(
             if look.snapshot is not None and told and (link is not None or ref not in departed):
                 seen[ref] = Seen(_timed(look.snapshot, look), look.cause, look.known_at)
             elif look.gone and link is None:
-                continue  # it came and went before we ever met it
+                # It came and went before we ever met it, unless it is what we are creating.
+                if begun is not None and begun <= look.known_at:
+                    fates.deferred.update(look.events)
             else:
                 reading.setdefault(ref.type, []).append(ref)
         for remote_type in sorted(reading, key=lambda t: order_of(member.entity_of(t) or t)):

@@ -391,7 +391,7 @@ async def writes_of(
 
     items = []
     if job.write is not None:
-        told = changes(job.names - job.held.keys())
+        told = changes(job.names - job.held.keys() - job.unsaid)
         items.append(_item(str(job.write.op), member, record, remote_id, told))
     if job.held:
         reason = "; ".join(sorted(set(job.held.values())))

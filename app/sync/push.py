@@ -39,6 +39,7 @@ from app.errors import (
 from app.sync import guard
 from app.sync.adopt import adopt, hold, link_to
 from app.sync.deletes import deleted, is_barred, latest, prepare_deletes
+from app.sync.departed import bury_departed
 from app.sync.draft import Job, Near, bury_held, count, prepare, travels
 from app.sync.fields import offer
 from app.sync.house import House, Member
@@ -75,6 +76,7 @@ async def push(house: House, lane: Lane) -> None:
                 return
             jobs = await _plan(db, house, member, alike, counts)
         jobs = await adopt(house, member, jobs, counts)
+        jobs = await bury_departed(house, member, jobs, counts)
         await _write(house, lane, member, jobs, counts)
     if marks:
         log.info(
@@ -94,6 +96,7 @@ def _rank(mark: Mark) -> int:
 async def _learn(house: House, account: str) -> None:
     try:
         await house.learn(account)
+        await house.tell_anew(account)
     except (RateLimitedError, AccountError, TransientError) as error:
         raise LanePaused(error) from error
 
@@ -161,11 +164,11 @@ async def _plan(
         links.Agreement(
             job.link.ref,
             None,
-            {**job.link.sent, **{name: job.ours[name] for name in job.told}},
+            {**job.link.sent, **{name: job.ours[name] for name in job.told | job.unsaid}},
             None,
         )
         for job in silent
-        if job.link is not None and job.told
+        if job.link is not None and (job.told or job.unsaid)
     ]
     await links.agree(db, told)
     await outbox.clear(db, [*settled, *(job.mark for job in silent)])

@@ -85,7 +85,12 @@ def _agreed(job: Job, stored: Mapping[str, Value]) -> tuple[dict[str, Value], di
         # A parent that has no counterpart there was not told: it still has to travel.
         untold = job.held.keys() | job.orphaned
         return agreed_after_create(
-            ours, told=job.told, stored=stored, untold=untold, without=_without(job)
+            ours,
+            told=job.told,
+            stored=stored,
+            untold=untold,
+            unsaid=job.unsaid,
+            without=_without(job),
         )
     without = _without(job) if job.write.relations else {}
     return agreed_after_update(
@@ -95,6 +100,7 @@ def _agreed(job: Job, stored: Mapping[str, Value]) -> tuple[dict[str, Value], di
         told=job.told,
         stored=stored,
         fills=job.filled,
+        unsaid=job.unsaid,
         without=without,
     )
 

@@ -23,6 +23,7 @@ from app.db.engine import Database, is_away
 from app.db.lanes import CHANNEL, Lane
 from app.domain.verdict import retry_at
 from app.errors import AccountError, ConfigError, RateLimitedError
+from app.sdk.quota import background
 from app.sdk.registry import Registry
 from app.settings import Settings
 from app.sync.house import DIRECTORY_AGE, House, build
@@ -133,7 +134,7 @@ class Worker:
                     await accounts.register(db, known)
                     await lanes.beat(db, self.id)
                     # The configuration may have changed while nobody was at work.
-                    for name in await outbox.with_held(db, self._writers(), timedelta()):
+                    for name in await outbox.to_learn(db, self._writers(), timedelta()):
                         await lanes.wake(db, name, "out")
                 await rekey(self.house, stopped=stop.is_set)
             except AWAY as error:
@@ -196,7 +197,8 @@ class Worker:
         failed = False
         with structlog.contextvars.bound_contextvars(lane=f"{lane.account}/{lane.direction}"):
             try:
-                await _VERBS[lane.direction](self.house, lane)
+                with background() if lane.direction == "scan" else contextlib.nullcontext():
+                    await _VERBS[lane.direction](self.house, lane)
             except LanePaused as pause:
                 failed, reason = True, str(pause)[:500]
                 paused_until = await self._until(lane, pause)
@@ -266,7 +268,7 @@ class Worker:
                     await lanes.beat(db, self.id)
                 async with self.house.database.transaction() as db:
                     await lanes.sweep(db)
-                    for name in await outbox.with_held(db, self._writers(), DIRECTORY_AGE):
+                    for name in await outbox.to_learn(db, self._writers(), DIRECTORY_AGE):
                         await lanes.wake(db, name, "out")
             except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])

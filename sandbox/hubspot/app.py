@@ -1,5 +1,6 @@
 """The local HubSpot: one app, its portals and tokens, and how a call is answered."""
 
+import math
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -46,6 +47,7 @@ class HubSpotSettings:
     refresh_token: str = "na1-hubspot-sandbox-refresh"
     target: str | None = None
     limit: int = 190
+    daily_limit: int = 650_000
     search_limit: int = 5
     search_lag: float = 2.0
     merge_new_id: bool = False
@@ -63,6 +65,7 @@ class HubSpot:
         self.sender = Sender(manner, self.post)
         self.quota = Quota(settings.limit, 10)
         self.search_quota = Quota(settings.search_limit, 1)
+        self.today = 0  # calls since the start, or a reset: nobody waits for midnight here
         self.later = Later()
         self.reset()
 
@@ -77,6 +80,7 @@ class HubSpot:
         self.subscriptions: dict[str, Json] = {}
         self.target: str | None = config.target
         self.quota.clear()
+        self.today = 0
         self.search_quota.clear()
 
     # -- answering --
@@ -148,13 +152,18 @@ class HubSpot:
 
         https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines
         """
+        daily = self.settings.daily_limit if self.settings.limit else math.inf
+        if self.today >= daily:
+            raise _too_many("daily", "DAILY", {})
         if call.path.endswith("/search"):
             # Search has its own limit and shows no headers.
             if self.search_quota.take(call.actor.token, call.at).exceeded:
                 raise _too_many("secondly", "SECONDLY", {})
+            self.today += 1
             return {}
         window = self.quota.take(call.actor.token, call.at)
-        headers = _rate_limit(window) if self.settings.limit else {}
+        self.today += not window.exceeded
+        headers = _rate_limit(window, self.settings.daily_limit, self.today) if window.limit else {}
         if window.exceeded:
             raise _too_many("ten_secondly_rolling", "TEN_SECONDLY_ROLLING", headers)
         return headers
@@ -239,13 +248,13 @@ def read_json(call: Call) -> Json:
     return body
 
 
-def _rate_limit(window: Window) -> dict[str, str]:
+def _rate_limit(window: Window, daily: int, today: int) -> dict[str, str]:
     return {
         "x-hubspot-ratelimit-max": str(window.limit),
         "x-hubspot-ratelimit-remaining": str(window.remaining),
         "x-hubspot-ratelimit-interval-milliseconds": "10000",
-        "x-hubspot-ratelimit-daily": "650000",
-        "x-hubspot-ratelimit-daily-remaining": "650000",
+        "x-hubspot-ratelimit-daily": str(daily),
+        "x-hubspot-ratelimit-daily-remaining": str(max(daily - today, 0)),
     }
 
 

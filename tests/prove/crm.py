@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
@@ -57,6 +57,7 @@ class Quirks:
     lag: int = 0  # ticks until its search finds a new record
     terse: bool = False  # its answers show only what was written
     tells: bool = True  # its events tell what was before, or its fields have a history
+    keeps: str = "log"  # what it tells of deleted records: all of them, those named, or nothing
 
 
 class ExistsError(Exception):
@@ -103,6 +104,7 @@ class Crm:
     witness: Witness
     contacts: dict[str, Contact] = field(default_factory=dict)
     merged: dict[str, str] = field(default_factory=dict)
+    bin: dict[str, Contact] = field(default_factory=dict)
     underway: list[News] = field(default_factory=list)
     writes: int = 0
     made: int = 0
@@ -147,7 +149,7 @@ class Crm:
         return True
 
     def delete(self, id: str, now: int) -> None:
-        contact = self.contacts.pop(id)
+        contact = self.bin[id] = self.contacts.pop(id)
         self.witness.deleted(self.name, id, contact.thing)
         self.underway.append(News(id, now + self.quirks.skew, "gone"))
 
@@ -184,6 +186,14 @@ class Crm:
             if c.thing == thing and since <= c.born and c.born + self.quirks.lag <= now
         ]
 
+    def recall(self, since: int, told: Collection[str]) -> list[Observation]:
+        """What was made since then and is deleted, as it was; the others without their values."""
+        return [
+            Observation(Ref(self.name, TYPE, c.id), self._shown(c) if c.born >= since else None)
+            for c in self.bin.values()
+            if self.quirks.keeps == "log" or (self.quirks.keeps == "told" and c.id in told)
+        ]
+
     def scan(self) -> list[Observation]:
         return [self.read(id) for id in self.contacts]
 
@@ -206,7 +216,11 @@ class Crm:
         self._refuse_twins(fields, None)
         self.writes += 1
         contact = self._add(thing, fields, now)
-        self.witness.made(self.name, contact.id, thing, contact.values)
+        # Where nothing is kept of what was deleted, nobody can know of it before it is told.
+        untold = self.quirks.keeps != "log" and any(
+            news.change == "gone" and self.things[news.id] == thing for news in self.underway
+        )
+        self.witness.made(self.name, contact.id, thing, contact.values, untold=untold)
         return self._answer(contact, fields)
 
     # --- its own ways

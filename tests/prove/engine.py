@@ -18,6 +18,7 @@ from app.config import EntitySync
 from app.domain import policy
 from app.domain.codecs import ABSENT, Context
 from app.domain.decide import contradicts, decide, keys_of, needs_reading, newest, reading, writable
+from app.domain.departed import is_ours
 from app.domain.draft import agreed_after_create, agreed_after_update, outgoing
 from app.domain.fights import after_write
 from app.domain.mapping import edited
@@ -93,6 +94,7 @@ class Look:
     claims: list[Claim] = field(default_factory=list)
     seen: Observation | None = None
     read_at: int | None = None
+    early: bool = False  # it is gone, and may be what a create of ours makes just now
 
 
 @dataclass(slots=True)
@@ -126,10 +128,12 @@ class Engine:
     outbox: dict[tuple[str, UUID], Mark] = field(default_factory=dict)
     looks: dict[str, list[Look]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
-    departed: set[str] = field(default_factory=set)
+    departed: dict[str, int] = field(default_factory=dict)  # ids told to be gone, and since when
     cards: dict[tuple[Ref, str], Card] = field(default_factory=dict)
     journal: list[tuple[str, Value]] = field(default_factory=list)
     unsure: int = 0
+    #: Creates of which a person must say whether what they made was deleted.
+    riddles: dict[tuple[str, UUID], list[Ref]] = field(default_factory=dict)
     things: dict[UUID, int] = field(default_factory=dict)
 
     def tick(self) -> int:
@@ -147,7 +151,7 @@ class Engine:
         news.received = self.tick()
         self.inbox.setdefault(account, []).append(news)
         if news.change == "gone":
-            self.departed.add(news.id)
+            self.departed.setdefault(news.id, news.received)
 
     # --- the in-lane
 
@@ -190,6 +194,8 @@ class Engine:
                 look.seen = self._timed(look.snapshot, look)
             elif not (look.gone and not linked):
                 self._read(account, id, look)
+            elif (begun := self._begun(account)) is not None and begun <= look.known_at:
+                look.early = True
         return list(looks.values())
 
     def _read(self, account: str, id: str, look: Look) -> None:
@@ -211,7 +217,7 @@ class Engine:
                 if answer is None and look.read_at is None:
                     self._read(account, look.seen.ref.id, look)
                     answer = self.reconcile(look.seen, look.known_at, look.read_at)
-            if look.seen is None or answer is not None:
+            if answer is not None or (look.seen is None and not look.early):
                 done.update(map(id, look.news))
             else:
                 for news in look.news:
@@ -525,6 +531,8 @@ class Engine:
         elif unmet:
             del self.jobs[account]
             self._link_to(account, job, unmet[0], started)
+        elif mark.intent_at is not None and self._departed(account, job):
+            del self.jobs[account]
         else:
             mark.intent_at, mark.intent_tick = self.tick(), self.now
             mark.intended = {name: job.record.fields[name] for name in job.names}
@@ -532,6 +540,47 @@ class Engine:
                 job.outcome = crm.make(self.things[job.record.id], job.fields, self.now)
             except ExistsError as twin:
                 job.outcome = twin
+
+    def _departed(self, account: str, job: Job) -> bool:
+        """Whether what this create has made was deleted since, or may have been."""
+        crm, record, begun = self.crms[account], job.record, job.mark.intent_at or 0
+        told = [
+            id
+            for id, since in self.departed.items()
+            if since >= begun and id in crm.bin and Ref(account, TYPE, id) not in self.links
+        ]
+        kept = {one.ref: one for one in crm.recall(job.mark.intent_tick, told)}
+        recalled = {r: o for r, o in kept.items() if o.raw is not None and r not in self.links}
+        blank = State(ENTITY, MAPPING, self.sync, CONTEXT)
+        mine = []
+        for ref, one in recalled.items():
+            shown = reading(blank, one)
+            keys = keys_of(blank, record.fields), keys_of(blank, shown)
+            if is_ours(job.mark.intended, keys[0], shown, keys[1]):
+                mine.append(ref)
+        unknown = [ref for id in told if (ref := Ref(account, TYPE, id)) not in kept]
+        if len(mine) == 1:
+            self._bury(job, mine[0])
+        elif mine or recalled or unknown:
+            self.riddles[account, record.id] = [*recalled, *unknown]
+            job.mark.dead, job.mark.intent_at = True, None
+        return bool(mine or recalled or unknown)
+
+    def _bury(self, job: Job, ref: Ref) -> None:
+        """As if our create had been answered, and the record deleted then."""
+        job.mark.due, job.mark.intent_at = self.now, None
+        link = Link(job.record.id, ref, job.mark.intended, {}, None, self.tick())
+        self.links[ref] = self.by_record[job.record.id, ref.account] = link
+        self.reconcile(Observation(ref, None, gone=True), self.tick(), None)
+
+    def answer(self, account: str, record_id: UUID, ref: Ref | None) -> None:
+        """A person says which of those that were deleted our create had made, if any."""
+        del self.riddles[account, record_id]
+        mark = self.outbox[account, record_id]
+        mark.dead, mark.attempts, mark.due = False, 0, self.now
+        if ref is not None:
+            link = Link(record_id, ref, {}, {}, None, self.tick(), state="gone")
+            self.links[ref] = self.by_record[record_id, account] = link
 
     def _put_off(self, account: str, mark: Mark, wait: int) -> None:
         mark.due = self.now + wait

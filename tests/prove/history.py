@@ -84,6 +84,7 @@ def _quirks(random: Random) -> Quirks:
         lag=3 if unique and bits & 4096 else 0,
         terse=bits & 8192 > 0,
         tells=bits & 49152 > 0,
+        keeps=random.choice(("log", "log", "told", "nothing")),
     )
 
 
@@ -167,6 +168,7 @@ class Life:
         for name in sorted(self.lossy):
             self.engine.resync(name)
         self.rest()
+        self._answer_riddles()
         self._judge()
         self._decide_cards()
         self._judge()
@@ -369,6 +371,15 @@ class Life:
         ]
         if there and missing:
             raise BrokenError(f"thing {thing} never came to {missing}")
+
+    def _answer_riddles(self) -> None:
+        """A person who knows says what was deleted before we could see it."""
+        for (account, record_id), refs in list(self.engine.riddles.items()):
+            crm, thing = self.crms[account], self.engine.things[record_id]
+            self.engine.answer(
+                account, record_id, next((r for r in refs if crm.thing_of(r.id) == thing), None)
+            )
+        self.rest()
 
     def _decide_cards(self) -> None:
         """A person takes one card after the other: theirs, ours, theirs, …"""

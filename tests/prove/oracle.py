@@ -188,7 +188,12 @@ class Witness:
             raise BrokenError(f"a write that changes nothing: {where}")
         self._carry(account, id, thing, path, new, where)
 
-    def made(self, account: str, id: str, thing: int, values: Mapping[str, Any]) -> None:
+    def made(
+        self, account: str, id: str, thing: int, values: Mapping[str, Any], *, untold: bool = False
+    ) -> None:
+        """``untold``: what was deleted there before nobody could know of yet."""
+        if untold:
+            self.departed.discard((account, thing))
         if (account, thing) in self.departed:
             raise BrokenError(f"what was deleted came back: {account} {id}, thing {thing}")
         if self.living.get((account, thing)):

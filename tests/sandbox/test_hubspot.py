@@ -330,6 +330,20 @@ async def test_an_unknown_token_is_refused_and_a_refreshed_one_works(base: str) 
         assert (answer.status_code, answer.json()["status"]) == (400, "BAD_REFRESH_TOKEN")
 
 
+async def test_a_day_has_so_many_calls() -> None:
+    async with (
+        running("--hubspot-daily-limit", "2") as url,
+        httpx.AsyncClient(base_url=f"{url}/hubspot") as client,
+    ):
+        client.headers["authorization"] = f"Bearer {HUBSPOT.token}"
+        answers = [await client.get("/crm/v3/owners") for _ in range(3)]
+        counts = (await client.get(f"{url}/_sandbox/counts")).json()
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[0].headers["x-hubspot-ratelimit-daily-remaining"] == "1"
+    assert answers[2].json()["policyName"] == "DAILY"
+    assert counts["hubspot"]["limited"] == 1
+
+
 async def test_quotas_portals_and_search_lag() -> None:
     options = ("--hubspot-portal", "pat-two=777", "--hubspot-limit", "4")
     async with running(*options) as url, httpx.AsyncClient(base_url=f"{url}/hubspot") as client:

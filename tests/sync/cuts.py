@@ -15,18 +15,12 @@ from typing import Any
 
 import httpx
 import sqlalchemy as sa
-from cryptography.fernet import Fernet
-from pydantic import SecretStr
 
-from app.config import parse
-from app.db import accounts
-from app.db.accounts import Box
 from app.db.engine import Database
 from app.sdk.connector import Account, Connector
 from app.sdk.registry import Registry
-from app.sync.house import build
 from tests.connectors.conftest import Control
-from tests.sync.town import CONFIG, Town
+from tests.sync.town import Town, founded
 
 _ONLY_READS = re.compile(r"/(search|batch/read)(/|$)")
 
@@ -103,18 +97,13 @@ def _watch_commits(database: Database, life: Life) -> None:
 @asynccontextmanager
 async def process(url: str, control: Control, life: Life) -> AsyncIterator[Town]:
     """A process that lives this long, with nothing left over from the one before it."""
-    database = Database(url)
     loaded = Registry.load()
     registry = Mortal(loaded.connectors, loaded._house, loaded._routes, life=life)
-    text = CONFIG % {"base": control.base, "deletes": "propagate", "more": "  deal: {}"}
-    config = parse(text, lambda name: registry.connector(name).manifest.entities)
-    house = build(database, config, registry, Box([SecretStr(Fernet.generate_key().decode())]))
-    async with database.transaction() as db:
-        await accounts.register(db, {n: m.config.connector for n, m in house.members.items()})
-    _watch_commits(database, life)
-    yield Town(house, control)
-    for member in house.members.values():
-        await member.connector.aclose()
+    database = Database(url)
+    settings: Any = {"deletes": "propagate", "more": "  deal: {}", "registry": registry}
+    async with founded(database, control, **settings) as town:
+        _watch_commits(database, life)
+        yield town
     await database.close()
 
 

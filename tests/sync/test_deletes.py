@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.db import records
+from app.db import links, records
 from app.db.engine import Database
 from app.db.journal import Cause
 from app.domain.values import Ref

@@ -191,3 +191,18 @@ async def test_a_value_that_is_no_option_there_is_held_until_it_is_one(office: O
     await office.shows("hubspot", replace(HUBSPOT, options=wider))
     await company.house.learn("hubspot")
     assert await marks(company) == [("pending", None)]
+
+
+async def test_all_that_is_held_is_named_with_its_reason(office: Office):
+    company = await office.opens(STAGES)
+    await office.shows("hubspot", replace(HUBSPOT, options={"deal": {"description": ["New"]}}))
+    await linked(company)
+    await company.see(deal("Paperwork", note="Anything"))
+    assert await pushed(company, "hubspot") == [
+        (
+            "dead",
+            "stage: no stage there matches 'Paperwork'; map it under sync.deal.stages; "
+            "description: 'Anything' is no option of description there; name it under `values` "
+            "of its row, or add the option",
+        )
+    ]

@@ -41,6 +41,7 @@ accounts:
     portal_id: 62515
     credentials: {access_token: pat-na1-sandbox}
     base_url: %(base)s/hubspot
+    %(hubspot)s
 sync:
   company: {deletes: %(deletes)s}
   person: {deletes: %(deletes)s}
@@ -151,23 +152,7 @@ class Town(Company):
     async def work(self, *accounts: str) -> None:
         """Turn the out-lanes until nothing is due, as if time had passed meanwhile."""
         for _ in range(TURNS):
-            waiting = False
-            for account in accounts or ("close", "hubspot"):
-                async with self.db.transaction() as db:
-                    passed = (
-                        sa.update(marks)
-                        .where(marks.c.account == account, marks.c.state == "pending")
-                        .values(
-                            due_at=sa.func.now(),
-                            marked_at=sa.text("marked_at - interval '1 minute'"),
-                        )
-                    )
-                    found = await db.execute(passed.returning(marks.c.record_id))
-                    due = len(found.all())
-                if due:
-                    waiting = True
-                    await self._turn(account, "out", push)
-            if not waiting:
+            if not sum([await self.hurry(one) for one in accounts or ("close", "hubspot")]):
                 return
 
     async def go_on(self) -> None:
@@ -191,6 +176,22 @@ class Town(Company):
                     await self.listen(account)
             if not waiting:
                 return
+
+    async def hurry(self, account: str) -> int:
+        """Turn an out-lane once, as if a minute had passed; how many marks were due."""
+        async with self.db.transaction() as db:
+            passed = (
+                sa.update(marks)
+                .where(marks.c.account == account, marks.c.state == "pending")
+                .values(
+                    due_at=sa.func.now(),
+                    marked_at=sa.text("marked_at - interval '1 minute'"),
+                )
+            )
+            due = len((await db.execute(passed.returning(marks.c.record_id))).all())
+        if due:
+            await self._turn(account, "out", push)
+        return due
 
     async def wait(self) -> None:
         """The out-lanes as they are, without the passing of time."""
@@ -221,11 +222,18 @@ class Town(Company):
 
 @contextlib.asynccontextmanager
 async def founded(
-    database: Database, control: Control, *, deletes: str = "unlink", more: str = ""
+    database: Database,
+    control: Control,
+    *,
+    deletes: str = "unlink",
+    more: str = "",
+    hubspot: str = "",
+    registry: Registry | None = None,
 ) -> AsyncIterator[Town]:
-    """A town: what a delete does, and further lines of its configuration."""
-    registry = Registry.load()
-    text = CONFIG % {"base": control.base, "deletes": deletes, "more": more}
+    """A town: what a delete does, further lines of its configuration, one of HubSpot's."""
+    registry = registry or Registry.load()
+    values = {"base": control.base, "deletes": deletes, "more": more, "hubspot": hubspot}
+    text = CONFIG % values
     config = parse(text, lambda name: registry.connector(name).manifest.entities)
     house = build(database, config, registry, Box([SecretStr(Fernet.generate_key().decode())]))
     async with database.transaction() as db:

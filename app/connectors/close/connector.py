@@ -194,7 +194,9 @@ class Close(Connector):
                 return survivor
         return None
 
-    async def _logged(self, query: Mapping[str, str]) -> list[dict[str, Any]] | None:
+    async def _logged(
+        self, query: Mapping[str, str], *, since: datetime | None = None
+    ) -> list[dict[str, Any]] | None:
         """Events of the last 30 days, newest first, as many as matter; None if we may not look.
 
         https://developer.close.com/api/resources/events/list
@@ -206,9 +208,14 @@ class Close(Connector):
             answer = await self.client.call("GET", "/event/", params=params, accept=(400, 403, 404))
             if answer.status != 200:
                 return None  # no second source: nothing is proved
-            found += answer.data["data"]
+            fresh = [
+                event
+                for event in answer.data["data"]
+                if since is None or (time_of(event["date_updated"]) or since) >= since
+            ]
+            found += fresh
             cursor = answer.data.get("cursor_next")
-            if not cursor:
+            if not cursor or len(fresh) < len(answer.data["data"]):
                 break
         return found
 
@@ -269,6 +276,23 @@ class Close(Connector):
             if row.raw is not None
             and (time_of(row.raw.get("date_created")) or after) >= after
             and all(row.raw.get(f) == write.fields[f] for f in same if f in write.fields)
+        ]
+
+    async def recall(
+        self, entity: str, since: datetime, departed: Sequence[Ref]
+    ) -> list[Observation]:
+        """The event log keeps what was deleted, as it was.
+
+        https://developer.close.com/api/resources/events
+        """
+        type = self.manifest.entities[entity].type
+        log = await self._logged({"object_type": object_of(type), "action": "deleted"}, since=since)
+        return [
+            observed(self.account.name, type, {**was, "id": event["object_id"]})
+            if (time_of(was.get("date_created")) or since) >= since
+            else Observation(Ref(self.account.name, type, event["object_id"]), None)
+            for event in log or ()
+            if (was := event.get("previous_data"))
         ]
 
     async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:

@@ -215,15 +215,20 @@ class HubSpot(Connector):
             # An id that was merged away answers with the survivor.
             (seen,) = await self._observe(ref.type, [answer.data])
             return seen if seen.ref == ref else replace(seen, asked=ref)
-        params["archived"] = "true"
-        answer = await self.client.call("GET", path, at=at, params=params, accept=(404,))
         # Only its own entry in the recycle bin proves that it was deleted.
-        proved = (
+        return Observation(ref, None, gone=await self._archived(ref) is not None)
+
+    async def _archived(self, ref: Ref) -> Raw | None:
+        """The entry of this very record in the recycle bin."""
+        path, at = f"/crm/v3/objects/{ref.type}/{{id}}", {"id": ref.id}
+        params = {"properties": ",".join(self._asked(ref.type)), "archived": "true"}
+        answer = await self.client.call("GET", path, at=at, params=params, accept=(404,))
+        own = (
             answer.status == 200
             and answer.data.get("archived") is True
             and str(answer.data.get("id")) == ref.id
         )
-        return Observation(ref, None, gone=proved)
+        return answer.data if own else None
 
     async def _observe(
         self, type: str, rows: Sequence[Raw], *, listed: bool = False
@@ -407,6 +412,16 @@ class HubSpot(Connector):
             and (not happened or activities.is_it(write, one.raw))
             and (time_of(one.raw.get(made)) or after) >= after
         ]
+
+    async def recall(
+        self, entity: str, since: datetime, departed: Sequence[Ref]
+    ) -> list[Observation]:
+        kept: list[Observation] = []
+        for ref, row in zip(departed, await each(departed, self._archived), strict=True):
+            if row is not None:
+                fresh = (time_of(row.get("createdAt")) or since) >= since
+                kept.append(self._observed(ref.type, row, {}) if fresh else Observation(ref, None))
+        return kept
 
     async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
         with background():

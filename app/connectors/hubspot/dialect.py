@@ -32,7 +32,7 @@ class HubSpotDialect(Dialect):
         said = retry_after(answer, now)
         if said is not None:
             return now + timedelta(seconds=said)
-        policy = str((answer.data or {}).get("policyName") if isinstance(answer.data, dict) else "")
+        policy = _policy(answer)
         if policy == "DAILY":
             # It resets at midnight of a time zone we are not told: ask again each hour.
             midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -46,11 +46,20 @@ class HubSpotDialect(Dialect):
             return int(text) if text.isdecimal() else None
 
         per = number("interval-milliseconds")
+        spent = answer.status == 429 and _policy(answer) == "DAILY"
         return Rate(
             limit=number("max"),
             per=per / 1000 if per else None,
             remaining=number("remaining"),
+            # Absent for OAuth apps, which have no daily limit.
+            daily=number("daily"),
+            daily_remaining=0 if spent else number("daily-remaining"),
         )
+
+
+def _policy(answer: Answer) -> str:
+    """Which limit a 429 speaks of."""
+    return str(answer.data.get("policyName")) if isinstance(answer.data, dict) else ""
 
 
 def reason_of(data: Raw) -> Reason:

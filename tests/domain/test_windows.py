@@ -1,0 +1,81 @@
+"""The day's budget, and how windows look to those who watch."""
+
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.manifest import Limit
+from app.domain.windows import BLANK, Day, Rate, Window, midnight, standing
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()
+
+
+def test_a_day_that_is_spent_too_fast_says_when_it_will_end():
+    day = Day.of(BLANK, NOON, own=1000)
+    for second in range(600):
+        day.take(NOON + second)
+    assert day.free == 400
+    ends = day.ends_at(NOON + 600)
+    assert ends is not None
+    assert 395 <= ends - (NOON + 600) <= 405
+
+
+def test_a_day_that_will_do_has_no_end():
+    day = Day.of(BLANK, NOON, own=100_000)
+    day.take(NOON)
+    assert day.ends_at(NOON + 600) is None
+    assert Day.of(BLANK, NOON).ends_at(NOON) is None
+
+
+def test_the_forecast_forgets_what_was_long_ago():
+    day = Day.of(BLANK, NOON, own=1000)
+    for second in range(600):
+        day.take(NOON + second)
+    assert day.ends_at(NOON + 2 * 3600) is None
+
+
+def test_a_day_begins_where_the_account_lives():
+    assert midnight(NOON, "UTC") - NOON == 12 * 3600
+    assert midnight(NOON, "Europe/Berlin") - NOON == 11 * 3600
+    assert midnight(NOON, "America/New_York") - NOON == 17 * 3600
+
+
+def test_what_is_spent_outlives_the_process_and_not_the_day():
+    day = Day.of(BLANK, NOON, own=10)
+    day.take(NOON)
+    day.learn(Rate(daily=500, daily_remaining=300), NOON, after=0)
+    again = Day.of(day.kept(), NOON + 60, own=10)
+    assert (again.spent, again.left, again.most) == (1, 300, 10)
+    tomorrow = Day.of(day.kept(), day.ends + 1, own=10)
+    assert (tomorrow.spent, tomorrow.left, tomorrow.calls) == (0, None, 500)
+
+
+@given(st.lists(st.floats(0, 3), max_size=40), st.integers(1, 9), st.floats(0.1, 5))
+def test_a_window_goes_on_where_it_was_kept(pauses, calls, per):
+    limit, now, own, kept = Limit(calls=calls, per=per), NOON, Window(calls, per), BLANK
+    for pause in pauses:
+        now += pause
+        shared = Window.of(kept, limit)
+        assert shared.wait(now) == own.wait(now)
+        for window in (own, shared):
+            if window.wait(now) <= 0:
+                window.land(window.take(now), now + 0.01)
+        kept = shared.kept()
+
+
+def test_a_changed_manifest_counts_until_the_vendor_has_told():
+    window = Window(10, 1.0)
+    assert Window.of(window.kept(), Limit(calls=5, per=1)).calls == 5
+    window.learn(Rate(limit=190, per=10), NOON, taken=NOON)
+    assert Window.of(window.kept(), Limit(calls=5, per=1)).calls == 190
+
+
+def test_how_a_window_stands():
+    window = Window(10, 10.0)
+    for second in range(4):
+        window.take(NOON + second)
+    window.pause(NOON + 60)
+    shown = standing("search", window.kept(), NOON + 5)
+    assert (shown.used, shown.left, shown.calls, shown.per) == (4, 6, 10, 10.0)
+    assert shown.paused_until == datetime.fromtimestamp(NOON + 60, UTC)

@@ -58,8 +58,11 @@ def calls(front: "Front", call: Call) -> Answer:
 
 @controls.on("GET", "/_sandbox/counts")
 def counts(front: "Front", call: Call) -> Answer:
-    """Totals per vendor; a person's calls are not in them."""
-    return Answer(200, front.log.counts(list(front.vendors)))
+    """Totals per vendor, and how much is still to come; a person's calls are not in them."""
+    totals = front.log.counts(list(front.vendors))
+    for name, vendor in front.vendors.items():
+        totals[name]["pending"] = front.senders[name].pending + vendor.later.pending
+    return Answer(200, totals)
 
 
 @controls.on("GET", "/_sandbox/history/{vendor}/{type}/{id}")

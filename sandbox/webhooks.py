@@ -80,9 +80,14 @@ class Sender:
         self.weather = weather
         self._wake.set()
 
+    @property
+    def pending(self) -> int:
+        """Events that are queued or on their way."""
+        return len(self.queue) + sum(map(len, self._flying.values()))
+
     def status(self) -> Json:
         return {
-            "pending": len(self.queue) + sum(map(len, self._flying.values())),
+            "pending": self.pending,
             **asdict(self.weather),
             **{name: self.counts[name] for name in ("delivered", "failed", "dropped")},
         }

@@ -24,7 +24,7 @@ from app.domain.mapping import EntityMapping, edited, says_the_same, tailored, t
 from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
 from app.domain.overwritten import contest, overwritten
 from app.domain.stages import todays
-from app.domain.state import OURS, LinkState, Plan, RecordState, Result, Stamps, State
+from app.domain.state import OURS, PURGED, LinkState, Plan, RecordState, Result, Stamps, State
 from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
 
 
@@ -71,7 +71,7 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
             unsure = match.unsure
             return Plan(Result.HELD, ref, base=theirs, candidates=unsure, reason=match.reason)
         if match.is_new and state.purged:
-            return Plan(Result.HELD, ref, reason="this person was purged")
+            return Plan(Result.HELD, ref, reason=PURGED)
         if match.is_new and not state.sync.introduces(ref.account):
             return Plan(Result.UNCHANGED, ref, reason="this account only receives such records")
         if match.is_new:

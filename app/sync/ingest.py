@@ -11,13 +11,14 @@ import structlog
 from app import metrics
 from app.clock import now
 from app.db import events as inbox
-from app.db import lanes, outbox, purges
+from app.db import lanes, links, outbox, purges
 from app.db.events import Answered, Pending
 from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.links import Link
 from app.domain.decide import contradicts, newest
 from app.domain.entities import order_of
+from app.domain.state import PURGED
 from app.domain.values import Claim, Delivery, Event, Observation, Ref
 from app.domain.verdict import Action
 from app.errors import (
@@ -30,7 +31,7 @@ from app.errors import (
 )
 from app.sdk.handler import Context, Wishes
 from app.sync.house import House, Member
-from app.sync.purge import purge_told
+from app.sync.purge import learn_pepper, purge_told
 from app.sync.reconcile import Deferred, known, reconcile
 from app.sync.relink import follow, relink
 from app.sync.trouble import LanePaused, describe, judge
@@ -210,6 +211,7 @@ async def _look(house: House, lane: Lane, waiting: Sequence[Pending]) -> None:
         await _settle(house, lane, waiting, fates)
         raise LanePaused(error) from error
     await _settle(house, lane, waiting, fates)
+    await _empty(house, events, waiting, fates.purged)
     log.info(
         "ingest.finished",
         account=lane.account,
@@ -223,6 +225,28 @@ async def _look(house: House, lane: Lane, waiting: Sequence[Pending]) -> None:
     )
 
 
+async def _empty(
+    house: House, events: Mapping[int, Event], waiting: Sequence[Pending], told: Collection[int]
+) -> None:
+    """Keep no webhook that repeats the name of somebody who was purged.
+
+    ``told`` are the events about such people; others may name them.
+    """
+    if not house.peppers:
+        return
+    named: dict[Ref, set[int]] = {}
+    for item in waiting:
+        snapshot = events[item.id].snapshot if item.id in events else None
+        if snapshot is not None:
+            related = [ref for refs in snapshot.relations.values() for ref in refs]
+            for ref in (*related, *snapshot.mentions):
+                named.setdefault(ref, set()).add(item.delivery_id)
+    async with house.database.transaction() as db:
+        met = await links.by_ref(db, named)
+        gone = {one for ref in met if met[ref].ended == "purged" for one in named[ref]}
+        await purges.empty(db, gone | {i.delivery_id for i in waiting if i.id in told})
+
+
 @dataclass(slots=True)
 class _Fates:
     """What became of each event; whatever is in none of these is simply still waiting."""
@@ -231,6 +255,8 @@ class _Fates:
     failed: dict[int, Exception] = field(default_factory=dict)
     deferred: set[int] = field(default_factory=set)
     results: dict[str, int] = field(default_factory=dict)
+    #: They tell of somebody who was purged, under an id that we did not know.
+    purged: set[int] = field(default_factory=set)
 
 
 async def _reconcile(house: House, member: Member, looks: dict[Ref, Look], fates: _Fates) -> None:
@@ -279,6 +305,8 @@ async def _apply(
             fates.failed.update(dict.fromkeys(looks[asked].events, answer))
         else:
             fates.results[answer.result] = fates.results.get(answer.result, 0) + 1
+            if answer.reason == PURGED:
+                fates.purged |= looks[asked].events
             entity = house.members[asked.account].entity_of(asked.type) or asked.type
             metrics.OBSERVATIONS.labels(asked.account, entity).inc()
     return late
@@ -483,5 +511,5 @@ async def _settle(house: House, lane: Lane, waiting: Sequence[Pending], fates: _
                 )
             else:
                 await inbox.postpone(db, [item.id], until=found.at or moment, error=shown)
-        if house.peppers:
+        if await learn_pepper(db, house):
             await purges.scrub(db, {item.delivery_id for item in waiting})

@@ -70,7 +70,7 @@ async def push(house: House, lane: Lane) -> None:
     # Children are worked out after their parents were written: then the parents have refs.
     for _, group in groupby(sorted(marks, key=_rank), key=_rank):
         alike = list(group)
-        await merge_there(house, lane, member, alike, counts)
+        alike = await merge_there(house, lane, member, alike, counts)
         async with house.database.transaction() as db:
             if not await lanes.holds(db, lane):
                 return

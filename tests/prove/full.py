@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -43,15 +43,16 @@ SYNC = {
         "fields": {CANONICAL[path]: {"conflict": policy} for path, policy in POLICY.items()}
     }
 }
-#: So many companies live at the same time.
-CROWD = 40
+#: So many companies are judged together: the waits after a kill are shared. So many begin in a
+#: second, and so many live in one world before another takes its place.
+CROWD, PACE, ERA = 250, 6, 1000
 #: Seconds between a look of ours and the write that follows it, on a busy machine.
 INSTANT = 3
 
 
 @contextlib.asynccontextmanager
 async def service(folder: Path) -> AsyncIterator[World]:
-    """Close and two portals; two workers beside the API."""
+    """Close and two portals; a worker beside the API."""
     url = server()
     template = await make_template(url, migrations.upgraded)
     europe = {
@@ -95,9 +96,9 @@ class Company:
     def domain(self) -> str:
         return f"d{self.seed}.example"
 
-    async def live(self) -> None:
+    async def live(self, within: float) -> None:
         """1 to 12 deeds of people, now and then with time to breathe between them."""
-        await asyncio.sleep(self.random.random() * 1.5)
+        await asyncio.sleep(self.random.random() * within)
         await self.create(self.random.choice(ACCOUNTS))
         for _ in range(min(11, int(self.random.expovariate(0.35)))):
             await asyncio.sleep(self.random.choice((0, 0, 0.01, 0.1, 0.5, 2)))
@@ -157,12 +158,14 @@ class Company:
 
     # --- afterwards
 
-    async def judge(self, alive: dict[str, dict[str, str]]) -> None:
+    def judge(self, scene: Scene) -> None:
         """Tell the witness what the CRMs remember, and let it judge what they show."""
-        await self.look_around()
-        self._no_doubles(alive)
+        record = scene.record_of(self.ids)
+        for link in record["links"] if record else ():
+            self.ids.setdefault(link["account"], link["remote_id"])
+        self._no_doubles(scene)
         typed: dict[tuple[str, str], int] = {}
-        for account, id, path, old, new, at, person in await self._past():
+        for account, id, path, old, new, at, person in self._past(scene):
             if not person and old is None and path == "name":
                 self.witness.living.setdefault((account, 1), set()).add(id)
             if person:
@@ -179,23 +182,24 @@ class Company:
         for account in self.gone:
             self.witness.left.add((account, self.ids[account]))
         shown = {
-            (account, id): await self._shown(account)
+            (account, id): _read(account, scene.alive[account][id])
             for account, id in self.ids.items()
             if account not in self.gone
         }
         absent = {"phone": {"close"}} if ("close", self.ids.get("close")) in shown else {}
-        held, journal = await self._remembered()
-        self.witness.judge(1, shown, held=held, journal=journal, policy=POLICY, skip=absent)
+        held, lost = _remembered(record)
+        self.witness.judge(1, shown, held=held, journal=lost, policy=POLICY, skip=absent)
 
-    def _no_doubles(self, alive: dict[str, dict[str, str]]) -> None:
+    def _no_doubles(self, scene: Scene) -> None:
         for account in ACCOUNTS:
-            found = [id for id, domain in alive[account].items() if domain == self.domain]
+            rows = scene.alive[account].values()
+            found = [row for row in rows if _domain(account, row) == self.domain]
             wanted = 0 if account in self.gone else 1
             lives = any(other not in self.gone for other in self.ids)
             if len(found) > wanted or (lives and len(found) < wanted and not self.gone):
                 raise BrokenError(f"{account} has {len(found)} of it, not {wanted}")
 
-    async def _past(self) -> list[tuple[str, str, str, Any, Any, int, bool]]:
+    def _past(self, scene: Scene) -> list[tuple[str, str, str, Any, Any, int, bool]]:
         """Every change in every CRM, in the order of the one clock that they share."""
         found = []
         for account, id in self.ids.items():
@@ -203,55 +207,98 @@ class Company:
                 if account not in names:
                     continue
                 old: Any = None
-                for value, at, person in await self._versions(account, id, names[account]):
+                for value, at, person in scene.versions(account, id, names[account]):
                     found.append((at, account, id, path, old, value or None, person))
                     old = value or None
         found.sort(key=lambda change: change[0])
         return [(a, i, p, o, n, int(at.timestamp()), by) for at, a, i, p, o, n, by in found]
 
-    async def _versions(self, account: str, id: str, name: str) -> list[tuple[Any, datetime, bool]]:
+
+@dataclass
+class Scene:
+    """All that the CRMs and the service have to tell about a crowd, read at rest."""
+
+    #: By account and id: what is there now, and what each field ever showed.
+    alive: dict[str, dict[str, Json]]
+    pasts: dict[tuple[str, str], Json] = field(default_factory=dict)
+    #: Our records by one of their refs.
+    records: dict[tuple[str, str], Json] = field(default_factory=dict)
+
+    @classmethod
+    async def read(cls, world: World, companies: Sequence[Company]) -> Scene:
+        leads = await world.close.all("lead")
+        scene = cls({"close": {row["id"]: row for row in leads}})
+        for account, portal in (("hubspot", world.hubspot), ("europe", europe(world))):
+            scene.alive[account] = {row["id"]: row for row in await portal.all("companies")}
+        few = asyncio.Semaphore(4)
+
+        async def look(company: Company) -> None:
+            async with few:
+                await scene._look(world, company)
+
+        await asyncio.gather(*map(look, companies))
+        return scene
+
+    async def _look(self, world: World, company: Company) -> None:
+        account, id = next(iter(company.ids.items()))
+        query = {"account": account, "remote_id": id, "entity": "company"}
+        refs = {(account, id)}
+        for row in await world.syncline.rows("/api/records", **query):
+            record = await world.syncline.get(f"/api/records/{row['id']}")
+            refs |= {(link["account"], link["remote_id"]) for link in record["links"]}
+            self.records |= dict.fromkeys(refs, record)
+        for ref in refs | set(company.ids.items()):
+            self.pasts[ref] = await _history(world, *ref, gone=ref[0] in company.gone)
+
+    def record_of(self, ids: Mapping[str, str]) -> Json | None:
+        """Ours; None if it came and went before anybody met it."""
+        return next((self.records[ref] for ref in ids.items() if ref in self.records), None)
+
+    def versions(self, account: str, id: str, name: str) -> list[tuple[Any, datetime, bool]]:
+        """The values of a field, the oldest first; when, and whether a person gave it."""
+        past = self.pasts[account, id].get(name, [])
         if account == "close":
-            kept = await self.world.crms.control("GET", f"history/close/lead/{id}")
-            every = kept["fields"].get(name, [])
-            return [(v["value"], _time(v["at"]), v["source"] == "CRM_UI") for v in every]
-        path = f"/crm/v3/objects/companies/{id}?propertiesWithHistory={name}"
-        if account in self.gone:
-            path += "&archived=true"
-        answer = await self.portal(account).call("GET", path)
-        kept = reversed(answer["propertiesWithHistory"].get(name, []))
-        return [(v["value"], _time(v["timestamp"]), v["sourceType"] == "CRM_UI") for v in kept]
-
-    async def _shown(self, account: str) -> dict[str, Any]:
-        if account == "close":
-            row = await self.world.close.read("lead", self.ids[account])
-        else:
-            row = await self.portal(account).read("companies", self.ids[account])
-        return {
-            path: row.get(names[account]) for path, names in HERE.items() if account in names
-        } | ({"phone": None} if account == "close" else {})
-
-    async def _record(self) -> Json | None:
-        for account, id in self.ids.items():
-            query = {"account": account, "remote_id": id, "entity": "company"}
-            for row in await self.world.syncline.rows("/api/records", **query):
-                return await self.world.syncline.get(f"/api/records/{row['id']}")
-        return None
-
-    async def _remembered(self) -> tuple[set[tuple[str, str]], dict[str, set[Any]]]:
-        """The fields that wait for a person, and the values that lost."""
-        record = await self._record()
-        if record is None:
-            return set(), {}  # it came and went before anybody met it
-        paths = {name: path for path, name in CANONICAL.items()}
-        held = {
-            (c["account"], paths[c["field"]]) for c in record["conflicts"] if c["field"] in paths
-        }
-        lost = [
-            (paths[row["field"]], row["lost"])
-            for row in record["journal"]
-            if row["field"] in paths and row["lost"] is not None
+            return [(v["value"], _time(v["at"]), v["source"] == "CRM_UI") for v in past]
+        return [
+            (v["value"], _time(v["timestamp"]), v["sourceType"] == "CRM_UI") for v in reversed(past)
         ]
-        return held, lost_values(lost)
+
+
+async def _history(world: World, account: str, id: str, *, gone: bool) -> Json:
+    if account == "close":
+        kept = await world.crms.control("GET", f"history/close/lead/{id}")
+        return dict(kept["fields"])
+    portal = world.hubspot if account == "hubspot" else europe(world)
+    names = ",".join(names[account] for names in HERE.values())
+    path = f"/crm/v3/objects/companies/{id}?propertiesWithHistory={names}"
+    answer = await portal.call("GET", path + ("&archived=true" if gone else ""))
+    return dict(answer["propertiesWithHistory"])
+
+
+def _read(account: str, row: Json) -> Json:
+    """What a row of a CRM shows, by our names."""
+    shown = {path: row.get(names[account]) for path, names in HERE.items() if account in names}
+    return {"phone": None, **shown}
+
+
+def _domain(account: str, row: Json) -> str:
+    if account == "close":
+        return (row["url"] or "").removeprefix("https://")
+    return row["domain"] or ""
+
+
+def _remembered(record: Json | None) -> tuple[set[tuple[str, str]], dict[str, set[Any]]]:
+    """The fields that wait for a person, and the values that lost."""
+    if record is None:
+        return set(), {}
+    paths = {name: path for path, name in CANONICAL.items()}
+    held = {(c["account"], paths[c["field"]]) for c in record["conflicts"] if c["field"] in paths}
+    lost = [
+        (paths[row["field"]], row["lost"])
+        for row in record["journal"]
+        if row["field"] in paths and row["lost"] is not None
+    ]
+    return held, lost_values(lost)
 
 
 def europe(world: World) -> PersonAtHubSpot:
@@ -262,8 +309,14 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-async def crowd(world: World, seeds: Sequence[int]) -> Counter[str]:
-    """Let these histories happen at the same time, and judge each. Raises BrokenError."""
+async def crowd(
+    world: World, seeds: Sequence[int], *, kill: bool = True, pause: float = 1
+) -> Counter[str]:
+    """Let these histories happen at the same time, and judge each. Raises BrokenError.
+
+    ``kill`` is how a worker may end amid it all; otherwise it is asked to. ``pause`` lies between
+    two looks whether all is quiet.
+    """
     random = Random(seeds[0])
     companies = [Company(seed, world) for seed in seeds]
     await world.crms.weather(
@@ -271,40 +324,49 @@ async def crowd(world: World, seeds: Sequence[int]) -> Counter[str]:
         shuffle=random.random() < 0.5,
         delay=random.choice((0, 0, 0.2, 1)),
     )
-    lives = asyncio.gather(*(company.live() for company in companies))
-    if random.random() < 0.5:
-        await asyncio.sleep(random.random() * 3)
-        killed = world.syncline.workers.pop()
-        await killed.kill()
+    span = max(len(seeds) / PACE, 1.5)
+    lives = asyncio.gather(*(company.live(span) for company in companies))
+    if random.random() < 0.5 or not kill:
+        await asyncio.sleep(random.random() * span)
+        ended = world.syncline.workers.pop()
+        await (ended.kill() if kill else ended.stop())
         await world.syncline.add_workers(1)
     await lives
     await world.crms.fair_weather()
-    await world.quiet(within=240)
-    alive = await _alive(world)
+    await world.quiet(within=240, pause=pause)
+    scene = await Scene.read(world, companies)
     for company in companies:
         try:
-            await company.judge(alive)
+            company.judge(scene)
         except BrokenError as broken:
-            deeds = "\n  ".join(company.deeds)
-            state = await world.syncline.explain()
-            raise BrokenError(f"seed {company.seed}: {broken}\n  {deeds}\n{state}") from None
+            raise BrokenError(await _told(world, company, broken)) from None
+    await _nothing_waits_for_a_person(world)
     counts = Counter(histories=len(companies), deeds=sum(len(c.deeds) for c in companies))
-    return counts + await _one_edit_each(world, companies)
+    return counts + await _one_edit_each(world, companies, pause=pause)
 
 
-async def _alive(world: World) -> dict[str, dict[str, str]]:
-    """Every company in every CRM: account, id, domain."""
-    leads = await world.close.all("lead")
-    found = {"close": {row["id"]: (row["url"] or "").removeprefix("https://") for row in leads}}
-    for account, portal in (("hubspot", world.hubspot), ("europe", europe(world))):
-        found[account] = {row["id"]: row["domain"] for row in await portal.all("companies")}
-    return found
+async def _told(world: World, company: Company, broken: BrokenError) -> str:
+    deeds = "\n  ".join(company.deeds)
+    state = await world.syncline.explain()
+    return f"seed {company.seed}: {broken}\n  {deeds}\n{state}"
 
 
-async def _one_edit_each(world: World, companies: Sequence[Company]) -> Counter[str]:
+async def _nothing_waits_for_a_person(world: World) -> None:
+    """But the fields under review: no dead letter, no riddle who is who."""
+    dead = await world.syncline.dead_letters()
+    cards = await world.syncline.rows("/api/conflicts", state="open")
+    riddles = [card for card in cards if card["kind"] not in ("field", "delete")]
+    if dead or riddles:
+        state = await world.syncline.explain()
+        raise BrokenError(f"dead letters: {dead}\ncards: {riddles}\n{state}")
+
+
+async def _one_edit_each(
+    world: World, companies: Sequence[Company], *, pause: float
+) -> Counter[str]:
     """At rest, one edit of each company is one write in each other CRM that has it."""
     wanted = 0
-    async with world.counting() as writes:
+    async with world.counting(within=120, pause=pause) as writes:
         for company in companies:
             here = [account for account in company.ids if account not in company.gone]
             if len(here) > 1:
@@ -315,19 +377,31 @@ async def _one_edit_each(world: World, companies: Sequence[Company]) -> Counter[
     return Counter(single_edits=sum(1 for _ in companies), writes_for_them=wanted)
 
 
-async def prove(count: int, start: int) -> int:
+async def prove(count: int, start: int, *, worlds: int) -> int:
+    """So many histories, in worlds beside each other: while one waits another has work."""
     began, totals = time.monotonic(), Counter[str]()
-    with tempfile.TemporaryDirectory(prefix="syncline-prove-") as folder:
-        async with service(Path(folder)) as world:
-            for at in range(start, start + count, CROWD):
-                try:
-                    totals += await crowd(world, range(at, min(at + CROWD, start + count)))
-                except AssertionError as broken:
-                    print(f"✗ {broken}\n  so many went well before: {dict(totals)}")
-                    return 1
-                seconds = time.monotonic() - began
-                rate = totals["histories"] / seconds
-                print(f"  {dict(totals)} · {rate:.1f}/s", flush=True)
+    eras = [range(at, min(at + ERA, start + count)) for at in range(start, start + count, ERA)]
+
+    async def live() -> None:
+        while eras:
+            era = eras.pop(0)
+            with tempfile.TemporaryDirectory(prefix="syncline-prove-") as folder:
+                async with service(Path(folder)) as world:
+                    for at in range(0, len(era), CROWD):
+                        totals.update(await crowd(world, era[at : at + CROWD]))
+                        rate = totals["histories"] / (time.monotonic() - began)
+                        print(f"  {dict(totals)} · {rate:.1f}/s", flush=True)
+
+    tasks = [asyncio.create_task(live()) for _ in range(worlds)]
+    try:
+        await asyncio.gather(*tasks)
+    except AssertionError as broken:
+        print(f"✗ {broken}\n  so many went well before: {dict(totals)}")
+        return 1
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     seconds = time.monotonic() - began
     print(f"✓ {dict(totals)} in {seconds:.0f} s")
     return 0
@@ -337,9 +411,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="prove-full", description=__doc__)
     parser.add_argument("count", nargs="?", type=int, default=200, help="how many histories")
     parser.add_argument("--start", type=int, default=int(time.time()), help="the first seed")
+    parser.add_argument("--worlds", type=int, default=2, help="how many beside each other")
     asked = parser.parse_args()
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    return asyncio.run(prove(asked.count, asked.start))
+    return asyncio.run(prove(asked.count, asked.start, worlds=asked.worlds))
 
 
 if __name__ == "__main__":

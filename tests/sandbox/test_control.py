@@ -79,6 +79,7 @@ async def test_webhooks_can_be_held_back_and_doubled(
     await close.post("/lead/", json={"name": "A"})
     status = (await control.get("/webhooks")).json()["close"]
     assert (status["pending"], status["paused"], receiver.hooks) == (2, True, [])
+    assert (await control.get("/counts")).json()["close"]["pending"] == 2
     await control.post("/webhooks", json={"resume": True})
     one, two = await receiver.until(lambda hooks: len(hooks) == 2)
     assert one.body == two.body

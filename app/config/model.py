@@ -344,6 +344,37 @@ class QuotaConfig(_Frozen):
         return name
 
 
+class Retention(_Frozen):
+    """How many days things are kept; nothing that waits for somebody is ever dropped."""
+
+    deliveries: Days = Field(
+        30,
+        description="Webhooks as they came, which is personal data. A repeat is known for as "
+        "long, and Close repeats for three days: at least 4.",
+    )
+    events: Days = Field(90, description="What webhooks named; at least as long as these.")
+    attempts: Days = Field(90, description="Each write to a CRM, with what it said.")
+    journal: Days = Field(
+        "forever",
+        description="Changes of fields, with their cause and the values that lost: the history, "
+        "and what can be restored.",
+    )
+    plans: Days = Field(30, description="Plans and reports of dry runs, once these have ended.")
+
+    @model_validator(mode="after")
+    def _are_kept_long_enough(self) -> Retention:
+        least, events = _days(self.deliveries), _days(self.events)
+        if least < REPEATED:
+            raise ValueError(f"deliveries: a repeat may come for days, so at least {REPEATED}")
+        if events < least:
+            raise ValueError("events cannot be kept for a shorter time than deliveries")
+        return self
+
+
+def _days(kept: int | Literal["forever"]) -> float:
+    return inf if kept == "forever" else kept
+
+
 class AccountConfig(_Frozen):
     """One signed-in tenancy of a connector."""
 
@@ -652,37 +683,6 @@ class EntitySync(_Frozen):
         return False
 
 
-class Retention(_Frozen):
-    """How many days things are kept; nothing that waits for somebody is ever dropped."""
-
-    deliveries: Days = Field(
-        30,
-        description="Webhooks as they came, which is personal data. A repeat is known for as "
-        "long, and Close repeats for three days: at least 4.",
-    )
-    events: Days = Field(90, description="What webhooks named; at least as long as these.")
-    attempts: Days = Field(90, description="Each write to a CRM, with what it said.")
-    journal: Days = Field(
-        "forever",
-        description="Changes of fields, with their cause and the values that lost: the history, "
-        "and what can be restored.",
-    )
-    plans: Days = Field(30, description="Plans and reports of dry runs, once these have ended.")
-
-    @model_validator(mode="after")
-    def _are_kept_long_enough(self) -> Retention:
-        least, events = _days(self.deliveries), _days(self.events)
-        if least < REPEATED:
-            raise ValueError(f"deliveries: a repeat may come for days, so at least {REPEATED}")
-        if events < least:
-            raise ValueError("events cannot be kept for a shorter time than deliveries")
-        return self
-
-
-def _days(kept: int | Literal["forever"]) -> float:
-    return inf if kept == "forever" else kept
-
-
 class Config(_Frozen):
     """The whole configuration, complete: every default is filled in."""
 
@@ -702,9 +702,6 @@ class Config(_Frozen):
         description="When a CRM erases a person: `purge`: we forget them; `propagate`: they are "
         "erased in the other CRMs too.",
     )
-    retention: Retention = Field(
-        default_factory=Retention, description="How long what has been dealt with is kept."
-    )
     handlers: tuple[str, ...] = Field(
         (), description="Your own handlers: modules, or .py files beside this file."
     )
@@ -714,6 +711,9 @@ class Config(_Frozen):
         WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
     ] = Field(
         ByteSize(10 * 1024 * 1024), description="The largest webhook accepted, such as 10 MiB."
+    )
+    retention: Retention = Field(
+        default_factory=Retention, description="How long what has been dealt with is kept."
     )
 
     _source: Source = PrivateAttr(default_factory=Source)

@@ -142,3 +142,9 @@ async def replay(
     for account, direction in sorted(woken):
         await lanes.wake(db, account, direction)
     return sorted(found)
+
+
+async def by_account(db: AsyncConnection) -> Sequence[Row]:
+    """Each cause of each account, with how many letters it has."""
+    query = sa.select(_ALL.c.account, _ALL.c.cause, sa.func.count().label("count"))
+    return await rows(db, query.group_by(_ALL.c.account, _ALL.c.cause))

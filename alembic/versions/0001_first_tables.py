@@ -71,7 +71,8 @@ def upgrade() -> None:
         sa.Column(
             "error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
+        sa.PrimaryKeyConstraint("id", "at", name=op.f("pk_attempts")),
+        postgresql_partition_by="RANGE (at)",
     )
     op.create_index("ix_attempts_record", "attempts", ["record_id", "id"], unique=False)
     op.create_table(
@@ -105,8 +106,8 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "state in ('pending', 'done', 'dead')", name=op.f("ck_deliveries_state")
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
-        sa.UniqueConstraint("account", "key", name=op.f("uq_deliveries_account_key")),
+        sa.PrimaryKeyConstraint("id", "received_at", name=op.f("pk_deliveries")),
+        postgresql_partition_by="RANGE (received_at)",
     )
     op.create_index(
         "ix_deliveries_dead",
@@ -153,8 +154,8 @@ def upgrade() -> None:
             name=op.f("ck_events_answer"),
         ),
         sa.CheckConstraint("state in ('pending', 'done', 'dead')", name=op.f("ck_events_state")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
-        sa.UniqueConstraint("account", "key", name=op.f("uq_events_account_key")),
+        sa.PrimaryKeyConstraint("id", "received_at", name=op.f("pk_events")),
+        postgresql_partition_by="RANGE (received_at)",
     )
     op.create_index(
         "ix_events_dead", "events", ["id"], unique=False, postgresql_where=sa.text("state = 'dead'")
@@ -184,7 +185,8 @@ def upgrade() -> None:
         sa.Column("cause_id", sa.Text(), nullable=True),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("lost", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_journal")),
+        sa.PrimaryKeyConstraint("id", "at", name=op.f("pk_journal")),
+        postgresql_partition_by="RANGE (at)",
     )
     op.create_index("ix_journal_record", "journal", ["record_id", "id"], unique=False)
     op.create_table(

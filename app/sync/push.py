@@ -323,6 +323,8 @@ async def _undisturbed(
     """
     results = await _look(house, member, batch)
     ready: list[Job] = []
+    # Begun by a worker that died before it kept the answer: ours, and no delete of theirs.
+    carried_out: list[Job] = []
     moment = now()
     async with house.database.transaction() as db:
         for job in batch:
@@ -330,6 +332,9 @@ async def _undisturbed(
             result = results.get(job.link.ref)
             if result is Result.UNCHANGED:
                 ready.append(job)
+            elif result is Result.GONE and job.link.writing:
+                carried_out.append(job)
+                count(counts, "deleted")
             elif result is Result.MISSING:
                 reason = f"{member.name} does not show {job.link.ref}, nor that it was deleted"
                 await _failed(db, member, job, NotFoundError(reason), moment)
@@ -337,6 +342,7 @@ async def _undisturbed(
             else:
                 await outbox.postpone(db, job.mark, until=moment)
                 count(counts, "moved")
+        await deleted(db, carried_out)
     return ready
 
 

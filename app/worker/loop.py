@@ -33,6 +33,7 @@ from app.sync.push import push
 from app.sync.rekey import rekey
 from app.sync.scan import scan
 from app.sync.trouble import LanePaused, describe
+from app.worker.tidy import tidy_forever
 
 log = structlog.get_logger()
 
@@ -104,6 +105,7 @@ class Worker:
         background = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._beat()),
+            asyncio.create_task(tidy_forever(self.house.database, self.house.config.retention)),
             asyncio.create_task(self._wake_on(stop)),
             asyncio.create_task(keep_watch(self.house.database, self.house.config)),
         ]

@@ -83,6 +83,7 @@ from app.sdk import (
     SyncError,
     TokenSource,
     TokenStore,
+    Trail,
     Wire,
     Write,
     background,
@@ -161,11 +162,7 @@ class HubSpot(Connector):
         return events.parse(delivery.body, account.name)
 
     async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
-        wanted = ", ".join(
-            event
-            for event, entity in sorted(self.manifest.webhook.events.items())
-            if not self.properties or self.manifest.entities[entity].type in self.properties
-        )
+        wanted = ", ".join(self.wanted_events())
         raise RejectedError(
             "HubSpot has no call for this. In HubSpot open Settings, Integrations, Private apps "
             f"(or your app's project), Webhooks; set the target URL to {url} and subscribe to "
@@ -452,23 +449,64 @@ class HubSpot(Connector):
 
     async def _since(self, type: str, at: Cursor) -> Page:
         """What was modified since, by value and not by offset: records move while we look."""
+        rows, following = await self._modified(type, at)
+        seen = await self.read([Ref(self.account.name, type, row["id"]) for row in rows])
+        return Page(tuple(seen), following.write() if following else None)
+
+    async def _modified(self, type: str, at: Cursor) -> tuple[list[Raw], Cursor | None]:
         name = modified_property(type)
         low, within = at.since or 0, at.after is not None
         body = moment_after(name, low, at.after or "0") if within else modified_since(name, low)
-        page = await self._search_page(type, body)
-        rows = page["results"]
-        seen = await self.read([Ref(self.account.name, type, row["id"]) for row in rows])
+        rows = (await self._search_page(type, body))["results"]
         times = [stamp(row["properties"].get(name)) for row in rows]
         full = len(rows) == BATCH
         if within:  # one moment, by id
-            following = Cursor(low, rows[-1]["id"]) if full else Cursor(low + 1)
-        elif not full:
-            return Page(tuple(seen), None)
-        elif times[-1] > low:
-            following = Cursor(times[-1])
-        else:  # more than a page changed in this very millisecond
-            following = Cursor(low, "0")
-        return Page(tuple(seen), following.write())
+            return rows, Cursor(low, rows[-1]["id"]) if full else Cursor(low + 1)
+        if not full:
+            return rows, None
+        # Else more than a page changed in this very millisecond.
+        return rows, Cursor(times[-1]) if times[-1] > low else Cursor(low, "0")
+
+    async def catch_up(
+        self, entity: str, cursor: str | None, since: datetime, *, deep: bool
+    ) -> Trail:
+        """What was modified since, in the order of time; if ``deep``, also all that is archived.
+
+        There is no replay of webhooks, and the search knows nothing of deletes:
+        https://developers.hubspot.com/docs/api-reference/legacy/webhooks/guide
+        """
+        type = self.manifest.entities[entity].type
+        at = Cursor.read(cursor, since)
+        with background():
+            if at.since is None:
+                return await self._deleted(type, at)
+            rows, following = await self._modified(type, at)
+        if following is None and deep:
+            following = Cursor()
+        name = modified_property(type)
+        bodies = tuple(
+            self._as_webhook(type, row, "propertyChange", stamp(text), name, text)
+            for row in rows
+            if (text := row["properties"].get(name))
+        )
+        return Trail(bodies, following.write() if following else None, states=True)
+
+    async def _deleted(self, type: str, at: Cursor) -> Trail:
+        """A page of what was deleted; it is listed by id, whenever it was."""
+        params = {"limit": BATCH, "after": at.after, "archived": "true"}
+        answer = await self.client.call("GET", f"/crm/v3/objects/{type}", params=params)
+        after = ((answer.data.get("paging") or {}).get("next") or {}).get("after")
+        bodies = tuple(
+            self._as_webhook(type, row, "deletion", stamp(row.get("archivedAt")))
+            for row in answer.data["results"]
+        )
+        cursor = Cursor(after=str(after)).write() if after else None
+        return Trail(bodies, cursor, states=True)
+
+    def _as_webhook(self, type: str, row: Raw, kind: str, at: int, *changed: str) -> bytes:
+        """What a webhook would have told of this row, had it come."""
+        portal = self.account.options.get("portal_id") or 0
+        return events.as_webhook(type, str(row["id"]), kind, at, portal, *changed)
 
     async def directory(self) -> Directory:
         pipelines = await self.client.call("GET", "/crm/v3/pipelines/deals", accept=(403, 404))

@@ -175,6 +175,7 @@ class Look:
     trusted: bool = True  # every event brought a snapshot on its first try
     gone: bool = False
     gone_at: datetime | None = None  # by the vendor's own clock
+    alive: bool = False  # some event says that it is there
     purged: bool = False
     times: dict[str, datetime] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
@@ -330,6 +331,7 @@ def _gather(
         look.delivery = item.delivery_id
         look.known_at = min(look.known_at, item.received_at)
         look.purged = look.purged or ref in wishes.purges
+        look.alive = look.alive or ref in wishes.marks
         if ref in (*wishes.gone, *wishes.purges):
             look.gone = True
             look.gone_at = max(event.at, look.gone_at or event.at)
@@ -365,10 +367,10 @@ async def _observe(
             told = look.snapshot is not None and look.trusted and not look.gone
             if look.snapshot is not None and told and (link is not None or ref not in departed):
                 seen[ref] = Seen(_timed(look.snapshot, look), look.cause, look.known_at)
-            elif look.gone and link is None:
-                # It came and went before we ever met it, unless it is what we are creating.
-                if begun is not None and begun <= look.known_at:
-                    fates.deferred.update(look.events)
+            elif look.gone and link is None and begun is not None and begun <= look.known_at:
+                fates.deferred.update(look.events)  # it may be what we are creating
+            elif look.gone and link is None and not look.alive:
+                continue  # it went before we ever met it
             else:
                 reading.setdefault(ref.type, []).append(ref)
         for remote_type in sorted(reading, key=lambda t: order_of(member.entity_of(t) or t)):

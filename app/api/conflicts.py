@@ -26,7 +26,7 @@ from app.api.shapes import (
 )
 from app.db import listings, sides
 from app.errors import RejectedError
-from app.sync import cards
+from app.sync import cards, deletes
 from app.sync import resolve as sync_resolve
 
 router = APIRouter(prefix="/conflicts", tags=["conflicts"])
@@ -34,8 +34,8 @@ router = APIRouter(prefix="/conflicts", tags=["conflicts"])
 Kind = Literal["field", "identity", "merge", "suspect", "delete"]
 
 
-#: What may be said; a card of a field takes the first two, the others the rest.
-_WORDS = ("account", "value", "link", "new", "keep", "merge", "unlink")
+#: What may be said; a card of a field takes the first two, one of a delete the last.
+_WORDS = ("account", "value", "link", "new", "keep", "merge", "unlink", "delete")
 
 
 class Resolution(BaseModel):
@@ -52,6 +52,7 @@ class Resolution(BaseModel):
                 {"keep": "33451"},
                 {"merge": True},
                 {"unlink": True},
+                {"delete": False},
             ]
         },
     )
@@ -63,7 +64,8 @@ class Resolution(BaseModel):
     keep: str | None = Field(None, description="Of several remote records, the one that counts")
     merge: Literal[True] | None = Field(None, description="Merge the second one there, too")
     unlink: Literal[True] | None = Field(None, description="Leave the second one there, apart")
-    dry_run: bool = Field(False, description="Only tell what would change; not for fields")
+    delete: bool | None = Field(None, description="A delete: carry it out, or let the record live")
+    dry_run: bool = Field(False, description="Only tell what would change; not for fields, deletes")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Resolution:
@@ -83,7 +85,7 @@ class Resolution(BaseModel):
 class Resolved(ConflictShape):
     """The card as it is now, and what its decision changes."""
 
-    report: ReportShape | None = Field(None, description="For all but the cards of fields")
+    report: ReportShape | None = Field(None, description="For the cards of identities")
 
 
 @router.get("", dependencies=[READ], responses=problems.responses(problems.BAD_CURSOR))
@@ -136,6 +138,8 @@ async def resolve(conflict_id: RowId, word: Resolution, desk: DeskDep) -> Resolv
     with problems.refusing():
         if card["kind"] == "field":
             await _choose(desk, conflict_id, word)
+        elif card["kind"] == "delete":
+            await _carry_out(desk, conflict_id, word)
         else:
             report = await _decide(desk, card, word)
     async with desk.database.transaction() as db:
@@ -152,8 +156,15 @@ async def _choose(desk: Desk, conflict_id: int, word: Resolution) -> None:
         await sync_resolve.resolve(db, conflict_id, config=desk.config, **word.of_field)
 
 
+async def _carry_out(desk: Desk, conflict_id: int, word: Resolution) -> None:
+    if word.delete is None or word.dry_run:
+        raise RejectedError("a card of a delete is settled by delete, and not rehearsed")
+    async with desk.database.transaction() as db:
+        await deletes.decide(db, conflict_id, delete=word.delete)
+
+
 async def _decide(desk: Desk, card: Mapping[str, Any], word: Resolution) -> ReportShape:
-    if word.of_field:
+    if word.of_field or word.delete is not None:
         raise RejectedError(
             f"a card of kind {card['kind']} is settled by link, new, keep, merge or unlink"
         )

@@ -19,6 +19,7 @@ from app.api.shapes import EXAMPLE_RECORD, EXAMPLE_TIME, Listed
 from app.db import guards
 from app.domain.entities import title_of
 from app.domain.values import Op
+from app.sync import merges
 
 log = logs.get()
 
@@ -170,6 +171,7 @@ async def discard(name: str, desk: DeskDep, answer: Answer | None = None) -> Dec
             types={entity: promise.type for entity, promise in entities.items()},
             reason="a person discarded it while the guard held it",
         )
+        await merges.give_up(db, name)
         found = await shapes(db, desk, [name])
     log.info("guard.discarded", account=name, ops=said.ops, marks=count)
     return Decided(account=name, discarded=count, guards=found[name])

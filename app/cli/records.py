@@ -193,6 +193,10 @@ def resolve(
     keep: Annotated[str | None, typer.Option(help="The remote id that counts.")] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Merge them in that CRM, too.")] = False,
     unlink: Annotated[bool, typer.Option("--unlink", help="Leave it there, apart.")] = False,
+    delete: Annotated[
+        bool | None,
+        typer.Option("--delete/--live", help="Carry a delete out, or let the record live."),
+    ] = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Decide a conflict: a value goes everywhere, an identity is as you say."""
@@ -204,6 +208,7 @@ def resolve(
         "new": new or None,
         "merge": merge or None,
         "unlink": unlink or None,
+        "delete": delete,
     }
     said = {name: word for name, word in words.items() if word is not None}
     if len(said) != 1:

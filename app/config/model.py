@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -533,6 +534,32 @@ def _key_rule(rule: str) -> str:
     return " + ".join(plural.get(part, part) for part in key_parts(rule))
 
 
+@lru_cache
+def _reads(accounts: tuple[str, ...], account: str, direction: str) -> bool:
+    """Whether what this account shows counts."""
+    match direction.split():
+        case ["both"]:
+            return account in accounts
+        case ["from", source]:
+            return account == source
+        case ["to", target]:
+            return account in accounts and account != target
+    return False
+
+
+@lru_cache
+def _writes(accounts: tuple[str, ...], account: str, direction: str) -> bool:
+    """Whether this account is told."""
+    match direction.split():
+        case ["both"]:
+            return account in accounts
+        case ["from", source]:
+            return account in accounts and account != source
+        case ["to", target]:
+            return account == target
+    return False
+
+
 class EntitySync(_Frozen):
     """How one entity travels between accounts."""
 
@@ -603,19 +630,19 @@ class EntitySync(_Frozen):
 
     def may_read(self, account: str, field: str) -> bool:
         """Whether this account's value of the field counts."""
-        return self._reads(account, self._direction(field))
+        return _reads(self.accounts, account, self._direction(field))
 
     def may_write(self, account: str, field: str) -> bool:
         """Whether the field is carried to this account at all; `write_mode` says when."""
-        return self._writes(account, self._direction(field))
+        return _writes(self.accounts, account, self._direction(field))
 
     def introduces(self, account: str) -> bool:
         """Whether a record that appears in this account is made elsewhere too."""
-        return self._reads(account, self.direction)
+        return _reads(self.accounts, account, self.direction)
 
     def receives(self, account: str) -> bool:
         """Whether records are made in this account."""
-        return self._writes(account, self.direction)
+        return _writes(self.accounts, account, self.direction)
 
     def write_mode(self, field: str) -> str:
         """When the field is carried: `always`, `if_blank` or `once`."""
@@ -626,25 +653,40 @@ class EntitySync(_Frozen):
         special = self.fields.get(field)
         return (special and special.direction) or self.direction
 
-    def _reads(self, account: str, direction: str) -> bool:
-        match direction.split():
-            case ["both"]:
-                return account in self.accounts
-            case ["from", source]:
-                return account == source
-            case ["to", target]:
-                return account in self.accounts and account != target
-        return False
 
-    def _writes(self, account: str, direction: str) -> bool:
-        match direction.split():
-            case ["both"]:
-                return account in self.accounts
-            case ["from", source]:
-                return account in self.accounts and account != source
-            case ["to", target]:
-                return account == target
-        return False
+def _is_web(url: SecretStr) -> SecretStr:
+    if not re.match(r"https?://[^/\s]+/\S*$", url.get_secret_value()):
+        raise ValueError("must be a URL that starts with https:// or http://, with a path")
+    return url
+
+
+#: Whoever knows such an address may write there.
+_SecretUrl = Annotated[_Secret, AfterValidator(_is_web)]
+
+
+class AlertWebhook(_Frozen):
+    """Where alerts are posted, signed by Standard Webhooks."""
+
+    url: _SecretUrl = Field(description="Where alerts are posted.")
+    secret: _Secret = Field(
+        description="What they are signed with: `whsec_` and base64, or plain text."
+    )
+
+
+class AlertsConfig(_Frozen):
+    """Who is told when something is wrong; the log always is."""
+
+    webhook: AlertWebhook | None = Field(
+        None, description="Post alerts here, signed by Standard Webhooks."
+    )
+    slack: _SecretUrl | None = Field(None, description="The URL of a Slack incoming webhook.")
+    lag: _Whole = Field(300, description="Seconds that a lane may be late before it is an alert.")
+    after: _Whole = Field(
+        60, description="Seconds that trouble which may pass by itself lasts before it is one."
+    )
+    summary: _Whole = Field(
+        3600, description="Seconds before a change in how many are concerned is told again."
+    )
 
 
 class Config(_Frozen):
@@ -665,6 +707,9 @@ class Config(_Frozen):
         "purge",
         description="When a CRM erases a person: `purge`: we forget them; `propagate`: they are "
         "erased in the other CRMs too.",
+    )
+    alerts: AlertsConfig = Field(
+        default_factory=AlertsConfig, description="Who is told when something is wrong."
     )
     handlers: tuple[str, ...] = Field(
         (), description="Your own handlers: modules, or .py files beside this file."

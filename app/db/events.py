@@ -230,6 +230,20 @@ async def postpone(
     )
 
 
+async def end_backoff(db: AsyncConnection, account: str) -> None:
+    """What kept these events waiting is over: they are due now."""
+    await db.execute(
+        sa.update(events)
+        .where(
+            events.c.account == account,
+            events.c.state == "pending",
+            events.c.attempts > 0,
+            events.c.due_at > sa.func.now(),
+        )
+        .values(due_at=sa.func.now())
+    )
+
+
 async def bury(db: AsyncConnection, ids: Collection[int], error: Mapping[str, Any]) -> None:
     """These events wait for a person."""
     await db.execute(

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.tables import links
+from app.db.tables import links, outbox
 from app.domain.fights import Written
 from app.domain.values import NOTHING, Fields, Ref
 
@@ -108,6 +108,15 @@ async def by_record(
         query = query.where(links.c.account == account)
     rows = await db.execute(query.with_for_update() if lock else query)
     return [_link(row) for row in rows]
+
+
+async def idle_merges(db: AsyncConnection, account: str) -> list[Link]:
+    """What was to be merged in this account, and nothing is under way to do it."""
+    marked = sa.exists().where(
+        outbox.c.account == links.c.account, outbox.c.record_id == links.c.record_id
+    )
+    query = sa.select(links).where(links.c.account == account, links.c.state == "merging", ~marked)
+    return [_link(row) for row in await db.execute(query.with_for_update())]
 
 
 async def spelled(

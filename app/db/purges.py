@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Collection
 from typing import Any
@@ -15,10 +16,12 @@ from app.db.accounts import Box
 from app.db.tables import (
     attempts,
     conflicts,
+    deliveries,
     events,
     journal,
     keys,
     links,
+    matches,
     outbox,
     plan_items,
     purged_keys,
@@ -114,7 +117,9 @@ async def forget(db: AsyncConnection, ids: Collection[UUID], refs: Collection[Re
         await db.execute(sa.delete(table).where(table.c.record_id.in_(ids)))
     await db.execute(sa.delete(relations).where(relations.c.child_id.in_(ids)))
     await db.execute(
-        sa.update(links).where(links.c.record_id.in_(ids)).values(base={}, sent={}, written={})
+        sa.update(links)
+        .where(links.c.record_id.in_(ids))
+        .values(base={}, sent={}, written={}, intended={})
     )
     await db.execute(
         sa.update(journal)
@@ -149,6 +154,33 @@ async def forget(db: AsyncConnection, ids: Collection[UUID], refs: Collection[Re
         await db.execute(sa.update(resyncs).where(told).values(errors=nothing))
 
 
+async def forget_words(db: AsyncConnection, words: Collection[str]) -> list[int]:
+    """Take what repeats these words out of planned runs and reports; the deliveries that do.
+
+    They may be about other records: a deal tells the name of its contact. This reads whole
+    tables, and people ask to be forgotten seldom.
+    """
+    if not words:
+        return []
+    for table in (plan_items, matches):
+        row = sa.func.lower(sa.cast(sa.text(table.name), sa.Text))
+        said = [row.contains(word.lower(), autoescape=True) for word in words]
+        await db.execute(sa.delete(table).where(sa.or_(*said)))
+    body = sa.func.lower(sa.func.encode(deliveries.c.body, "escape"))
+    said = [body.contains(form, autoescape=True) for word in words for form in _spellings(word)]
+    rows = await db.execute(sa.select(deliveries.c.id).where(sa.or_(*said)))
+    return list(rows.scalars())
+
+
+def _spellings(word: str) -> set[str]:
+    """A word as it may stand in a body, in the notation of PostgreSQL's `encode(…, 'escape')`."""
+    forms = {word.lower().encode(), word.encode(), json.dumps(word)[1:-1].lower().encode()}
+    return {
+        "".join(chr(b) if b < 128 else f"\\{b:03o}" for b in form.replace(b"\\", b"\\\\"))
+        for form in forms
+    }
+
+
 def _named(refs: Collection[Ref]) -> list[tuple[str, str, str]]:
     return [(ref.account, ref.type, ref.id) for ref in sorted(refs)]
 
@@ -161,6 +193,19 @@ async def deliveries_of(db: AsyncConnection, refs: Collection[Ref]) -> list[int]
     rows = await db.execute(sa.select(events.c.delivery_id).distinct().where(named))
     await db.execute(sa.update(events).where(named).values(error=sa.null()))
     return list(rows.scalars())
+
+
+async def empty(db: AsyncConnection, ids: Collection[int]) -> int:
+    """Empty those of these deliveries in which everything is done; how many."""
+    unread = sa.exists().where(events.c.delivery_id == deliveries.c.id, events.c.state == "pending")
+    done = await db.execute(
+        sa.update(deliveries)
+        .where(deliveries.c.id.in_(ids), deliveries.c.body != b"", ~unread)
+        .where(deliveries.c.state != "pending")
+        .values(body=b"", headers={}, error={"cause": "purged"})
+        .returning(deliveries.c.id)
+    )
+    return len(done.all())
 
 
 _SCRUB = sa.text(

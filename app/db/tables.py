@@ -469,6 +469,42 @@ audit = sa.Table(
     sa.Index("ix_audit_who", "who", "id"),
 )
 
+#: What is or was wrong. ``raised_at`` is null until somebody is told; ``told`` is the count that
+#: was told last.
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("account", sa.Text),
+    sa.Column("summary", sa.Text, nullable=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    _at("since", default=True),
+    _at("raised_at", null=True),
+    _at("told_at", null=True),
+    sa.Column("told", sa.BigInteger, nullable=False, server_default="0"),
+    _at("ended_at", null=True),
+    sa.Index("uq_alerts_living", "key", unique=True, postgresql_where=sa.text("ended_at is null")),
+)
+
+#: What was said of an alert, once for each channel; carried at least once.
+messages = sa.Table(
+    "messages",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("alert_id", sa.BigInteger, sa.ForeignKey(alerts.c.id), nullable=False),
+    sa.Column("word", sa.Text, nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    _json("content"),
+    _at("made_at", default=True),
+    _at("due_at", default=True),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("error", sa.Text),
+    _at("sent_at", null=True),
+    sa.Index("ix_messages_unsent", "id", postgresql_where=sa.text("sent_at is null")),
+)
+
 #: The matching report of a dry run: each remote record as it stands against one other account.
 #: ``keys`` are what it could be recognised by; ``candidates`` those that it could be.
 matches = sa.Table(

@@ -19,6 +19,9 @@ from app.domain.values import NOTHING, Fields, Key, Ref
 #: The kind of a candidate that is certain: a create of ours found again, or a person's word.
 OURS = "ours"
 
+#: Why an observation of somebody who asked to be forgotten is held.
+PURGED = "this person was purged"
+
 Stamps = Mapping[str, Mapping[str, Any]]
 
 

@@ -22,6 +22,15 @@ def traits(fields: Fields) -> set[str]:
     }
 
 
+def words(fields: Fields) -> set[str]:
+    """What others repeat of somebody: addresses, and the name in full."""
+    listed = fields.get("emails")
+    every = [*(listed if isinstance(listed, list) else ()), fields.get("email")]
+    name = " ".join(str(fields[n]) for n in ("first_name", "last_name") if fields.get(n))
+    named = [name] if fields.get("first_name") and fields.get("last_name") else []
+    return {text for text in (*every, *named) if isinstance(text, str) and len(text) > 3}
+
+
 def digests(pepper: bytes, entity: str, found: Iterable[str]) -> set[bytes]:
     """HMACs of these traits: equal for equal people, and nothing without the pepper."""
     return {

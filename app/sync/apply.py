@@ -14,8 +14,9 @@ from app.db.links import Link
 from app.domain.merge import Take, Winner
 from app.domain.state import Plan, RecordState, Result, State
 from app.domain.values import Key, Ref
-from app.sync.deletes import doom, said
+from app.sync.deletes import doom, said, unseen_because
 from app.sync.house import House
+from app.sync.parting import join, part
 from app.sync.relink import promote
 
 log = structlog.get_logger()
@@ -107,6 +108,8 @@ class Changes:
         await records.change(db, list(self.changed.values()), source=account)
         await self._claim(db, fresh)
         await links.add(db, self.linked)
+        met = [link.record_id for link in self.linked if link.record_id not in fresh]
+        await join(db, account, met)
         await links.agree(db, self.agreed)
         await self._revive(db)
         await self._bury(db, house)
@@ -151,6 +154,8 @@ class Changes:
             await links.set_state(db, [ref], "parked" if rival else "live")
             if rival is not None:
                 await conflicts.parked(db, link.entity, link.record_id, ref, rival.ref)
+            else:
+                await join(db, ref.account, [link.record_id])
             log.info("record.restored", ref=str(ref), record=str(link.record_id))
 
     async def _bury(self, db: AsyncConnection, house: House) -> None:
@@ -160,6 +165,8 @@ class Changes:
             await links.end(db, [ref], "deleted")
             await conflicts.settle_refs(db, [ref], how={"by": "deleted there"})
             promoted = await promote(db, record_id, ref.account)
+            if not promoted:
+                await part(db, ref.account, [record_id])
             own = await links.by_record(db, [record_id])
             left = [other for other in own if other.state not in ("gone", "unlinked")]
             spread = False
@@ -168,7 +175,7 @@ class Changes:
             elif plan.deletes and not promoted:
                 spread = await doom(db, house, record_id, ref)
             elif plan.unseen and not promoted:
-                reason = f"it was deleted in {ref.account}, which did not know its last edits"
+                reason = unseen_because(ref)
                 await conflicts.kept(db, link.entity, record_id, left[0].ref, reason, plan.unseen)
             log.info(
                 "record.unlinked",

@@ -48,7 +48,7 @@ async def settle(house: House, card: Any, word: Word, *, dry_run: bool = False) 
     if card["account"] not in house.members:
         raise RejectedError(f"the account {card['account']} is not configured any more")
     if card["kind"] not in ("identity", "merge", "suspect"):
-        raise RejectedError(f"a {card['kind']} card closes by itself: {card['detail']['reason']}")
+        raise RejectedError(f"a {card['kind']} card asks for another word")
     if card["kind"] != "identity":
         work, touched = _surplus(house, card, word), [card["record_id"]]
     elif card["record_id"] is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from app.domain.values import Op, Ref, Write
 from app.errors import RejectedError
 from app.sync.draft import Job
 from app.sync.house import House, Member
+from app.sync.parting import part
 from app.sync.relink import mark
 
 log = structlog.get_logger()
@@ -38,13 +39,21 @@ async def doom(db: AsyncConnection, house: House, record_id: UUID, ref: Ref) -> 
     living = [link for link in await links.by_record(db, [record_id]) if link.state == "live"]
     stuck = [link.ref.account for link in living if not can_delete(house, link)]
     if stuck:
-        reason = f"it was deleted in {ref.account}; {', '.join(stuck)} cannot delete it"
+        reason = stuck_because(ref, stuck)
         await conflicts.kept(db, living[0].entity, record_id, living[0].ref, reason, [])
         return False
     await records.set_state(db, [record_id], "gone")
     await mark(db, [record_id])
     await outbox.delay(db, record_id, now() + DELETE_WAIT)
     return True
+
+
+def stuck_because(ref: Ref, stuck: Sequence[str]) -> str:
+    return f"it was deleted in {ref.account}; {', '.join(stuck)} cannot delete it"
+
+
+def unseen_because(ref: Ref) -> str:
+    return f"it was deleted in {ref.account}, which did not know its last edits"
 
 
 def can_delete(house: House, link: Link) -> bool:
@@ -82,21 +91,30 @@ async def prepare_deletes(
     jobs: list[Job] = []
     spared: list[Mark] = []
     for its_mark, record, link in doomed:
-        if "delete" not in member.connector.manifest.entities[record.entity].write:
-            await keep(db, record, link.ref, f"{member.name} cannot delete it")
-            spared.append(its_mark)
-            continue
-        children = await _taken_along(db, member, record)
-        if children and record.state != "purged":
-            reason = (
-                f"it was deleted elsewhere; to delete it in {member.name} would delete "
-                f"{len(children)} more that live on"
-            )
+        if reason := await spares(db, member, record):
             await keep(db, record, link.ref, reason)
             spared.append(its_mark)
         else:
             jobs.append(Job(its_mark, record, link, write=_delete(member, record, link)))
     return jobs, spared
+
+
+async def spares(
+    db: AsyncConnection, member: Member, record: RecordState, *, besides: Collection[UUID] = ()
+) -> str:
+    """Why this record would not be deleted here; empty if it would.
+
+    ``besides`` are records that are to be deleted as well.
+    """
+    if "delete" not in member.connector.manifest.entities[record.entity].write:
+        return f"{member.name} cannot delete it"
+    children = set(await _taken_along(db, member, record)) - {*besides}
+    if not children or record.state == "purged":
+        return ""
+    return (
+        f"it was deleted elsewhere; to delete it in {member.name} would delete "
+        f"{len(children)} more that live on"
+    )
 
 
 async def keep(db: AsyncConnection, record: RecordState, ref: Ref, reason: str) -> None:
@@ -135,6 +153,7 @@ async def deleted(db: AsyncConnection, jobs: Sequence[Job]) -> None:
         assert job.link is not None
         why = "purged" if job.record.state == "purged" else "propagated"
         await links.end(db, [job.link.ref], why)
+        await part(db, job.link.ref.account, [job.record.id])
         log.info("record.deleted", ref=str(job.link.ref), record=str(job.record.id))
     await outbox.clear(db, [job.mark for job in jobs])
     gone = {job.record.id for job in jobs if job.record.state == "gone"}

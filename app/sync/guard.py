@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import guards
+from app.db.outbox import Mark
 from app.domain.values import Op
 from app.sync.draft import Job, count
 from app.sync.house import Member
@@ -23,7 +24,7 @@ async def stop_early(
     if not jobs or not await guards.holds(db, member.name, op):
         return list(jobs)
     passed = [job for job in jobs if job.mark.guard == op]
-    await _hold(db, member, op, [job for job in jobs if job.mark.guard != op], counts)
+    await _hold(db, member, op, [job.mark for job in jobs if job.mark.guard != op], counts)
     return passed
 
 
@@ -35,8 +36,22 @@ async def admit(
     asking = [job for job in jobs if job.mark.guard != op]
     limit = member.config.guard.of(op)
     room = await guards.admit(db, member.name, op, wanted=len(asking), limit=limit)
-    await _hold(db, member, op, asking[room:], counts)
+    await _hold(db, member, op, [job.mark for job in asking[room:]], counts)
     return [*passed, *asking[:room]]
+
+
+async def admit_merges(
+    db: AsyncConnection, member: Member, marks: Sequence[Mark], counts: dict[str, int]
+) -> int:
+    """How many of these merges may be done now, one for each mark; the excess is held.
+
+    What is merged away is gone there: it counts as a delete.
+    """
+    room = await guards.admit(
+        db, member.name, Op.DELETE, wanted=len(marks), limit=member.config.guard.of(Op.DELETE)
+    )
+    await _hold(db, member, Op.DELETE, marks[room:], counts)
+    return room
 
 
 async def give_back(db: AsyncConnection, member: Member, op: Op, jobs: Sequence[Job]) -> None:
@@ -47,14 +62,14 @@ async def give_back(db: AsyncConnection, member: Member, op: Op, jobs: Sequence[
 
 
 async def _hold(
-    db: AsyncConnection, member: Member, op: Op, jobs: Sequence[Job], counts: dict[str, int]
+    db: AsyncConnection, member: Member, op: Op, marks: Sequence[Mark], counts: dict[str, int]
 ) -> None:
-    if not jobs:
+    if not marks:
         return
     limit = member.config.guard.of(op)
-    await guards.hold(db, [job.mark for job in jobs], op, held_because(member.name, op, limit))
-    count(counts, "guarded", len(jobs))
-    log.warning("guard.held", account=member.name, op=op, limit=limit, marks=len(jobs))
+    await guards.hold(db, marks, op, held_because(member.name, op, limit))
+    count(counts, "guarded", len(marks))
+    log.warning("guard.held", account=member.name, op=op, limit=limit, marks=len(marks))
 
 
 def held_because(account: str, op: str, limit: int | None) -> dict[str, Any]:

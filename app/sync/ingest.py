@@ -11,13 +11,14 @@ import structlog
 from app import metrics
 from app.clock import now
 from app.db import events as inbox
-from app.db import lanes, outbox, purges
+from app.db import lanes, links, outbox, purges
 from app.db.events import Answered, Pending
 from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.links import Link
 from app.domain.decide import contradicts, newest
 from app.domain.entities import order_of
+from app.domain.state import PURGED
 from app.domain.values import Claim, Delivery, Event, Observation, Ref
 from app.domain.verdict import Action
 from app.errors import (
@@ -30,7 +31,7 @@ from app.errors import (
 )
 from app.sdk.handler import Context, Wishes
 from app.sync.house import House, Member
-from app.sync.purge import purge_told
+from app.sync.purge import learn_pepper, purge_told
 from app.sync.reconcile import Deferred, known, reconcile
 from app.sync.relink import follow, relink
 from app.sync.trouble import LanePaused, describe, judge
@@ -175,7 +176,7 @@ class Look:
     trusted: bool = True  # every event brought a snapshot on its first try
     gone: bool = False
     gone_at: datetime | None = None  # by the vendor's own clock
-    alive: bool = False  # some event says that it is there
+    alive_at: datetime | None = None  # … when an event last told of it otherwise
     purged: bool = False
     times: dict[str, datetime] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
@@ -211,6 +212,7 @@ async def _look(house: House, lane: Lane, waiting: Sequence[Pending]) -> None:
         await _settle(house, lane, waiting, fates)
         raise LanePaused(error) from error
     await _settle(house, lane, waiting, fates)
+    await _empty(house, events, waiting, fates.purged)
     log.info(
         "ingest.finished",
         account=lane.account,
@@ -224,6 +226,28 @@ async def _look(house: House, lane: Lane, waiting: Sequence[Pending]) -> None:
     )
 
 
+async def _empty(
+    house: House, events: Mapping[int, Event], waiting: Sequence[Pending], told: Collection[int]
+) -> None:
+    """Keep no webhook that repeats the name of somebody who was purged.
+
+    ``told`` are the events about such people; others may name them.
+    """
+    if not house.peppers:
+        return
+    named: dict[Ref, set[int]] = {}
+    for item in waiting:
+        snapshot = events[item.id].snapshot if item.id in events else None
+        if snapshot is not None:
+            related = [ref for refs in snapshot.relations.values() for ref in refs]
+            for ref in (*related, *snapshot.mentions):
+                named.setdefault(ref, set()).add(item.delivery_id)
+    async with house.database.transaction() as db:
+        met = await links.by_ref(db, named)
+        gone = {one for ref in met if met[ref].ended == "purged" for one in named[ref]}
+        await purges.empty(db, gone | {i.delivery_id for i in waiting if i.id in told})
+
+
 @dataclass(slots=True)
 class _Fates:
     """What became of each event; whatever is in none of these is simply still waiting."""
@@ -232,6 +256,8 @@ class _Fates:
     failed: dict[int, Exception] = field(default_factory=dict)
     deferred: set[int] = field(default_factory=set)
     results: dict[str, int] = field(default_factory=dict)
+    #: They tell of somebody who was purged, under an id that we did not know.
+    purged: set[int] = field(default_factory=set)
 
 
 async def _reconcile(house: House, member: Member, looks: dict[Ref, Look], fates: _Fates) -> None:
@@ -280,6 +306,8 @@ async def _apply(
             fates.failed.update(dict.fromkeys(looks[asked].events, answer))
         else:
             fates.results[answer.result] = fates.results.get(answer.result, 0) + 1
+            if answer.reason == PURGED:
+                fates.purged |= looks[asked].events
             entity = house.members[asked.account].entity_of(asked.type) or asked.type
             metrics.OBSERVATIONS.labels(asked.account, entity).inc()
     return late
@@ -331,10 +359,11 @@ def _gather(
         look.delivery = item.delivery_id
         look.known_at = min(look.known_at, item.received_at)
         look.purged = look.purged or ref in wishes.purges
-        look.alive = look.alive or ref in wishes.marks
         if ref in (*wishes.gone, *wishes.purges):
             look.gone = True
             look.gone_at = max(event.at, look.gone_at or event.at)
+        else:
+            look.alive_at = max(event.at, look.alive_at or event.at)
         snapshot = event.snapshot if event.ref == ref else None
         look.trusted = look.trusted and snapshot is not None and item.attempts == 0
         if snapshot is not None:
@@ -367,10 +396,10 @@ async def _observe(
             told = look.snapshot is not None and look.trusted and not look.gone
             if look.snapshot is not None and told and (link is not None or ref not in departed):
                 seen[ref] = Seen(_timed(look.snapshot, look), look.cause, look.known_at)
-            elif look.gone and link is None and begun is not None and begun <= look.known_at:
-                fates.deferred.update(look.events)  # it may be what we are creating
-            elif look.gone and link is None and not look.alive:
-                continue  # it went before we ever met it
+            elif link is None and _only_left(look):
+                # It came and went before we ever met it, unless it is what we are creating.
+                if begun is not None and begun <= look.known_at:
+                    fates.deferred.update(look.events)
             else:
                 reading.setdefault(ref.type, []).append(ref)
         for remote_type in sorted(reading, key=lambda t: order_of(member.entity_of(t) or t)):
@@ -390,6 +419,13 @@ async def _observe(
         seen.values(),
         key=lambda s: (order_of(member.entity_of(s.observation.ref.type) or ""), s.observation.ref),
     )
+
+
+def _only_left(look: Look) -> bool:
+    """Whether a record that nobody met was deleted last of all; else it may have been restored."""
+    if not look.gone or look.gone_at is None:
+        return look.gone
+    return look.alive_at is None or look.alive_at < look.gone_at
 
 
 def _agrees(look: Look, link: Link | None) -> bool:
@@ -485,5 +521,5 @@ async def _settle(house: House, lane: Lane, waiting: Sequence[Pending], fates: _
                 )
             else:
                 await inbox.postpone(db, [item.id], until=found.at or moment, error=shown)
-        if house.peppers:
+        if await learn_pepper(db, house):
             await purges.scrub(db, {item.delivery_id for item in waiting})

@@ -3,43 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import conflicts, journal, lanes, links
-from app.db.journal import Cause
+from app.db import conflicts, guards, journal, lanes, links, records
+from app.db.journal import Cause, Entry
 from app.db.lanes import Lane
 from app.db.links import Link
 from app.db.outbox import Mark
-from app.domain.values import NOTHING, Ref
+from app.domain.absorb import absorb
+from app.domain.decide import reading
+from app.domain.entities import equal, relations_of
+from app.domain.values import NOTHING, Op, Ref
 from app.errors import AccountError, RateLimitedError, SyncError, TransientError
+from app.sync import guard
 from app.sync.draft import count
 from app.sync.house import House, Member
 from app.sync.reconcile import known, reconcile
-from app.sync.relink import relink
+from app.sync.relink import mark, relink
 from app.sync.trouble import LanePaused
-from app.sync.world import Seen
+from app.sync.world import Seen, World
 
 log = structlog.get_logger()
 
 
 async def merge_there(
     house: House, lane: Lane, member: Member, marks: Sequence[Mark], counts: dict[str, int]
-) -> None:
-    """Merge the counterparts of these records that are to be merged there."""
+) -> list[Mark]:
+    """Merge the counterparts of these records that are to be merged there.
+
+    The marks to go on with: without those of which the guard holds a merge.
+    """
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):
-            return
+            return list(marks)
         pairs = await _pairs(db, member.name, [mark.record_id for mark in marks])
+        pairs, held = await _admitted(db, member, marks, pairs, counts)
         await links.begin_writes(db, {ref: NOTHING for pair in pairs for ref in _refs(pair)})
-    for survivor, loser in pairs:
+    asked = {mark.record_id for mark in marks if mark.guard != Op.DELETE}
+    for n, (survivor, loser) in enumerate(pairs):
         try:
+            await _look_before(house, member, loser)
             kept = await _merge(member, survivor.ref, loser.ref)
         except (RateLimitedError, AccountError, TransientError) as error:
             async with house.database.transaction() as db:
                 await links.end_writes(db, [ref for pair in pairs for ref in _refs(pair)])
+                left = [one for one, _ in pairs[n:] if one.record_id in asked]
+                if member.config.guard.of(Op.DELETE) is not None:
+                    await guards.give_back(db, member.name, Op.DELETE, len(left))
             raise LanePaused(error) from error
         except SyncError as error:
             await _refused(house, survivor, loser, error)
@@ -47,6 +61,62 @@ async def merge_there(
         else:
             await _merged(house, survivor, loser, kept)
             count(counts, "merged")
+    return [mark for mark in marks if mark.record_id not in held]
+
+
+async def _admitted(
+    db: AsyncConnection,
+    member: Member,
+    marks: Sequence[Mark],
+    pairs: Sequence[tuple[Link, Link]],
+    counts: dict[str, int],
+) -> tuple[list[tuple[Link, Link]], set[UUID]]:
+    """The merges that the guard lets through, and the records of which it holds one."""
+    own = {mark.record_id: mark for mark in marks}
+    asking = [pair for pair in pairs if own[pair[0].record_id].guard != Op.DELETE]
+    room = await guard.admit_merges(db, member, [own[one.record_id] for one, _ in asking], counts)
+    held = {one.record_id for one, _ in asking[room:]}
+    return [pair for pair in pairs if pair not in asking[room:]], held
+
+
+async def give_up(db: AsyncConnection, account: str) -> None:
+    """A person discarded merges while the guard held them: what to do is asked again."""
+    for loser in await links.idle_merges(db, account):
+        own = await links.by_record(db, [loser.record_id], account=account)
+        survivor = next((one.ref for one in own if one.state == "live"), loser.ref)
+        await links.set_state(db, [loser.ref], "parked")
+        await conflicts.parked(db, loser.entity, loser.record_id, loser.ref, survivor)
+
+
+async def _look_before(house: House, member: Member, loser: Link) -> None:
+    """Take in what nobody has told us of the loser yet: after the merge it is gone there."""
+    _, read_at = await known(house, [])
+    (found,) = await member.connector.read([loser.ref])
+    if found.raw is None or found.ref != loser.ref:
+        return
+    cause = Cause("merge", str(loser.record_id))
+    seen = Seen(found, cause, read_at, read_at)
+    async with house.database.transaction() as db:
+        world = await World.load(db, house, [seen])
+        link, record = world.links.get(loser.ref), world.records.get(loser.record_id)
+        if link is None or record is None or link.state != "merging":
+            return
+        news = {
+            name: value
+            for name, value in reading(world.state_of(seen), found).items()
+            if name not in relations_of(link.entity)
+            and not equal(value, link.base.get(name, value))
+        }
+        takes, clashes = absorb(record.fields, news)
+        if not takes and not clashes:
+            return
+        fields = {**record.fields, **{take.field: take.new for take in takes}}
+        after = replace(record, fields=fields, version=record.version + 1)
+        await records.change(db, [after], source=member.name)
+        await journal.write(
+            db, [Entry(record.id, after.version, member.name, cause, takes, clashes)]
+        )
+        await mark(db, [record.id])
 
 
 async def _merge(member: Member, survivor: Ref, loser: Ref) -> Ref:
@@ -81,6 +151,9 @@ async def _refused(house: House, survivor: Link, loser: Link, error: SyncError) 
     """They stay two there: the loser is parked again, and a person hears why."""
     async with house.database.transaction() as db:
         await links.end_writes(db, [survivor.ref, loser.ref])
+        now = (await links.by_ref(db, [loser.ref], lock=True)).get(loser.ref)
+        if now is None or now.state != "merging":
+            return  # somebody has merged them there meanwhile, maybe the other way round
         await links.set_state(db, [loser.ref], "parked")
         why = f"{loser.ref.account} refused to merge it: {error.reason}"
         await conflicts.parked(

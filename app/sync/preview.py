@@ -25,7 +25,14 @@ from app.domain.decide import decide
 from app.domain.entities import title_of
 from app.domain.state import OURS, Plan, RecordState, Result, State
 from app.domain.values import NOTHING, Key, Observation, Ref
-from app.sync.deletes import is_barred, latest
+from app.sync.deletes import (
+    can_delete,
+    is_barred,
+    latest,
+    spares,
+    stuck_because,
+    unseen_because,
+)
 from app.sync.draft import Job, Near, prepare, travels
 from app.sync.house import House, Member
 from app.sync.reconcile import known
@@ -47,6 +54,9 @@ class Sight:
     keys: tuple[Key, ...] = ()
     candidates: Mapping[Key, UUID] = field(default_factory=dict)
     reason: str = ""
+    #: What a delete of it means: whether it travels, or the edits for which it does not.
+    deletes: bool = False
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,8 @@ class Preview:
     made: dict[UUID, tuple[Ref, str | None]] = field(default_factory=dict)
     #: The records of other accounts that would be linked.
     adopted: dict[Ref, UUID] = field(default_factory=dict)
+    #: The records that would be deleted wherever they are.
+    doomed: set[UUID] = field(default_factory=set)
     sights: list[Sight] = field(default_factory=list)
 
     @classmethod
@@ -126,8 +138,12 @@ class Preview:
                 plan.keys,
                 state.candidates,
                 plan.reason,
+                plan.deletes,
+                plan.unseen,
             )
         )
+        if plan.deletes and record is not None:
+            self.doomed.add(record.id)
         return "held" if plan.result is Result.MISSING else str(plan.result)
 
     def _with_memory(self, house: House, state: State, seen: Seen) -> State:
@@ -165,7 +181,33 @@ class Preview:
             found, learned = await self.push(house, member, rows, own, fates)
             items += found
             known_now |= learned
+        for sight in self.sights:
+            items += await self._deletes(house, sight)
         return self._named_alike(items, fates)
+
+    async def _deletes(self, house: House, sight: Sight) -> list[dict[str, Any]]:
+        """The deletes that one in the scanned account would cause, or why it would not."""
+        record, ref = sight.record, sight.observation.ref
+        if record is None or not (sight.deletes or sight.unseen):
+            return []
+        async with house.database.transaction() as db:
+            own = [one for one in await links.by_record(db, [record.id]) if one.ref != ref]
+            living = [one for one in own if one.state == "live"]
+            if any(one.state == "parked" and one.ref.account == ref.account for one in own):
+                return []  # its double takes its place
+            stuck = [one.ref.account for one in living if not can_delete(house, one)]
+            why = unseen_because(ref) if sight.unseen else stuck_because(ref, stuck)
+            if sight.unseen or stuck:
+                return [_fate_of(house, record, one, why) for one in living[:1]]
+            return [
+                _fate_of(
+                    house,
+                    record,
+                    one,
+                    await spares(db, house.members[one.ref.account], record, besides=self.doomed),
+                )
+                for one in living
+            ]
 
     def _named_alike(
         self, items: list[dict[str, Any]], fates: Fates
@@ -251,7 +293,8 @@ class Preview:
                 kept = held.get(record.id, frozenset())
                 link = linked.get(record.id)
                 if record.state in ("gone", "purged") and link is not None:
-                    items.append(_item("delete", member, record, link.ref.id, {}))
+                    why = await spares(db, member, record, besides=ids)
+                    items.append(_fate_of(house, record, link, why))
                     continue
                 if record.state != "live" or (link is None and record.id in barred):
                     fates[member.name, record.id] = Fate("none", reason="it was deleted there")
@@ -403,6 +446,11 @@ def _mark(member: Member, record: RecordState) -> Mark:
     """As if it had waited long enough for anything."""
     entity, version = record.entity, record.version
     return Mark(member.name, record.id, entity, version, True, _LONG_AGO, 0, None, None)
+
+
+def _fate_of(house: House, record: RecordState, link: Link, spared: str) -> dict[str, Any]:
+    op, member = "hold" if spared else "delete", house.members[link.ref.account]
+    return _item(op, member, record, link.ref.id, {}, spared)
 
 
 def _item(

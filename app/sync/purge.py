@@ -14,7 +14,7 @@ from app.db.accounts import Box
 from app.db.journal import Cause, Entry
 from app.db.links import Link
 from app.domain.merge import Take
-from app.domain.traits import digests, traits
+from app.domain.traits import digests, traits, words
 from app.domain.values import Ref
 from app.sync.deletes import can_delete
 from app.sync.house import House
@@ -59,6 +59,8 @@ async def purge(
     await links.end(db, [link.ref for link in own if link not in doomed], "purged")
     await purges.forget(db, ids, refs)
     emptied = await purges.scrub(db, await purges.deliveries_of(db, refs))
+    said = {word for fields in (*found, *(k.base for k in own)) for word in words(fields)}
+    emptied += await purges.empty(db, await purges.forget_words(db, said))
     take = Take("link", None, None, "purged: nothing of it is kept")
     await journal.write(db, [Entry(record_id, 0, by, cause, [take])])
     if doomed:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
 from typing import TypeAlias
+from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
@@ -18,7 +20,7 @@ from app.clock import now
 from app.db import links
 from app.db.records import KeyTaken
 from app.domain.decide import decide, needs_reading
-from app.domain.state import Plan, State
+from app.domain.state import Plan, Result, State
 from app.domain.strangers import strangers
 from app.domain.values import Ref
 from app.errors import SyncError
@@ -34,6 +36,8 @@ log = structlog.get_logger()
 BATCH = 100
 #: How often one observation is decided anew because another worker was faster.
 _TRIES = 5
+#: What the vendors may be asked before a batch is decided: for times, for parents.
+_QUESTIONS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,18 @@ class Deferred:
 
     ref: Ref
     reason: str
+
+
+#: Whom these refs do not name any more, by relation.
+Missed: TypeAlias = Mapping[Ref, Mapping[str, set[UUID]]]
+
+
+class PartedError(Exception):
+    """Nothing is applied until we know why these do not name their parents any more."""
+
+    def __init__(self, missed: Missed) -> None:
+        super().__init__(", ".join(map(str, missed)))
+        self.missed = missed
 
 
 #: What became of an observation; an exception is the trouble of that one alone.
@@ -106,17 +122,50 @@ def is_collision(error: DBAPIError) -> bool:
 
 
 async def _together(house: House, batch: Sequence[Seen], *, scan: bool) -> list[Plan | Deferred]:
-    """Decide a batch, asking first for the times of edits where they decide, and apply it."""
-    try:
-        return await _at_once(house, batch, scan=scan)
-    except UntimedError as asked:
-        return await _at_once(house, await ask(house, batch, asked.found), scan=scan)
+    """Decide a batch, asking first for what decides and is not known, and apply it."""
+    for _ in range(_QUESTIONS):
+        try:
+            return await _at_once(house, batch, scan=scan)
+        except UntimedError as asked:
+            batch = await ask(house, batch, asked.found)
+        except PartedError as parted:
+            batch = await _look_for_parents(house, batch, parted.missed)
+    return await _at_once(house, batch, scan=scan)
+
+
+async def _look_for_parents(house: House, batch: Sequence[Seen], missed: Missed) -> list[Seen]:
+    """The batch again, once we know whether those whom these no longer name are still there.
+
+    Whoever was deleted is so from now on; a relation to what is merely not shown is no opinion.
+    """
+    account = batch[0].observation.ref.account
+    parents = {parent for own in missed.values() for ids in own.values() for parent in ids}
+    async with house.database.transaction() as db:
+        there = await links.by_record(db, parents, account=account)
+    refs = [link.ref for link in there if link.state == "live"]
+    _, read_at = await known(house, [])
+    hidden: set[UUID] = set()
+    for _, group in groupby(sorted(refs), key=lambda ref: ref.type):
+        found = await house.members[account].connector.read(list(group))
+        cause = batch[0].cause
+        seen = [Seen(one, cause, read_at, read_at) for one in found if one.raw is None]
+        for one, answer in zip(seen, await reconcile(house, seen), strict=True):
+            if not isinstance(answer, Plan) or answer.result is Result.MISSING:
+                hidden |= {link.record_id for link in there if link.ref == one.observation.ref}
+    return [_without_hidden(seen, missed.get(seen.observation.ref, {}), hidden) for seen in batch]
+
+
+def _without_hidden(seen: Seen, missed: Mapping[str, set[UUID]], hidden: set[UUID]) -> Seen:
+    """A relation of which an end is merely not shown is no opinion."""
+    observation = seen.observation
+    told = {n: r for n, r in observation.relations.items() if not missed.get(n, set()) & hidden}
+    return replace(seen, observation=replace(observation, relations=told), whole=True)
 
 
 async def _at_once(house: House, batch: Sequence[Seen], *, scan: bool) -> list[Plan | Deferred]:
     """Decide a batch in one transaction and apply what was decided.
 
-    Raises UntimedError, with nothing applied, where the vendors must say who was later.
+    Raises UntimedError or PartedError, with nothing applied, where the vendors must say more.
     """
     async with house.database.transaction() as db:
         answers, changes, world = await within(db, house, batch)
@@ -136,6 +185,9 @@ async def within(
     world = await World.load(db, house, batch)
     changes = Changes()
     untimed: list[Untimed] = []
+    missed = {one.observation.ref: m for one in batch if not one.whole and (m := world.missed(one))}
+    if missed:
+        raise PartedError(missed)
     answers = [_decide(world, changes, seen, untimed) for seen in batch]
     if untimed:
         raise UntimedError(untimed)

@@ -201,7 +201,7 @@ async def follow(db: AsyncConnection, house: House, ref: Ref) -> None:
 async def promote(db: AsyncConnection, record_id: UUID, account: str) -> bool:
     """Where the living counterpart is gone, a parked one takes its place; say whether."""
     own = await links.by_record(db, [record_id], account=account, lock=True)
-    parked = [link for link in own if link.state == "parked"]
+    parked = [link for link in own if link.state in ("parked", "merging")]
     if not parked or any(link.state == "live" for link in own):
         return False
     await links.set_state(db, [parked[0].ref], "live")

@@ -21,8 +21,9 @@ from app.domain.values import (
     Ref,
     Value,
 )
-from app.sync.draft import Job, bury_held, refs_of, refuse
+from app.sync.draft import Job, bury_held, refuse
 from app.sync.house import House, Member
+from app.sync.parting import join
 
 
 async def done(
@@ -66,7 +67,7 @@ async def done(
         made.append(link)
     await links.add(db, made)
     await links.agree(db, agreed)
-    await _release_children(db, member, [link.record_id for link in made])
+    await join(db, member.name, [link.record_id for link in made])
     for job, _ in finished:
         if job.held:
             await bury_held(db, job)
@@ -162,15 +163,3 @@ async def _containers(db: AsyncConnection, member: Member, outcomes: Sequence[Ou
     await links.add(
         db, [Link.new(box.id, box.entity, ref, {}, {}, None) for ref, box in containers.items()]
     )
-
-
-async def _release_children(db: AsyncConnection, member: Member, parents: Sequence[UUID]) -> None:
-    """Children that waited for these parents, or went without them, are due now."""
-    children = await records.children(db, parents) if parents else []
-    if not children:
-        return
-    await outbox.hurry(db, member.name, children)
-    there = await refs_of(db, member, children)
-    grown = await records.get(db, there)
-    await outbox.mark(db, {(member.name, child.id): child for child in grown.values()})
-    await lanes.wake(db, member.name, "out")

@@ -13,6 +13,7 @@ from app.db import conflicts, links, outbox, purges, records
 from app.db.journal import Cause
 from app.db.links import Link
 from app.domain.decide import keys_of, reading
+from app.domain.entities import is_set, relations_of
 from app.domain.state import OURS, LinkState, RecordState, State
 from app.domain.traits import digests, traits
 from app.domain.values import Fields, Key, Observation, Ref
@@ -28,7 +29,8 @@ class Seen:
     reading began, by the database's clock; None for a snapshot that a webhook or an answer
     brought. ``same_as`` names the record it must belong to (a create of ours found again, or a
     person's word); ``apart`` says that it is none of ours, which only a person can know.
-    ``ours_at`` is set once the vendors were asked when edits were made that decide something.
+    ``ours_at`` is set once the vendors were asked when edits were made that decide something,
+    ``whole`` once it was asked what became of those whom it does not name any more.
     """
 
     observation: Observation
@@ -38,6 +40,7 @@ class Seen:
     same_as: UUID | None = None
     apart: bool = False
     ours_at: Mapping[str, datetime] | None = None
+    whole: bool = False
 
 
 @dataclass(slots=True)
@@ -193,6 +196,22 @@ class World:
             purged=ref in self.purged,
             ours_at=seen.ours_at or {},
         )
+
+    def missed(self, seen: Seen) -> dict[str, set[UUID]]:
+        """Whom it named when we last looked and does not any more, by relation."""
+        link, observation = self.links.get(seen.observation.ref), seen.observation
+        if link is None or link.state != "live" or link.writing or not observation.raw:
+            return {}
+        found: dict[str, set[UUID]] = {}
+        for name in relations_of(link.entity).keys() & observation.relations.keys():
+            refs, before = observation.relations[name], link.base.get(name)
+            if refs and not is_set(name):
+                continue  # it has another one now
+            still = {self.links[ref].record_id for ref in refs if ref in self.links}
+            listed = before if isinstance(before, list) else [before] if before else []
+            if gone := {UUID(str(one)) for one in listed} - still:
+                found[name] = gone
+        return found
 
     def met(self, link: Link, record: RecordState, keys: Collection[Key]) -> None:
         """Remember what the batch has just made, for those that come after it."""

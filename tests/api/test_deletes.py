@@ -97,18 +97,19 @@ async def test_the_pepper_of_the_purged_survives_a_rotation_of_keys(database: Da
         assert await purges.pepper(db, Box([new])) == before
 
 
+@pytest.mark.parametrize("call", ["delete", "resolve"])
 @pytest.mark.parametrize("delete", [True, False])
 async def test_a_delete_that_was_not_carried_over_is_decided_by_a_person(
-    ada: UUID, api: httpx.AsyncClient, database: Database, delete: bool
+    ada: UUID, api: httpx.AsyncClient, database: Database, delete: bool, call: str
 ):
     async with database.transaction() as db:
         ref = Ref("hubspot", "contacts", "1")
         await conflicts.kept(db, "person", ada, ref, "it was edited since", ["title"])
         card = (await db.execute(sa.text("select id from conflicts"))).scalar_one()
-    word = f"/api/conflicts/{card}/delete"
+    word = f"/api/conflicts/{card}/{call}"
     assert (await api.post(word, json={"delete": delete})).json()["state"] == "settled"
     assert (await api.post(word, json={"delete": delete})).status_code == 409
-    assert (await api.post("/api/conflicts/999/delete", json={"delete": True})).status_code == 404
+    assert (await api.post(f"/api/conflicts/999/{call}", json={"delete": True})).status_code == 404
     async with database.transaction() as db:
         state = (await records.get(db, [ada]))[ada].state
         marked = (await db.execute(sa.text("select count(*) from outbox"))).scalar_one()

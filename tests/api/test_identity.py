@@ -111,7 +111,7 @@ async def test_a_crm_that_is_away_cannot_be_looked_at(api: httpx.AsyncClient, ad
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
-        ({}, "say exactly one of account, value, link, new, keep, merge, unlink"),
+        ({}, "say exactly one of account, value, link, new, keep, merge, unlink, delete"),
         ({"new": True, "merge": True}, "say exactly one of"),
         ({"link": None}, "link must not be null"),
         ({"merge": False}, "merge"),

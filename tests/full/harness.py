@@ -304,6 +304,15 @@ class PersonAtClose:
         answer = await self._call("GET", f"/event/?lead_id={lead}&object_type=lead&_limit=1")
         return dict(answer["data"][0])
 
+    async def log(self, lead: str) -> list[Json]:
+        """Every event of a lead and of what lives in it, newest first."""
+        answer = await self._call("GET", f"/event/?lead_id={lead}&_limit=50")
+        return list(answer["data"])
+
+    async def merge(self, survivor: str, loser: str) -> None:
+        """Merge one lead into another."""
+        await self._call("POST", "/lead/merge/", {"source": loser, "destination": survivor})
+
     async def statuses(self) -> dict[str, str]:
         """The ids of the opportunities' statuses by label."""
         answer = await self._call("GET", "/status/opportunity/")
@@ -627,6 +636,27 @@ class Syncline:
                 headers = hubspot_headers(body, self.url + path)
         return await self.http.post(path, content=body, headers=headers)
 
+    async def tell_close(self, *events: Json) -> None:
+        """Deliver events of Close's log by hand, in this order."""
+        for event in events:
+            answer = await self.deliver("close", close_body(event))
+            assert answer.is_success, answer.text
+
+    async def tell_hubspot(self, kind: str, id: str, **more: Any) -> None:
+        """Deliver an event of HubSpot by hand, as of now unless it says `occurredAt`."""
+        told = {
+            "eventId": secrets.randbits(31),
+            "subscriptionId": 1,
+            "portalId": PORTAL,
+            "occurredAt": int(time.time() * 1000),
+            "subscriptionType": kind,
+            "attemptNumber": 0,
+            "objectId": int(id),
+            **more,
+        }
+        answer = await self.deliver("hubspot", [told])
+        assert answer.is_success, answer.text
+
     # --- the command line, the SQL views
 
     async def command(
@@ -718,6 +748,14 @@ class World:
             return f"webhooks: {left}\ncounts: {before}\n{await self.syncline.explain()}"
 
         await until(still, why=why, within=within, pause=pause)
+
+    async def worked(self) -> None:
+        """Return once the service has nothing to do, whatever the CRMs hold back."""
+
+        async def idle() -> bool:
+            return not await self.syncline.pending()
+
+        await until(idle, why=self.syncline.explain)
 
     @contextlib.asynccontextmanager
     async def counting(

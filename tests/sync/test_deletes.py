@@ -222,6 +222,89 @@ async def test_a_lead_whose_contacts_live_on_is_not_deleted_with_them(town: Town
     assert await town.scalar("select kind from conflicts where state = 'open'") == "delete"
 
 
+# --- children ----------------------------------------------------------------------------------
+
+
+async def a_deal_of_ada(town: Town) -> tuple[Ref, Ref, Ref, Ref]:
+    """Ada in Close and in HubSpot, and a deal of hers in both."""
+    ada, hers = await town.ada()
+    raw = await town.close("GET", f"/contact/{ada.id}/")
+    statuses = (await town.close("GET", "/status/opportunity/"))["data"]
+    deal = await town.close(
+        "POST",
+        "/opportunity/",
+        lead_id=raw["lead_id"],
+        contact_id=ada.id,
+        status_id=statuses[0]["id"],
+    )
+    here = Ref("close", "opportunity", deal["id"])
+    await town.hear_close("opportunity", "created", deal["id"])
+    await town.work()
+    query = "select remote_id from links where account = 'hubspot' and entity = 'deal'"
+    return ada, hers, here, Ref("hubspot", "deals", str(await town.scalar(query)))
+
+
+@pytest.mark.parametrize("first", ["the contact", "the deal"])
+async def test_a_contact_deleted_in_one_crm_stays_with_its_deal_in_the_other(
+    town: Town, first: str
+):
+    ada, hers, here, there = await a_deal_of_ada(town)
+    assert (await town.record_of(there)).fields["people"] == [str((await town.record_of(ada)).id)]
+    await town.close("DELETE", f"/contact/{ada.id}/")
+    await town.close("PUT", f"/opportunity/{here.id}/", note="Engines", contact_id=None)
+    if first == "the contact":
+        await town.hear_close("contact", "deleted", ada.id)
+        await town.hear_close("opportunity", "updated", here.id)
+    else:
+        await town.hear_close("opportunity", "updated", here.id)
+        await town.hear_close("contact", "deleted", ada.id)
+        await town.hear_close("opportunity", "updated", here.id)  # it was put off
+    await town.work()
+    assert (await town.state_of(ada), await town.state_of(hers)) == ("gone deleted", "live")
+    record = await town.record_of(there)
+    assert record.fields["description"] == "Engines"
+    assert record.fields["people"] == [str((await town.record_of(hers)).id)]
+    path = f"/crm/v4/objects/deals/{there.id}/associations/contacts"
+    assert [row["toObjectId"] for row in (await town.hubspot("GET", path))["results"]] == [
+        int(hers.id)
+    ]
+    # Who is made there anew is with the deal again.
+    async with town.db.transaction() as db:
+        await recreate(db, await town.record_of(hers), "close")
+    await town.work()
+    again = await town.close("GET", f"/opportunity/{here.id}/")
+    query = "select remote_id from links where state = 'live' and type = 'contact'"
+    assert again["contact_id"] == await town.scalar(query)
+
+
+async def test_a_contact_that_somebody_takes_from_a_deal_leaves_it_everywhere(town: Town):
+    _, _, here, there = await a_deal_of_ada(town)
+    await town.close("PUT", f"/opportunity/{here.id}/", contact_id=None)
+    await town.hear_close("opportunity", "updated", here.id)
+    await town.work()
+    assert (await town.record_of(there)).fields["people"] == []
+    path = f"/crm/v4/objects/deals/{there.id}/associations/contacts"
+    assert (await town.hubspot("GET", path))["results"] == []
+
+
+@PROPAGATE
+async def test_a_deal_goes_with_its_company_though_the_company_is_deleted_first(town: Town):
+    ada, _, here, there = await a_deal_of_ada(town)
+    lead = (await town.close("GET", f"/contact/{ada.id}/"))["lead_id"]
+    await town.close("DELETE", f"/lead/{lead}/")
+    await town.hear_close("lead", "deleted", lead)
+    await town.hear_close("contact", "deleted", ada.id)
+    await town.hear_close("opportunity", "deleted", here.id)
+    await town.work()
+    assert await town.scalar("select count(*) from links where state = 'live'") == 0
+    assert await town.scalar("select count(*) from conflicts") == 0
+    assert await town.wrote("hubspot") == [
+        *("create companies", "create contacts", "create deals"),
+        *("delete companies", "delete contacts", "delete deals"),
+    ]
+    assert not await town.there(there)
+
+
 # --- restores ----------------------------------------------------------------------------------
 
 

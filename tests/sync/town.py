@@ -45,6 +45,7 @@ accounts:
 sync:
   company: {deletes: %(deletes)s}
   person: {deletes: %(deletes)s}
+  deal: {deletes: %(deletes)s}
 %(more)s
 """
 #: More turns than this and the lanes chase each other.

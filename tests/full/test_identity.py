@@ -62,35 +62,6 @@ async def test_what_no_crm_can_be_asked_for_is_matched_by_scanning_both(
     assert await world.syncline.counterpart("close", deal["id"], "deal", "hubspot") == theirs
 
 
-async def test_deals_made_on_both_sides_at_once_are_one_each_by_a_key_of_two_fields(
-    world: World, company: Company
-) -> None:
-    for account in ("hubspot", "close"):
-        await world.syncline.resync(account=account)
-    lead = await world.close.create("lead", name=company.name)
-    await world.quiet()
-    firm = await world.syncline.counterpart("close", lead["id"], "company", "hubspot")
-    statuses = await world.close.statuses()
-    amounts = range(1, 6)
-    await world.crms.weather(paused=True, duplicate=1, shuffle=True)
-    for amount in amounts:
-        await world.close.create(
-            "opportunity", lead_id=lead["id"], status_id=statuses["New"], value=amount * 100
-        )
-        await world.hubspot.create(
-            "deals", company=firm, dealname="Engines", amount=str(amount), dealstage="contractsent"
-        )
-    await world.crms.weather(paused=False)
-    await world.quiet()
-    here = await world.close.find("opportunity", lead_id=lead["id"])
-    assert sorted(deal["value"] // 100 for deal in here) == [*amounts]
-    there = {deal["id"]: deal for deal in await world.hubspot.all("deals")}
-    assert sorted(int(deal["amount"]) for deal in there.values()) == [*amounts]
-    for deal in here:
-        twin = await world.syncline.counterpart("close", deal["id"], "deal", "hubspot")
-        assert int(there[twin]["amount"]) * 100 == deal["value"]
-
-
 async def test_a_person_stays_one_through_a_change_of_address_and_a_word_by_hand(
     world: World, company: Company
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from app import logs
 from app.api import (
     access,
     accounts,
+    alerts,
     conflicts,
     dead_letters,
     deletes,
@@ -35,6 +37,7 @@ from app.api import (
     why,
 )
 from app.api.access import Acts
+from app.api.bodies import Bodies
 from app.api.deps import Desk
 from app.api.problems import Problem
 from app.api.requests import RequestLog
@@ -49,6 +52,7 @@ from app.errors import ConfigError
 from app.sdk.registry import Registry
 from app.settings import Settings
 from app.settings import settings as read_settings
+from app.sync.alerts import keep_watch
 from app.sync.house import build
 
 log = logs.get()
@@ -74,6 +78,7 @@ TAGS = [
     {"name": "events", "description": "What came in, and what became of it."},
     {"name": "conflicts", "description": "What only a person can decide."},
     {"name": "dead letters", "description": "What needs a person, by cause; and the way back."},
+    {"name": "alerts", "description": "What is wrong, and who is told."},
     {"name": "access", "description": "Who may ask for what, and who did what."},
     {"name": "health", "description": "For orchestrators, dashboards and Prometheus."},
 ]
@@ -133,8 +138,11 @@ def create_app(
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
+        watch = asyncio.create_task(keep_watch(database, config))
         log.info("api.started", accounts=sorted(config.accounts))
         yield
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
         await front.close()
         await desk.inbox.close()
         await desk.secrets.close()
@@ -142,7 +150,7 @@ def create_app(
             await desk.database.close()
         log.info("api.stopped")
 
-    front = WebhookFront(RequestLog(Acts(_inner(desk, lifespan), database)))
+    front = WebhookFront(RequestLog(Bodies(Acts(_inner(desk, lifespan), database))))
     return front
 
 
@@ -195,6 +203,7 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
         events,
         conflicts,
         dead_letters,
+        alerts,
         tokens,
     ):
         access.check(part.router.routes)

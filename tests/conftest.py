@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import settings
 
 from app.db import migrations
 from app.db.engine import Database
 from tests.postgres import clone, make_template, server
+
+# How long one example takes says how busy the machine is, and nothing of us.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
 from app.cli import app
@@ -24,6 +25,7 @@ from app.cli.house import keep, new_key
 from app.config import schema
 from app.db.engine import Database
 from app.settings import Settings, settings
+from app.sync.alerts import look
 from tests import postgres
 from tests.api.service import TOKEN, Service, config, event, signed
 from tests.api.service import settings as service_settings
@@ -65,8 +67,8 @@ def test_wrong_usage_is_2(args):
     [
         (["resync", "close", "--since", "soon"], "--since: 'soon' is no date; write 2026-01-31"),
         (["resync", "close", "--id", "7"], "--id needs --entity"),
-        (["replay", "dead-letters"], "say which: ids, --cause or --all"),
-        (["replay", "dead-letters", "event:1", "--all"], "say which: ids, --cause or --all"),
+        (["replay", "dead-letters"], "say which: ids; --cause"),
+        (["replay", "dead-letters", "event:1", "--all"], "say which: ids; --cause"),
         (["conflicts", "resolve", "7"], "say exactly one of --account, --value, --link"),
         (["worker"], "DATABASE_URL is not set"),
     ],
@@ -531,3 +533,16 @@ async def test_a_token_is_made_used_and_revoked_and_the_audit_says_by_whom(servi
     assert act["target"] == "/api/accounts/close/pause"
     assert (await ask("tokens", "revoke", "ada")).stdout == "✓ ada is revoked\n"
     assert (await ask("tokens", "revoke", "ada")).exit_code == 1
+
+
+async def test_what_is_wrong_is_listed_and_the_channels_are_tried_out(service, database):
+    assert (await ask("alerts", "list")).stdout.strip() == "Nothing is wrong."
+    async with database.transaction() as db:
+        await db.execute(sa.text("update accounts set paused = true where name = 'close'"))
+    found: list[Any] = []
+    while not found:  # the service looks too, and of two at once only one does
+        await look(database, config())
+        found = [a for a in (await answer("alerts", "list"))["items"] if a["account"]]
+    assert [(a["kind"], a["account"]) for a in found] == [("account paused", "close")]
+    (channel,) = (await answer("alerts", "test"))["items"]
+    assert (channel["channel"], channel["ok"]) == ("log", True)

@@ -344,7 +344,10 @@ def test_yaml_is_yaml_and_a_configuration_is_one(snippet, examples):
         snippet.text if "accounts" in documents[0] else ACCOUNTS + snippet.text,
         lambda name: registry.connector(name).manifest.entities,
         name=str(snippet),
-        environment=dict.fromkeys(re.findall(r"\$\{(\w+)\}", snippet.text), "1234"),
+        environment={
+            name: "https://there.example/x" if name.endswith("_URL") else "1234"
+            for name in re.findall(r"\$\{(\w+)\}", snippet.text)
+        },
     )
     house.check(read)
 

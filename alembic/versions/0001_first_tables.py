@@ -69,7 +69,8 @@ def upgrade() -> None:
         sa.Column(
             "error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
+        sa.PrimaryKeyConstraint("id", "at", name=op.f("pk_attempts")),
+        postgresql_partition_by="RANGE (at)",
     )
     op.create_index("ix_attempts_record", "attempts", ["record_id", "id"], unique=False)
     op.create_table(
@@ -103,8 +104,8 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "state in ('pending', 'done', 'dead')", name=op.f("ck_deliveries_state")
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
-        sa.UniqueConstraint("account", "key", name=op.f("uq_deliveries_account_key")),
+        sa.PrimaryKeyConstraint("id", "received_at", name=op.f("pk_deliveries")),
+        postgresql_partition_by="RANGE (received_at)",
     )
     op.create_index(
         "ix_deliveries_dead",
@@ -151,8 +152,8 @@ def upgrade() -> None:
             name=op.f("ck_events_answer"),
         ),
         sa.CheckConstraint("state in ('pending', 'done', 'dead')", name=op.f("ck_events_state")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
-        sa.UniqueConstraint("account", "key", name=op.f("uq_events_account_key")),
+        sa.PrimaryKeyConstraint("id", "received_at", name=op.f("pk_events")),
+        postgresql_partition_by="RANGE (received_at)",
     )
     op.create_index(
         "ix_events_dead", "events", ["id"], unique=False, postgresql_where=sa.text("state = 'dead'")
@@ -182,7 +183,8 @@ def upgrade() -> None:
         sa.Column("cause_id", sa.Text(), nullable=True),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("lost", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_journal")),
+        sa.PrimaryKeyConstraint("id", "at", name=op.f("pk_journal")),
+        postgresql_partition_by="RANGE (at)",
     )
     op.create_index("ix_journal_record", "journal", ["record_id", "id"], unique=False)
     op.create_table(
@@ -574,6 +576,70 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_who", "audit", ["who", "id"], unique=False)
     op.create_table(
+        "alerts",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=True),
+        sa.Column("summary", sa.Text(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "since",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("raised_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("told_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("told", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
+    )
+    op.create_index(
+        "uq_alerts_living",
+        "alerts",
+        ["key"],
+        unique=True,
+        postgresql_where=sa.text("ended_at is null"),
+    )
+    op.create_table(
+        "messages",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("alert_id", sa.BigInteger(), nullable=False),
+        sa.Column("word", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column(
+            "content",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column(
+            "made_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "due_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("sent_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["alert_id"], ["alerts.id"], name=op.f("fk_messages_alert_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
+    )
+    op.create_index(
+        "ix_messages_unsent",
+        "messages",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("sent_at is null"),
+    )
+    op.create_table(
         "plan_items",
         sa.Column("resync_id", sa.UUID(), nullable=False),
         sa.Column("n", sa.BigInteger(), nullable=False),
@@ -741,6 +807,14 @@ def downgrade() -> None:
         postgresql_where=sa.text("merged_into is not null"),
     )
     op.drop_table("records")
+    op.drop_index(
+        "ix_messages_unsent", table_name="messages", postgresql_where=sa.text("sent_at is null")
+    )
+    op.drop_table("messages")
+    op.drop_index(
+        "uq_alerts_living", table_name="alerts", postgresql_where=sa.text("ended_at is null")
+    )
+    op.drop_table("alerts")
     op.drop_index("ix_audit_who", table_name="audit")
     op.drop_table("audit")
     op.drop_table("tokens")

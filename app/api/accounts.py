@@ -17,7 +17,7 @@ from app.api.guards import GuardShape
 from app.api.health import LaneShape
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME, Listed
-from app.db import accounts, deliveries, lanes, overview
+from app.db import accounts, deliveries, events, lanes, outbox, overview
 from app.domain import owners, stages
 from app.domain.values import Finding, Subscription
 from app.errors import SyncError
@@ -274,6 +274,8 @@ async def resume(name: str, desk: DeskDep) -> AccountShape:
     known(desk, name)
     async with desk.database.transaction() as db:
         await accounts.resume(db, name)
+        await events.end_backoff(db, name)
+        await outbox.end_backoff(db, name)
         await lanes.notify(db)
     log.info("account.resumed", account=name)
     return (await _show(desk, [name]))[0]

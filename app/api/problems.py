@@ -60,6 +60,7 @@ METHOD_NOT_ALLOWED = Kind(405, "method-not-allowed", "This path does not know th
 TOO_SLOW = Kind(408, "too-slow", "The body did not arrive in time")
 CONFLICT = Kind(409, "conflict", "The present state does not allow this")
 TOO_LARGE = Kind(413, "body-too-large", "The body is too large")
+TOO_MANY = Kind(429, "too-many", "Too many forged deliveries came from this address")
 INVALID = Kind(422, "invalid", "The request has wrong values")
 CRM_REFUSED = Kind(422, "crm-refused", "The CRM refuses this")
 INTERNAL = Kind(500, "internal", "A bug of ours")

@@ -4,13 +4,15 @@ A pure ASGI application in front of FastAPI, which owns /webhooks/ and hands on 
 else: the way through FastAPI's routing would cost most of the throughput. What it answers:
 
 200 the delivery is durable (or was already); 401 not authentic, nothing stored; 404 no such
-account; 405; 408 and 413 for a body that is too slow or too large; 503 with Retry-After for
+account; 405; 408 and 413 for a body that is too slow or too large; 429 for a source
+of many forgeries; 503 with Retry-After for
 whatever is our own trouble, foreseen or not.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from app.api import problems
 from app.api.patience import Watch
 from app.api.problems import Kind
 from app.api.secrets import Secrets
+from app.api.sources import Sources
 from app.db import deliveries
 from app.db.inbox import Inbox
 from app.domain.values import Delivery
@@ -101,6 +104,7 @@ class WebhookFront:
     def __init__(self, inner: ASGIApp) -> None:
         self.inner = inner
         self.watch = Watch()
+        self.sources = Sources()
         self._doors: Doors | None = None
         self._reading = 0
 
@@ -167,7 +171,7 @@ class WebhookFront:
                     account, "POST", _target(scope), headers, body, received_at=clock.now()
                 )
                 connector = doors.connectors[account]
-                await _verify(delivery, scope, connector, doors)
+                await self._verify(delivery, scope, connector, doors)
                 named = NAMED in connector.manifest.signature
                 key = deliveries.key(delivery, named=named)
                 new = await doors.inbox.accept(delivery, key)
@@ -236,6 +240,50 @@ class WebhookFront:
                     return
                 left -= len(message.get("body", b""))
 
+    async def _verify(
+        self, delivery: Delivery, scope: Scope, connector: Connector, doors: Doors
+    ) -> None:
+        """Pass if the delivery is authentic. Raises RefusedError."""
+        public_url = doors.public_url or _called(scope, delivery)
+        while True:
+            secrets = doors.secrets.of(delivery.account)
+            try:
+                if not secrets:
+                    raise BadSignatureError("this account has no webhook secret")
+                connector.verify(
+                    delivery,
+                    connector.account,
+                    secrets,
+                    public_url=public_url,
+                    now=delivery.received_at,
+                )
+            except BadSignatureError as error:
+                if await doors.secrets.refresh_before_refusing(delivery.account):
+                    continue
+                self._count_forged(scope, delivery.account, error)
+                raise RefusedError(
+                    problems.BAD_SIGNATURE,
+                    "Its signature is missing, does not fit this account's webhook secret, or is "
+                    "too old. Nothing was stored.",
+                    "signature" if secrets else "no secret",
+                ) from None
+            return
+
+    def _count_forged(self, scope: Scope, account: str, error: BadSignatureError) -> None:
+        """Raise RefusedError for a source that sends nothing else; whoever signs is let in."""
+        source = (scope.get("client") or ("nowhere",))[0]
+        wait = self.sources.refused(source)
+        if not wait:
+            log.warning("delivery.refused", account=account, reason=error.reason)
+            return
+        # Their line would be in the log as often as they like.
+        raise RefusedError(
+            problems.TOO_MANY,
+            "Too many deliveries with a bad signature came from there. Nothing was stored.",
+            "too many",
+            headers={"retry-after": str(math.ceil(wait)), "connection": "close"},
+        ) from None
+
     # ----------------------------------------------------------------------- answers
 
     def _refuse(self, scope: Scope, account: str, refused: RefusedError) -> tuple[Message, Message]:
@@ -284,34 +332,6 @@ def _target(scope: Scope) -> str:
     if scope["query_string"]:
         target += b"?" + scope["query_string"]
     return target.decode("latin-1")
-
-
-async def _verify(delivery: Delivery, scope: Scope, connector: Connector, doors: Doors) -> None:
-    """Pass if the delivery is authentic. Raises RefusedError."""
-    public_url = doors.public_url or _called(scope, delivery)
-    while True:
-        secrets = doors.secrets.of(delivery.account)
-        try:
-            if not secrets:
-                raise BadSignatureError("this account has no webhook secret")
-            connector.verify(
-                delivery,
-                connector.account,
-                secrets,
-                public_url=public_url,
-                now=delivery.received_at,
-            )
-        except BadSignatureError as error:
-            if await doors.secrets.refresh_before_refusing(delivery.account):
-                continue
-            log.warning("delivery.refused", account=delivery.account, reason=error.reason)
-            raise RefusedError(
-                problems.BAD_SIGNATURE,
-                "Its signature is missing, does not fit this account's webhook secret, or is too "
-                "old. Nothing was stored.",
-                "signature" if secrets else "no secret",
-            ) from None
-        return
 
 
 def _called(scope: Scope, delivery: Delivery) -> str:
@@ -378,6 +398,7 @@ router = APIRouter(tags=["webhooks"])
         problems.METHOD_NOT_ALLOWED,
         problems.TOO_SLOW,
         problems.TOO_LARGE,
+        problems.TOO_MANY,
         problems.UNAVAILABLE,
     ),
     openapi_extra={

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from app import __version__
 from app.cli import (
     accounts,
+    alerts,
     configuration,
     deletes,
     guard,
@@ -94,6 +95,7 @@ _PARTS = (
     deletes,
     configuration,
     mapping,
+    alerts,
     tokens,
 )
 

@@ -268,6 +268,8 @@ def _serve(
     """Serve until told to stop."""
     import uvicorn
 
+    from app.api.connections import CarefulProtocol
+
     class Server(uvicorn.Server):
         """Leaves the signals to us, and says when it is up."""
 
@@ -286,7 +288,7 @@ def _serve(
         host=wish.host,
         port=wish.port,
         loop="uvloop",
-        http="httptools",
+        http=CarefulProtocol,
         ws="none",
         log_config=None,
         access_log=False,

@@ -20,6 +20,8 @@ from app.config.model import (
     RELATIONS,
     REVIEW,
     AccountConfig,
+    AlertsConfig,
+    AlertWebhook,
     Config,
     EntitySync,
     FieldSync,
@@ -317,6 +319,8 @@ def _check_field(source: Source, path: Key, entity: str, field: str) -> None:
 
 _KEYS: Final[tuple[tuple[tuple[str | None, ...], type[BaseModel]], ...]] = (
     ((), Config),
+    (("alerts",), AlertsConfig),
+    (("alerts", "webhook"), AlertWebhook),
     (("accounts", None), AccountConfig),
     (("accounts", None, "guard"), Guard),
     (("accounts", None, "mapping", None, None), MappingRow),

@@ -222,6 +222,7 @@ async def keep_directory(db: AsyncConnection, name: str, directory: Directory) -
         "currency": directory.currency,
         "retired": sorted(directory.retired),
         "zone": directory.zone,
+        "schema": directory.schema,
         "options": {entity: dict(paths) for entity, paths in directory.options.items()},
     }
     await db.execute(
@@ -274,5 +275,6 @@ def _directory(content: Mapping[str, Any]) -> Directory:
         currency=content["currency"],
         retired=frozenset(content["retired"]),
         zone=content.get("zone"),
+        schema=content.get("schema"),
         options=content["options"],
     )

@@ -1,4 +1,7 @@
-"""The tables; the only description of the schema (alembic compares against it)."""
+"""The tables; the only description of the schema (alembic compares against it).
+
+Those with ``postgresql_partition_by`` are cut by time; their parts are made in db/partitions.py.
+"""
 
 from __future__ import annotations
 
@@ -60,11 +63,12 @@ accounts = sa.Table(
     _at("created_at", default=True),
 )
 
-#: The inbox. ``key`` is the SHA-256 of what makes a delivery the same delivery.
+#: The inbox. ``key`` is the SHA-256 of what makes a delivery the same delivery. It is unique in
+#: each part of the table (db/partitions.py); a repeat in a later part is looked for.
 deliveries = sa.Table(
     "deliveries",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True)),
     sa.Column("account", sa.Text, nullable=False),
     sa.Column("key", BYTEA, nullable=False),
     sa.Column("method", sa.Text, nullable=False),
@@ -76,18 +80,20 @@ deliveries = sa.Table(
     _at("due_at", default=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     _json("error", null=True),
-    sa.UniqueConstraint("account", "key"),
     sa.Index(
         "ix_deliveries_pending", "account", "due_at", postgresql_where=sa.text("state = 'pending'")
     ),
     sa.Index("ix_deliveries_dead", "id", postgresql_where=sa.text("state = 'dead'")),
+    sa.PrimaryKeyConstraint("id", "received_at"),
+    postgresql_partition_by="RANGE (received_at)",
 )
 
 #: What the connector read in the deliveries; ``answer`` is what the registry said to it.
+#: ``received_at`` is that of the delivery; ``key`` is unique as that of a delivery is.
 events = sa.Table(
     "events",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True)),
     sa.Column("account", sa.Text, nullable=False),
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("delivery_id", sa.BigInteger, nullable=False),
@@ -103,13 +109,14 @@ events = sa.Table(
     _at("due_at", default=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     _json("error", null=True),
-    sa.UniqueConstraint("account", "key"),
     sa.Index(
         "ix_events_pending", "account", "due_at", postgresql_where=sa.text("state = 'pending'")
     ),
     sa.Index("ix_events_dead", "id", postgresql_where=sa.text("state = 'dead'")),
     sa.Index("ix_events_delivery", "delivery_id"),
     sa.Index("ix_events_ref", "account", "ref_type", "ref_id"),
+    sa.PrimaryKeyConstraint("id", "received_at"),
+    postgresql_partition_by="RANGE (received_at)",
 )
 
 #: Our merged copies. ``stamps`` say of each field when it last changed and through whom:
@@ -353,7 +360,7 @@ conflicts = sa.Table(
 journal = sa.Table(
     "journal",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True)),
     _at("at", default=True),
     sa.Column("record_id", UUID(as_uuid=True), nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
@@ -366,13 +373,15 @@ journal = sa.Table(
     sa.Column("rule", sa.Text, nullable=False),
     sa.Column("lost", JSONB(none_as_null=False)),
     sa.Index("ix_journal_record", "record_id", "id"),
+    sa.PrimaryKeyConstraint("id", "at"),
+    postgresql_partition_by="RANGE (at)",
 )
 
 #: Every remote write: what was sent, what came back.
 attempts = sa.Table(
     "attempts",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True)),
     _at("at", default=True),
     sa.Column("record_id", UUID(as_uuid=True), nullable=False),
     sa.Column("account", sa.Text, nullable=False),
@@ -385,6 +394,8 @@ attempts = sa.Table(
     sa.Column("outcome", sa.Text, nullable=False),
     _json("error", null=True),
     sa.Index("ix_attempts_record", "record_id", "id"),
+    sa.PrimaryKeyConstraint("id", "at"),
+    postgresql_partition_by="RANGE (at)",
 )
 
 #: Resumable scans of one account; ``cursor`` is {entity, cursor}.
@@ -467,6 +478,42 @@ audit = sa.Table(
     sa.Column("status", sa.Integer),
     sa.Column("request_id", sa.Text),
     sa.Index("ix_audit_who", "who", "id"),
+)
+
+#: What is or was wrong. ``raised_at`` is null until somebody is told; ``told`` is the count that
+#: was told last.
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("account", sa.Text),
+    sa.Column("summary", sa.Text, nullable=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    _at("since", default=True),
+    _at("raised_at", null=True),
+    _at("told_at", null=True),
+    sa.Column("told", sa.BigInteger, nullable=False, server_default="0"),
+    _at("ended_at", null=True),
+    sa.Index("uq_alerts_living", "key", unique=True, postgresql_where=sa.text("ended_at is null")),
+)
+
+#: What was said of an alert, once for each channel; carried at least once.
+messages = sa.Table(
+    "messages",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("alert_id", sa.BigInteger, sa.ForeignKey(alerts.c.id), nullable=False),
+    sa.Column("word", sa.Text, nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    _json("content"),
+    _at("made_at", default=True),
+    _at("due_at", default=True),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("error", sa.Text),
+    _at("sent_at", null=True),
+    sa.Index("ix_messages_unsent", "id", postgresql_where=sa.text("sent_at is null")),
 )
 
 #: The matching report of a dry run: each remote record as it stands against one other account.

@@ -32,6 +32,10 @@ ANSWERS = 30
 KNOWN = 5
 
 
+#: How the reasons below begin: who counts fights knows their cards by it.
+SAYS = ("it was set back ", "it was changed ")
+
+
 def after_write(
     written: Written, base: Fields, stored: Fields, told: Collection[str], at: datetime
 ) -> dict[str, Any]:

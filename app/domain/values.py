@@ -246,7 +246,8 @@ class Directory:
     to the name of its owner; ``retired`` are the ids of those who can own nothing new;
     ``currency`` is the ISO 4217 code where the account has one for all deals; ``options`` are,
     by entity and path, the values that a field takes, where those are fixed; ``zone`` is the
-    time zone in which the account shows its days (``Europe/Berlin``), UTC unless it says.
+    time zone in which the account shows its days (``Europe/Berlin``), UTC unless it says;
+    ``schema`` is a digest of the definitions of all fields, to see that they changed.
     """
 
     pipelines: tuple[Pipeline, ...] = ()
@@ -256,6 +257,7 @@ class Directory:
     retired: frozenset[str] = frozenset()
     options: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=lambda: NOTHING)
     zone: str | None = None
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,13 +196,13 @@ def _standard(claim: Claim) -> tuple[list[bytes], Sign]:
     ]
 
     def sign(secret: str) -> bytes | None:
-        key = _standard_key(secret)
+        key = standard_key(secret)
         return base64.b64encode(hmac.new(key, message, hashlib.sha256).digest()) if key else None
 
     return given, sign
 
 
-def _standard_key(secret: str) -> bytes:
+def standard_key(secret: str) -> bytes:
     """The key of ``whsec_<base64>``, or the plain text; empty where it cannot be read."""
     if not secret.startswith("whsec_"):
         return _text(secret)
@@ -210,6 +210,18 @@ def _standard_key(secret: str) -> bytes:
         return base64.b64decode(secret.removeprefix("whsec_").strip(), validate=True)
     except (binascii.Error, ValueError):
         return b""
+
+
+def standard_headers(secret: SecretStr, id: str, body: bytes, *, at: datetime) -> dict[str, str]:
+    """The headers of a message of our own; ``id`` is the same whenever it is sent again."""
+    stamp = str(int(at.timestamp()))
+    message = f"{id}.{stamp}.".encode() + body
+    digest = hmac.new(standard_key(secret.get_secret_value()), message, hashlib.sha256).digest()
+    return {
+        "webhook-id": id,
+        "webhook-timestamp": stamp,
+        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+    }
 
 
 SCHEMES: Mapping[str, Scheme] = MappingProxyType(

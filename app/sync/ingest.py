@@ -176,6 +176,7 @@ class Look:
     trusted: bool = True  # every event brought a snapshot on its first try
     gone: bool = False
     gone_at: datetime | None = None  # by the vendor's own clock
+    alive_at: datetime | None = None  # … when an event last told of it otherwise
     purged: bool = False
     times: dict[str, datetime] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
@@ -361,6 +362,8 @@ def _gather(
         if ref in (*wishes.gone, *wishes.purges):
             look.gone = True
             look.gone_at = max(event.at, look.gone_at or event.at)
+        else:
+            look.alive_at = max(event.at, look.alive_at or event.at)
         snapshot = event.snapshot if event.ref == ref else None
         look.trusted = look.trusted and snapshot is not None and item.attempts == 0
         if snapshot is not None:
@@ -393,7 +396,7 @@ async def _observe(
             told = look.snapshot is not None and look.trusted and not look.gone
             if look.snapshot is not None and told and (link is not None or ref not in departed):
                 seen[ref] = Seen(_timed(look.snapshot, look), look.cause, look.known_at)
-            elif look.gone and link is None:
+            elif link is None and _only_left(look):
                 # It came and went before we ever met it, unless it is what we are creating.
                 if begun is not None and begun <= look.known_at:
                     fates.deferred.update(look.events)
@@ -416,6 +419,13 @@ async def _observe(
         seen.values(),
         key=lambda s: (order_of(member.entity_of(s.observation.ref.type) or ""), s.observation.ref),
     )
+
+
+def _only_left(look: Look) -> bool:
+    """Whether a record that nobody met was deleted last of all; else it may have been restored."""
+    if not look.gone or look.gone_at is None:
+        return look.gone
+    return look.alive_at is None or look.alive_at < look.gone_at
 
 
 def _agrees(look: Look, link: Link | None) -> bool:

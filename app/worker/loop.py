@@ -26,12 +26,14 @@ from app.errors import AccountError, ConfigError, RateLimitedError
 from app.sdk.quota import background
 from app.sdk.registry import Registry
 from app.settings import Settings
+from app.sync.alerts import keep_watch
 from app.sync.house import DIRECTORY_AGE, House, build
 from app.sync.ingest import ingest
 from app.sync.push import push
 from app.sync.rekey import rekey
 from app.sync.resync import resync
 from app.sync.trouble import LanePaused, describe
+from app.worker.tidy import tidy_forever
 
 log = structlog.get_logger()
 
@@ -101,7 +103,9 @@ class Worker:
         background = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._beat()),
+            asyncio.create_task(tidy_forever(self.house.database, self.house.config.retention)),
             asyncio.create_task(self._wake_on(stop)),
+            asyncio.create_task(keep_watch(self.house.database, self.house.config)),
         ]
         await self._join(stop)
         log.info("worker.started", worker=self.id, accounts=sorted(self.house.members))

@@ -17,6 +17,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from app import config as configuration
+from app.api.connections import CarefulProtocol
 from app.api.webhooks import WebhookFront
 from app.config import Config
 from app.db.engine import Database
@@ -85,6 +86,7 @@ class Service:
             uvicorn.Config(
                 front,
                 port=0,
+                http=CarefulProtocol,
                 ws="none",
                 log_config=None,
                 access_log=False,

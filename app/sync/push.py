@@ -178,7 +178,11 @@ async def _plan(
     for job in here:
         kept = held.get(job.record.id, frozenset())
         wait = await prepare(db, house, member, job, kept, near)
-        if wait is not None:
+        if wait is not None and job.why is not None:
+            shown = describe(TransientError(job.why), record=str(job.record.id))
+            await outbox.wait(db, job.mark, until=now() + wait, error=shown)
+            count(counts, "waiting")
+        elif wait is not None:
             await outbox.postpone(db, job.mark, until=now() + wait, keep_intent=True)
             count(counts, "waiting")
         elif job.write is not None:
@@ -323,6 +327,8 @@ async def _undisturbed(
     """
     results = await _look(house, member, batch)
     ready: list[Job] = []
+    # Begun by a worker that died before it kept the answer: ours, and no delete of theirs.
+    carried_out: list[Job] = []
     moment = now()
     async with house.database.transaction() as db:
         for job in batch:
@@ -330,6 +336,9 @@ async def _undisturbed(
             result = results.get(job.link.ref)
             if result is Result.UNCHANGED:
                 ready.append(job)
+            elif result is Result.GONE and job.link.writing:
+                carried_out.append(job)
+                count(counts, "deleted")
             elif result is Result.MISSING:
                 reason = f"{member.name} does not show {job.link.ref}, nor that it was deleted"
                 await _failed(db, member, job, NotFoundError(reason), moment)
@@ -337,6 +346,7 @@ async def _undisturbed(
             else:
                 await outbox.postpone(db, job.mark, until=moment)
                 count(counts, "moved")
+        await deleted(db, carried_out)
     return ready
 
 

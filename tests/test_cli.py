@@ -67,8 +67,8 @@ def test_wrong_usage_is_2(args):
     [
         (["resync", "close", "--since", "soon"], "--since: 'soon' is no date; write 2026-01-31"),
         (["resync", "close", "--id", "7"], "--id needs --entity"),
-        (["replay", "dead-letters"], "say which: ids, --cause or --all"),
-        (["replay", "dead-letters", "event:1", "--all"], "say which: ids, --cause or --all"),
+        (["replay", "dead-letters"], "say which: ids; --cause"),
+        (["replay", "dead-letters", "event:1", "--all"], "say which: ids; --cause"),
         (["conflicts", "resolve", "7"], "say exactly one of --account, --value, --link"),
         (["worker"], "DATABASE_URL is not set"),
     ],

@@ -210,7 +210,7 @@ def _update(
 ) -> Plan:
     account = observation.ref.account
     before = state.link or LinkState(record.id, intended=state.intended)
-    link = _as_intended(before, theirs)
+    link = _as_intended(before, theirs, state.mapping.passing_blank)
     merged, untimed = _merge(state, observation, theirs, record, link, now)
     lost, unsure = overwritten(state, observation, theirs, link)
     merged = contest(state, observation, record, link, merged, lost)
@@ -257,18 +257,22 @@ def _update(
     )
 
 
-def _as_intended(link: LinkState, theirs: Fields) -> LinkState:
+def _as_intended(link: LinkState, theirs: Fields, passing_blank: frozenset[str]) -> LinkState:
     """What shows the value that a write of ours was to bring has had its answer: it is agreed,
     also in a spelling of the vendor's own.
 
+    So is a blank that such a write goes through, if it ended there: it still has to set the value.
     Without this our own value would come back as somebody's edit, and could win a conflict.
     """
     said = {name: v for name, v in link.intended.items() if alike(theirs.get(name, ABSENT), v)}
-    if not said:
+    passing = passing_blank.intersection(link.intended).intersection(theirs) - said.keys()
+    shown = {name: theirs[name] for name in said}
+    shown |= {name: theirs[name] for name in passing if is_blank(theirs[name])}
+    if not shown:
         return link
-    sent = {name: value for name, value in link.sent.items() if name not in said}
-    sent |= {name: value for name, value in said.items() if not equal(theirs[name], value)}
-    return replace(link, base={**link.base, **{name: theirs[name] for name in said}}, sent=sent)
+    sent = {name: value for name, value in link.sent.items() if name not in shown}
+    sent |= {name: value for name, value in said.items() if not equal(shown[name], value)}
+    return replace(link, base={**link.base, **shown}, sent=sent)
 
 
 def _held(

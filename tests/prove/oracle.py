@@ -7,7 +7,7 @@ with all the edits that this person could see, and each write is traced to the e
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -159,9 +159,27 @@ class Witness:
         """
         for path in paths:
             where = (account, id, path)
+            if self._typed_over(where):
+                continue
             if where in self.cells:
                 self.doubtful[where] = self.cells[where]
                 self.cells[where] = self.before.get(where, Cell())
+
+    def _typed_over(self, where: tuple[str, str, str]) -> bool:
+        """Whether somebody has typed over what was written; that is such an edit as well."""
+        account, id, path = where
+        had = self.before.get(where, Cell()).seen
+        typed = False
+        for (_, name), edits in self.edits.items():
+            for at, edit in enumerate(edits if name == path else ()):
+                if (edit.account, edit.id) != (account, id) or edit.number in had:
+                    continue
+                typed = True
+                self.forgiven |= {edit.number, *edit.past}
+                mine = {e.number for e in edits if (e.account, e.id) == (account, id)}
+                edits[at] = replace(edit, past=edit.past & (had | mine))
+                self.cells[where] = Cell(edit.number, edits[at].past)
+        return typed
 
     def rested(self) -> None:
         """Everybody has been looked at since."""

@@ -32,6 +32,13 @@ _SUBSCRIPTIONS: Sequence[Column] = (
     ("events", lambda row: len(row["events"]) or None),
 )
 
+_SECRETS: Sequence[Column] = (
+    ("id", "id"),
+    ("from", "source"),
+    ("since", "since"),
+    ("last fitted", "used_at"),
+)
+
 accounts = typer.Typer(help="The connected CRMs.", no_args_is_help=True)
 webhooks = typer.Typer(help="Our webhook subscriptions in a CRM.", no_args_is_help=True)
 
@@ -124,6 +131,44 @@ def remove(
     found = screen(ctx)
     answer = found.rest.delete(f"/api/accounts/{part(account)}/webhooks/{part(subscription)}")
     found.answer(answer or {"removed": subscription}, f"✓ {subscription} is removed")
+
+
+@webhooks.command()
+def secrets(ctx: typer.Context, account: AccountArgument) -> None:
+    """What its webhooks may be signed with: how old each secret is, and its last use."""
+    found = screen(ctx)
+    answer = found.rest.get(f"/api/accounts/{part(account)}/secrets")
+    found.table(answer, _SECRETS, empty=f"{account} has no webhook secret.")
+
+
+@webhooks.command("add-secret")
+def add_secret(
+    ctx: typer.Context,
+    account: AccountArgument,
+    secret: Annotated[
+        str,
+        typer.Option(
+            prompt="The new secret", hide_input=True, help="Asked for if it is not given."
+        ),
+    ],
+) -> None:
+    """Trust a further secret beside the others, as while it is rotated."""
+    found = screen(ctx)
+    answer = found.rest.post(f"/api/accounts/{part(account)}/secrets", {"secret": secret})
+    count = len(answer["items"])
+    found.answer(answer, f"✓ {account} takes webhooks signed with any of {count} secrets")
+
+
+@webhooks.command("forget-secret")
+def forget_secret(
+    ctx: typer.Context,
+    account: AccountArgument,
+    id: Annotated[str, typer.Argument(help="Its id; `webhooks secrets` shows it.")],
+) -> None:
+    """Trust a secret no longer."""
+    found = screen(ctx)
+    found.rest.delete(f"/api/accounts/{part(account)}/secrets/{part(id)}")
+    found.answer({"forgotten": id}, f"✓ {account} trusts {id} no longer")
 
 
 def _findings(found: Screen, path: str, meanwhile: str) -> None:

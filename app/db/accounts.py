@@ -127,6 +127,17 @@ async def keep_webhook_secret(
     await _keep(db, box, name, content)
 
 
+async def forget_webhook_secret(
+    db: AsyncConnection, box: Box, name: str, secret: SecretStr
+) -> bool:
+    """Trust this signing key no longer; whether it was one that we kept."""
+    content = box.open(await _secrets(db, name))
+    kept: dict[str, str] = content.get("webhooks", {})
+    rest = {id: key for id, key in kept.items() if key != secret.get_secret_value()}
+    await _keep(db, box, name, {**content, "webhooks": rest})
+    return len(rest) < len(kept)
+
+
 async def webhook_secrets(db: AsyncConnection, box: Box) -> dict[str, list[SecretStr]]:
     """The learned signing keys of every account."""
     rows = await db.execute(

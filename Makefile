@@ -1,7 +1,7 @@
 # Every word here is one of ./dev; arguments for it go in ARGS: make run ARGS="--port 9000"
 ARGS ?=
 
-.PHONY: help setup run test lint migrate bench prove prove-full clean
+.PHONY: help setup run test lint migrate bench prove prove-full chaos clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,6 +30,9 @@ prove: ## N random histories over the pure core, with an oracle; the seed of any
 
 prove-full: ## N random histories through the whole service and the sandbox
 	@./dev prove-full $(N) $(ARGS)
+
+chaos: ## kill API, worker and database at random while webhooks come in, and count
+	@./dev chaos $(ARGS)
 
 clean: ## remove .venv and caches; your data stays
 	@./dev clean $(ARGS)

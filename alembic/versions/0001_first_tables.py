@@ -27,6 +27,8 @@ def upgrade() -> None:
         sa.Column("paused", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("pause_reason", sa.Text(), nullable=True),
         sa.Column("secrets", postgresql.BYTEA(), nullable=True),
+        sa.Column("callback", sa.Text(), nullable=True),
+        sa.Column("callback_due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column(
             "directory", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
@@ -69,7 +71,8 @@ def upgrade() -> None:
         sa.Column(
             "error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
+        sa.PrimaryKeyConstraint("id", "at", name=op.f("pk_attempts")),
+        postgresql_partition_by="RANGE (at)",
     )
     op.create_index("ix_attempts_record", "attempts", ["record_id", "id"], unique=False)
     op.create_table(
@@ -103,8 +106,8 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "state in ('pending', 'done', 'dead')", name=op.f("ck_deliveries_state")
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
-        sa.UniqueConstraint("account", "key", name=op.f("uq_deliveries_account_key")),
+        sa.PrimaryKeyConstraint("id", "received_at", name=op.f("pk_deliveries")),
+        postgresql_partition_by="RANGE (received_at)",
     )
     op.create_index(
         "ix_deliveries_dead",
@@ -151,8 +154,8 @@ def upgrade() -> None:
             name=op.f("ck_events_answer"),
         ),
         sa.CheckConstraint("state in ('pending', 'done', 'dead')", name=op.f("ck_events_state")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
-        sa.UniqueConstraint("account", "key", name=op.f("uq_events_account_key")),
+        sa.PrimaryKeyConstraint("id", "received_at", name=op.f("pk_events")),
+        postgresql_partition_by="RANGE (received_at)",
     )
     op.create_index(
         "ix_events_dead", "events", ["id"], unique=False, postgresql_where=sa.text("state = 'dead'")
@@ -182,7 +185,8 @@ def upgrade() -> None:
         sa.Column("cause_id", sa.Text(), nullable=True),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("lost", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_journal")),
+        sa.PrimaryKeyConstraint("id", "at", name=op.f("pk_journal")),
+        postgresql_partition_by="RANGE (at)",
     )
     op.create_index("ix_journal_record", "journal", ["record_id", "id"], unique=False)
     op.create_table(
@@ -317,6 +321,32 @@ def upgrade() -> None:
         ["account"],
         unique=False,
         postgresql_where=sa.text("state in ('queued', 'running')"),
+    )
+    op.create_table(
+        "catchups",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("entity", sa.Text(), nullable=False),
+        sa.Column(
+            "through", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.Column(
+            "deep_through",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), server_default="schedule", nullable=False),
+        sa.Column("run", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column(
+            "last", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
+        ),
+        sa.Column("listed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("missed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column(
+            "error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
+        ),
+        sa.PrimaryKeyConstraint("account", "entity", name=op.f("pk_catchups")),
     )
     op.create_table(
         "workers",
@@ -800,6 +830,7 @@ def downgrade() -> None:
     op.drop_index("ix_conflicts_record", table_name="conflicts")
     op.drop_table("conflicts")
     op.drop_table("workers")
+    op.drop_table("catchups")
     op.drop_index(
         "ix_resyncs_match",
         table_name="resyncs",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, status
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from app.api import problems
@@ -24,6 +24,7 @@ from app.api.shapes import (
     error_shape,
 )
 from app.db import dead_letters
+from app.db.dead_letters import Which
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
@@ -35,6 +36,7 @@ _LETTER: JsonDict = {
     "count": 3,
     "attempts": 1,
     "since": EXAMPLE_TIME,
+    "died_at": EXAMPLE_TIME,
     "delivery_id": None,
     "record_id": EXAMPLE_RECORD,
 }
@@ -51,6 +53,7 @@ class Letter(ErrorShape):
     count: int = Field(description="How many letters have the same cause")
     attempts: int
     since: datetime = Field(description="When the row came to be")
+    died_at: datetime = Field(description="When it was given up")
     delivery_id: int | None = Field(description="The delivery to look at")
     record_id: UUID | None = Field(description="The record to look at")
 
@@ -77,14 +80,15 @@ LetterId = Annotated[str, Field(max_length=200, pattern=r"^(delivery|event|outbo
 
 
 class Replay(BaseModel):
-    """Which letters go back: exactly one of the three."""
+    """Which letters go back: these ids; those of a cause, an account and a time; or all."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
             "examples": [
                 {"ids": ["delivery:12", f"outbox:hubspot:{EXAMPLE_RECORD}"]},
-                {"cause": "HubSpot refuses the e-mail address"},
+                {"cause": "RejectedError: email"},
+                {"account": "hubspot", "since": EXAMPLE_TIME},
                 {"all": True},
             ]
         },
@@ -92,12 +96,17 @@ class Replay(BaseModel):
 
     ids: list[LetterId] | None = Field(None, min_length=1, max_length=10_000)
     cause: CauseText | None = None
+    account: str | None = Field(None, max_length=100, pattern=r"^[^\x00]+$")
+    since: AwareDatetime | None = Field(None, description="That died then or later")
+    until: AwareDatetime | None = Field(None, description="… and before this")
     all: Literal[True] | None = None
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> Replay:
-        if sum(given is not None for given in (self.ids, self.cause, self.all)) != 1:
-            raise ValueError("say exactly one of ids, cause and all")
+    def _says_which(self) -> Replay:
+        some = (self.cause, self.account, self.since, self.until)
+        meant = any(given is not None for given in some)
+        if sum((self.ids is not None, meant, self.all is not None)) != 1:
+            raise ValueError("say ids; or cause, account, since and until; or all")
         return self
 
 
@@ -111,7 +120,7 @@ class Replayed(BaseModel):
 
 def _letter(row: Mapping[str, Any], counts: Mapping[str, int]) -> Letter:
     error = error_shape(row["error"]) or ErrorShape()
-    plain = ("id", "kind", "account", "attempts", "since", "delivery_id", "record_id")
+    plain = ("id", "kind", "account", "attempts", "since", "died_at", "delivery_id", "record_id")
     return Letter(
         **error.model_dump(),
         **{name: row[name] for name in plain},
@@ -124,11 +133,10 @@ async def index(
     database: DatabaseDep, paging: PagingDep, cause: Text = None, account: Text = None
 ) -> Letters:
     """Letters with record, field, value, the vendor's reason and the next step, by cause."""
+    which = Which(cause, account)
     async with database.transaction() as db:
-        page = await dead_letters.listed(
-            db, cause=cause, account=account, cursor=paging.cursor, limit=paging.limit
-        )
-        causes = await dead_letters.causes(db, cause=cause, account=account)
+        page = await dead_letters.listed(db, which, cursor=paging.cursor, limit=paging.limit)
+        causes = await dead_letters.causes(db, which)
     counts = {row["cause"]: row["count"] for row in causes}
     return Letters(
         items=[_letter(row, counts) for row in page.items],
@@ -141,6 +149,7 @@ async def index(
 async def replay(which: Replay, database: DatabaseDep) -> Replayed:
     """Try these letters again, now, with their attempts forgotten."""
     async with database.transaction() as db:
-        back = await dead_letters.replay(db, ids=which.ids, cause=which.cause)
+        meant = Which(which.cause, which.account, which.since, which.until)
+        back = await dead_letters.replay(db, meant, ids=which.ids)
     missing = sorted(set(which.ids or ()) - set(back))
     return Replayed(replayed=len(back), ids=back[:1000], not_found=missing)

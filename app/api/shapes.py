@@ -48,7 +48,8 @@ EXAMPLE_ERROR: JsonDict = {
     "record": EXAMPLE_RECORD,
     "field": "email",
     "value": "ada@@acme.example",
-    "next_step": "correct the value in either system, or change the mapping; then replay",
+    "next_step": "correct the value in either system, or change the mapping or the field there; "
+    "it then goes by itself, or replay it",
 }
 EXAMPLE_LINK: JsonDict = {
     "account": "hubspot",

@@ -80,7 +80,7 @@ def resync(
         "account": account,
         "entity": entity,
         "ids": id or None,
-        "since": _moment(since).isoformat() if since else None,
+        "since": moment(since).isoformat() if since else None,
         "dry_run": dry_run,
     }
     given = {name: value for name, value in asked.items() if value is not None}
@@ -175,10 +175,10 @@ def _report(found: Screen, last: Mapping[str, Any], plan: Mapping[str, Any] | No
         found.say(f"… and {len(last['errors']) - _ERRORS} more: --json shows them")
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str, option: str = "--since") -> datetime:
     """A time with a zone; without one it is UTC. Raises ConfigError."""
     try:
-        moment = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"--since: {text!r} is no date; write 2026-01-31") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        raise ConfigError(f"{option}: {text!r} is no date; write 2026-01-31") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

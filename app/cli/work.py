@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.rest import UnreachableError, part
+from app.cli.resyncs import moment
 from app.cli.screen import Column, screen
 from app.errors import ConfigError
 
@@ -118,10 +119,15 @@ def delivery(
         found.pairs(answer.items(), title=f"Delivery {id}")
 
 
-def dead_letters(ctx: typer.Context, limit: LimitOption = 50) -> None:
+def dead_letters(
+    ctx: typer.Context,
+    cause: Annotated[str | None, typer.Option(help="Only of this cause.")] = None,
+    account: Annotated[str | None, typer.Option(help="Only of this account.")] = None,
+    limit: LimitOption = 50,
+) -> None:
     """What needs a person, grouped by cause, with the next step."""
     found = screen(ctx)
-    answer = found.rest.list("/api/dead-letters", limit=limit)
+    answer = found.rest.list("/api/dead-letters", limit=limit, cause=cause, account=account)
     if answer["items"] and not found.json:
         found.table(answer["causes"], _CAUSES, empty="", title="Causes")
     found.table(answer, _LETTERS, empty="Nothing needs you.", title="Letters")
@@ -146,12 +152,21 @@ def replay_dead_letters(
         list[str] | None, typer.Argument(help="Ids of dead letters.", show_default=False)
     ] = None,
     cause: Annotated[str | None, typer.Option(help="All of this cause.")] = None,
+    account: Annotated[str | None, typer.Option(help="All of this account.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="DATE", help="All that died then or later.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="DATE", help="… and before this.")] = None,
     all: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
 ) -> None:
-    """Try dead letters again, once their cause is mended."""
-    if bool(ids) + bool(cause) + all != 1:
-        raise ConfigError("say which: ids, --cause or --all")
-    content: dict[str, Any] = {"ids": ids} if ids else {"cause": cause} if cause else {"all": True}
+    """Try dead letters again, at today's mapping, once their cause is mended."""
+    span = {"since": since, "until": until}
+    times = {name: moment(at, f"--{name}").isoformat() for name, at in span.items() if at}
+    named = {"cause": cause, "account": account}
+    meant = times | {name: value for name, value in named.items() if value}
+    if bool(ids) + bool(meant) + all != 1:
+        raise ConfigError("say which: ids; --cause, --account, --since, --until; or --all")
+    content: dict[str, Any] = {"ids": ids} if ids else meant or {"all": True}
     found = screen(ctx)
     answer = found.rest.post("/api/dead-letters/replay", content)
     found.answer(answer, f"✓ {answer['replayed']} will be tried again")

@@ -7,6 +7,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
+from math import inf
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -117,6 +119,10 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "deals",
     ),
 }
+#: Days for which the most patient vendor repeats a webhook, and one more.
+REPEATED = 4
+#: For how long something is kept.
+Days: TypeAlias = Annotated[int, Field(ge=1)] | Literal["forever"]
 #: One word under `sync` for several entities; each may still be configured by itself.
 FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {"activity": ("note", "call", "email", "meeting")}
 #: What travels only where the configuration names it: there is much of it.
@@ -297,9 +303,8 @@ def _off(given: Any) -> Any:
 
 
 _Limit = Annotated[
-    int | None,
+    Annotated[int, Field(ge=0)] | None,
     BeforeValidator(_off),
-    Field(ge=0),
     WithJsonSchema(
         {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "off"}, _FROM_ENVIRONMENT]}
     ),
@@ -316,6 +321,30 @@ class Guard(_Frozen):
     def of(self, op: str) -> int | None:
         """The limit of one kind of write: create, update or delete."""
         return {"create": self.creates, "update": self.updates, "delete": self.deletes}[op]
+
+
+_Seconds = Annotated[
+    Annotated[int, Field(gt=0)] | None,
+    BeforeValidator(_off),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "off"}, _FROM_ENVIRONMENT]}
+    ),
+]
+
+
+class CatchUp(_Frozen):
+    """How what webhooks did not tell is found."""
+
+    every: _Seconds = Field(
+        900,
+        description="Seconds between two readings of the account's own log; `off`: only after a "
+        "pause, an outage or trouble with its webhooks.",
+    )
+    grace: int = Field(
+        300,
+        ge=0,
+        description="Seconds that a webhook may take before what it should tell counts as missed.",
+    )
 
 
 class QuotaConfig(_Frozen):
@@ -337,6 +366,37 @@ class QuotaConfig(_Frozen):
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError(f"there is no time zone {name!r}") from None
         return name
+
+
+class Retention(_Frozen):
+    """How many days things are kept; nothing that waits for somebody is ever dropped."""
+
+    deliveries: Days = Field(
+        30,
+        description="Webhooks as they came, which is personal data. A repeat is known for as "
+        "long, and Close repeats for three days: at least 4.",
+    )
+    events: Days = Field(90, description="What webhooks named; at least as long as these.")
+    attempts: Days = Field(90, description="Each write to a CRM, with what it said.")
+    journal: Days = Field(
+        "forever",
+        description="Changes of fields, with their cause and the values that lost: the history, "
+        "and what can be restored.",
+    )
+    plans: Days = Field(30, description="Plans and reports of dry runs, once these have ended.")
+
+    @model_validator(mode="after")
+    def _are_kept_long_enough(self) -> Retention:
+        least, events = _days(self.deliveries), _days(self.events)
+        if least < REPEATED:
+            raise ValueError(f"deliveries: a repeat may come for days, so at least {REPEATED}")
+        if events < least:
+            raise ValueError("events cannot be kept for a shorter time than deliveries")
+        return self
+
+
+def _days(kept: int | Literal["forever"]) -> float:
+    return inf if kept == "forever" else kept
 
 
 class AccountConfig(_Frozen):
@@ -365,6 +425,9 @@ class AccountConfig(_Frozen):
     guard: Guard = Field(
         default_factory=Guard,
         description="How many writes an hour it takes before a person is asked.",
+    )
+    catch_up: CatchUp = Field(
+        default_factory=CatchUp, description="How often it is asked what webhooks did not tell."
     )
     quota: QuotaConfig = Field(
         default_factory=QuotaConfig,
@@ -533,6 +596,32 @@ def _key_rule(rule: str) -> str:
     return " + ".join(plural.get(part, part) for part in key_parts(rule))
 
 
+@lru_cache
+def _reads(accounts: tuple[str, ...], account: str, direction: str) -> bool:
+    """Whether what this account shows counts."""
+    match direction.split():
+        case ["both"]:
+            return account in accounts
+        case ["from", source]:
+            return account == source
+        case ["to", target]:
+            return account in accounts and account != target
+    return False
+
+
+@lru_cache
+def _writes(accounts: tuple[str, ...], account: str, direction: str) -> bool:
+    """Whether this account is told."""
+    match direction.split():
+        case ["both"]:
+            return account in accounts
+        case ["from", source]:
+            return account in accounts and account != source
+        case ["to", target]:
+            return account == target
+    return False
+
+
 class EntitySync(_Frozen):
     """How one entity travels between accounts."""
 
@@ -603,19 +692,19 @@ class EntitySync(_Frozen):
 
     def may_read(self, account: str, field: str) -> bool:
         """Whether this account's value of the field counts."""
-        return self._reads(account, self._direction(field))
+        return _reads(self.accounts, account, self._direction(field))
 
     def may_write(self, account: str, field: str) -> bool:
         """Whether the field is carried to this account at all; `write_mode` says when."""
-        return self._writes(account, self._direction(field))
+        return _writes(self.accounts, account, self._direction(field))
 
     def introduces(self, account: str) -> bool:
         """Whether a record that appears in this account is made elsewhere too."""
-        return self._reads(account, self.direction)
+        return _reads(self.accounts, account, self.direction)
 
     def receives(self, account: str) -> bool:
         """Whether records are made in this account."""
-        return self._writes(account, self.direction)
+        return _writes(self.accounts, account, self.direction)
 
     def write_mode(self, field: str) -> str:
         """When the field is carried: `always`, `if_blank` or `once`."""
@@ -625,26 +714,6 @@ class EntitySync(_Frozen):
     def _direction(self, field: str) -> str:
         special = self.fields.get(field)
         return (special and special.direction) or self.direction
-
-    def _reads(self, account: str, direction: str) -> bool:
-        match direction.split():
-            case ["both"]:
-                return account in self.accounts
-            case ["from", source]:
-                return account == source
-            case ["to", target]:
-                return account in self.accounts and account != target
-        return False
-
-    def _writes(self, account: str, direction: str) -> bool:
-        match direction.split():
-            case ["both"]:
-                return account in self.accounts
-            case ["from", source]:
-                return account in self.accounts and account != source
-            case ["to", target]:
-                return account == target
-        return False
 
 
 def _is_web(url: SecretStr) -> SecretStr:
@@ -716,6 +785,9 @@ class Config(_Frozen):
         WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
     ] = Field(
         ByteSize(10 * 1024 * 1024), description="The largest webhook accepted, such as 10 MiB."
+    )
+    retention: Retention = Field(
+        default_factory=Retention, description="How long what has been dealt with is kept."
     )
 
     _source: Source = PrivateAttr(default_factory=Source)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from operator import eq, ge, lt
 from typing import Any
 from uuid import UUID
 
@@ -35,7 +38,7 @@ def _none(name: str, kind: Any) -> sa.ColumnElement[Any]:
     return sa.null().cast(kind).label(name)
 
 
-_ALL = sa.union_all(
+_LETTERS = sa.union_all(
     _letters(
         deliveries,
         "delivery",
@@ -63,31 +66,50 @@ _ALL = sa.union_all(
 ).subquery("letters")
 
 
-def _chosen(cause: str | None, account: str | None) -> list[sa.ColumnElement[bool]]:
-    chosen = []
-    if cause is not None:
-        chosen.append(_ALL.c.cause == cause)
-    if account is not None:
-        chosen.append(_ALL.c.account == account)
-    return chosen
+#: When a letter died is in its error; what died before that was written down, when it came.
+_ALL = sa.select(
+    _LETTERS,
+    sa.func.coalesce(
+        sa.cast(_text(_LETTERS.c.error, "at"), sa.TIMESTAMP(timezone=True)), _LETTERS.c.since
+    ).label("died_at"),
+).subquery("letters_with_times")
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which letters are meant: those of a cause, of an account, that died in a span of time."""
+
+    cause: str | None = None
+    account: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        asked: list[tuple[Any, Callable[[Any, Any], Any], Any]] = [
+            (_ALL.c.cause, eq, self.cause),
+            (_ALL.c.account, eq, self.account),
+            (_ALL.c.died_at, ge, self.since),
+            (_ALL.c.died_at, lt, self.until),
+        ]
+        return [compare(column, value) for column, compare, value in asked if value is not None]
+
+
+EVERY = Which()
 
 
 async def listed(
     db: AsyncConnection,
+    which: Which = EVERY,
     *,
-    cause: str | None = None,
-    account: str | None = None,
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page:
     """Dead letters, those of one cause together."""
-    wanted = sa.select(_ALL).where(*_chosen(cause, account))
+    wanted = sa.select(_ALL).where(*which.conditions())
     return await page(db, wanted, by=[_ALL.c.cause, _ALL.c.id], cursor=cursor, limit=limit)
 
 
-async def causes(
-    db: AsyncConnection, *, cause: str | None = None, account: str | None = None
-) -> Sequence[Row]:
+async def causes(db: AsyncConnection, which: Which = EVERY) -> Sequence[Row]:
     """Each cause with how many letters it has, the most frequent first."""
     count = sa.func.count()
     query = (
@@ -95,11 +117,11 @@ async def causes(
             _ALL.c.cause,
             count.label("count"),
             sa.func.array_agg(_ALL.c.account.distinct()).label("accounts"),
-            sa.func.min(_ALL.c.since).label("oldest"),
-            sa.func.max(_ALL.c.since).label("newest"),
+            sa.func.min(_ALL.c.died_at).label("oldest"),
+            sa.func.max(_ALL.c.died_at).label("newest"),
             sa.func.min(_text(_ALL.c.error, "next_step")).label("next_step"),
         )
-        .where(*_chosen(cause, account))
+        .where(*which.conditions())
         .group_by(_ALL.c.cause)
         .order_by(count.desc(), _ALL.c.cause)
     )
@@ -107,13 +129,13 @@ async def causes(
 
 
 async def replay(
-    db: AsyncConnection, *, ids: Collection[str] | None = None, cause: str | None = None
+    db: AsyncConnection, which: Which = EVERY, *, ids: Collection[str] | None = None
 ) -> list[str]:
-    """Put letters back: these ids, those of a cause, or all; the ids of what went back.
+    """Put letters back: these ids, or those that are meant; the ids of what went back.
 
     What is not dead (any more) stays as it is.
     """
-    wanted = sa.select(_ALL.c.id).where(*_chosen(cause, None))
+    wanted = sa.select(_ALL.c.id).where(*which.conditions())
     if ids is not None:
         wanted = wanted.where(_ALL.c.id.in_(set(ids)))
     found = list((await db.execute(wanted)).scalars())

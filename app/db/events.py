@@ -80,6 +80,16 @@ async def add(db: AsyncConnection, delivery: Delivery, answered: Sequence[Answer
     """
     if not answered:
         return
+    wanted = {(item.account, item.event.key): item for item in answered}
+    known = await _known(db, wanted)
+    for place, answer in known.items():
+        item = wanted.pop(place)
+        if answer in ("unsupported", "foreign") and answer != item.answer:
+            await db.execute(
+                sa.update(events)
+                .where(events.c.account == place[0], events.c.key == place[1])
+                .values(answer=item.answer, state=_state(item))
+            )
     rows = [
         {
             "account": item.account,
@@ -92,20 +102,26 @@ async def add(db: AsyncConnection, delivery: Delivery, answered: Sequence[Answer
             "at": item.event.at,
             "received_at": delivery.received_at,
             "answer": item.answer,
-            "state": "pending" if item.answer == "handled" else "done",
+            "state": _state(item),
             "error": item.error,
         }
-        for item in {(i.account, i.event.key): i for i in answered}.values()
+        for item in wanted.values()
     ]
-    row = insert(events).values(rows)
-    await db.execute(
-        row.on_conflict_do_update(
-            index_elements=[events.c.account, events.c.key],
-            set_={"answer": row.excluded.answer, "state": row.excluded.state},
-            where=events.c.answer.in_(("unsupported", "foreign"))
-            & (events.c.answer != row.excluded.answer),
-        )
-    )
+    if rows:
+        await db.execute(insert(events).values(rows).on_conflict_do_nothing())
+
+
+def _state(item: Answered) -> str:
+    return "pending" if item.answer == "handled" else "done"
+
+
+async def _known(
+    db: AsyncConnection, places: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], str]:
+    """The answers to those of these events that are there already, in whatever part."""
+    there = sa.tuple_(events.c.account, events.c.key).in_(sorted(places))
+    rows = await db.execute(sa.select(events.c.account, events.c.key, events.c.answer).where(there))
+    return {(account, key): answer for account, key, answer in rows}
 
 
 async def departed(db: AsyncConnection, refs: Collection[Ref]) -> set[Ref]:
@@ -227,6 +243,20 @@ async def postpone(
             error=error,
             attempts=events.c.attempts + (0 if error is None else 1),
         )
+    )
+
+
+async def end_backoff(db: AsyncConnection, account: str) -> None:
+    """What kept these events waiting is over: they are due now."""
+    await db.execute(
+        sa.update(events)
+        .where(
+            events.c.account == account,
+            events.c.state == "pending",
+            events.c.attempts > 0,
+            events.c.due_at > sa.func.now(),
+        )
+        .values(due_at=sa.func.now())
     )
 
 

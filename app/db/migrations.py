@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from alembic import command
+from app.clock import now
+from app.db import partitions
 
 #: Any number that nobody else uses: "sync" in ASCII.
 LOCK = 0x73796E63
@@ -46,6 +48,8 @@ async def upgraded(url: str) -> None:
         async with engine.begin() as db:
             await db.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": LOCK})
             await db.run_sync(_upgrade)
+            for cut in partitions.CUTS:
+                await partitions.make(db, cut, now())
     finally:
         await engine.dispose()
 

@@ -17,7 +17,7 @@ from app.db.pages import Page, page
 from app.db.tables import accounts, links, outbox
 from app.domain.state import RecordState
 from app.domain.values import Fields
-from app.errors import HeldError
+from app.errors import HeldError, RejectedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +163,8 @@ def _this(account: str, record_id: UUID) -> sa.ColumnElement[bool]:
     return sa.and_(outbox.c.account == account, outbox.c.record_id == record_id)
 
 
-#: Held for want of a place there, not refused: it goes by itself once there is one.
-_HELD = outbox.c.error["class"].astext == HeldError.__name__
+#: Held for want of a place there, or refused there: it goes by itself once that has changed.
+_HELD = outbox.c.error["class"].astext.in_((HeldError.__name__, RejectedError.__name__))
 
 _INTEND = (
     sa.update(outbox)
@@ -322,7 +322,7 @@ async def bury(db: AsyncConnection, mark: Mark, error: Mapping[str, Any]) -> Non
 
 
 async def release_held(db: AsyncConnection, account: str) -> int:
-    """Make due what waits for a mapping there; how many marks."""
+    """Make due what waits for another mapping, or other fields there; how many marks."""
     freed = await db.execute(
         sa.update(outbox)
         .where(outbox.c.account == account, outbox.c.state == "dead", _HELD)
@@ -370,6 +370,43 @@ async def hurry(db: AsyncConnection, account: str, record_ids: Collection[UUID])
             outbox.c.state == "pending",
         )
         .values(due_at=sa.func.now())
+    )
+
+
+#: Put off because something went wrong, and not only until its turn comes.
+_BACKED_OFF = sa.and_(outbox.c.state == "pending", outbox.c.attempts > 0)
+
+
+async def end_backoff(db: AsyncConnection, account: str) -> None:
+    """What kept these marks waiting is over: they are due now."""
+    await db.execute(
+        sa.update(outbox)
+        .where(outbox.c.account == account, _BACKED_OFF, outbox.c.due_at > sa.func.now())
+        .values(due_at=sa.func.now())
+    )
+
+
+async def is_live_due(db: AsyncConnection, account: str) -> bool:
+    """Whether something waits that no scan has asked for."""
+    found = await db.execute(
+        sa.select(
+            sa.exists().where(
+                outbox.c.account == account,
+                outbox.c.state == "pending",
+                ~outbox.c.scan,
+                outbox.c.due_at <= sa.func.now(),
+            )
+        )
+    )
+    return bool(found.scalar_one())
+
+
+async def put_off_scans(db: AsyncConnection, account: str, until: datetime) -> None:
+    """What scans have asked for waits so long; it is no attempt."""
+    await db.execute(
+        sa.update(outbox)
+        .where(outbox.c.account == account, outbox.c.state == "pending", outbox.c.scan)
+        .values(due_at=sa.func.greatest(outbox.c.due_at, until))
     )
 
 

@@ -1,4 +1,7 @@
-"""The tables; the only description of the schema (alembic compares against it)."""
+"""The tables; the only description of the schema (alembic compares against it).
+
+Those with ``postgresql_partition_by`` are cut by time; their parts are made in db/partitions.py.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,8 @@ accounts = sa.Table(
     sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("pause_reason", sa.Text),
     sa.Column("secrets", BYTEA),
+    sa.Column("callback", sa.Text),  # where the CRM was told to call, once somebody subscribed
+    _at("callback_due_at", null=True),  # when its subscription is looked at next
     _json("directory", null=True),
     _at("directory_at", null=True),
     sa.Column("mapped", sa.Text),  # digest of configuration and directories at the last release
@@ -60,11 +65,12 @@ accounts = sa.Table(
     _at("created_at", default=True),
 )
 
-#: The inbox. ``key`` is the SHA-256 of what makes a delivery the same delivery.
+#: The inbox. ``key`` is the SHA-256 of what makes a delivery the same delivery. It is unique in
+#: each part of the table (db/partitions.py); a repeat in a later part is looked for.
 deliveries = sa.Table(
     "deliveries",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True)),
     sa.Column("account", sa.Text, nullable=False),
     sa.Column("key", BYTEA, nullable=False),
     sa.Column("method", sa.Text, nullable=False),
@@ -76,18 +82,20 @@ deliveries = sa.Table(
     _at("due_at", default=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     _json("error", null=True),
-    sa.UniqueConstraint("account", "key"),
     sa.Index(
         "ix_deliveries_pending", "account", "due_at", postgresql_where=sa.text("state = 'pending'")
     ),
     sa.Index("ix_deliveries_dead", "id", postgresql_where=sa.text("state = 'dead'")),
+    sa.PrimaryKeyConstraint("id", "received_at"),
+    postgresql_partition_by="RANGE (received_at)",
 )
 
 #: What the connector read in the deliveries; ``answer`` is what the registry said to it.
+#: ``received_at`` is that of the delivery; ``key`` is unique as that of a delivery is.
 events = sa.Table(
     "events",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True)),
     sa.Column("account", sa.Text, nullable=False),
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("delivery_id", sa.BigInteger, nullable=False),
@@ -103,13 +111,14 @@ events = sa.Table(
     _at("due_at", default=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     _json("error", null=True),
-    sa.UniqueConstraint("account", "key"),
     sa.Index(
         "ix_events_pending", "account", "due_at", postgresql_where=sa.text("state = 'pending'")
     ),
     sa.Index("ix_events_dead", "id", postgresql_where=sa.text("state = 'dead'")),
     sa.Index("ix_events_delivery", "delivery_id"),
     sa.Index("ix_events_ref", "account", "ref_type", "ref_id"),
+    sa.PrimaryKeyConstraint("id", "received_at"),
+    postgresql_partition_by="RANGE (received_at)",
 )
 
 #: Our merged copies. ``stamps`` say of each field when it last changed and through whom:
@@ -353,7 +362,7 @@ conflicts = sa.Table(
 journal = sa.Table(
     "journal",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True)),
     _at("at", default=True),
     sa.Column("record_id", UUID(as_uuid=True), nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
@@ -366,13 +375,15 @@ journal = sa.Table(
     sa.Column("rule", sa.Text, nullable=False),
     sa.Column("lost", JSONB(none_as_null=False)),
     sa.Index("ix_journal_record", "record_id", "id"),
+    sa.PrimaryKeyConstraint("id", "at"),
+    postgresql_partition_by="RANGE (at)",
 )
 
 #: Every remote write: what was sent, what came back.
 attempts = sa.Table(
     "attempts",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True)),
     _at("at", default=True),
     sa.Column("record_id", UUID(as_uuid=True), nullable=False),
     sa.Column("account", sa.Text, nullable=False),
@@ -385,6 +396,8 @@ attempts = sa.Table(
     sa.Column("outcome", sa.Text, nullable=False),
     _json("error", null=True),
     sa.Index("ix_attempts_record", "record_id", "id"),
+    sa.PrimaryKeyConstraint("id", "at"),
+    postgresql_partition_by="RANGE (at)",
 )
 
 #: Resumable scans of one account; ``cursor`` is {entity, cursor}.
@@ -412,6 +425,26 @@ resyncs = sa.Table(
         postgresql_where=sa.text("state in ('queued', 'running')"),
     ),
     sa.Index("ix_resyncs_match", "match_id", postgresql_where=sa.text("match_id is not null")),
+)
+
+#: How far the log of each account was read, by entity: all it knew until ``through`` was taken
+#: in, and its deletes until ``deep_through``. ``run`` is a reading under way: {since, began,
+#: cursor, deep, reason, listed, missed}; ``last`` is the one before. ``listed`` and ``missed``
+#: count the changes that the log told, and those of them that no webhook had told in time.
+catchups = sa.Table(
+    "catchups",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("entity", sa.Text, primary_key=True),
+    _at("through", default=True),
+    _at("deep_through", default=True),
+    _at("due_at", null=True),
+    sa.Column("reason", sa.Text, nullable=False, server_default="schedule"),
+    _json("run", null=True),
+    _json("last", null=True),
+    sa.Column("listed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("missed", sa.BigInteger, nullable=False, server_default="0"),
+    _json("error", null=True),
 )
 
 #: What a dry run would do: {op, account, entity, record_id, remote_id, fields}.

@@ -92,7 +92,7 @@ class Codec:
 
     ``shown`` are the positions that are read but never written (a currency the account has for
     all deals). ``shape`` is how many fields and paths it takes, None for any. ``many`` says that
-    its one remote value is a list.
+    its one remote value is a list. ``remembers`` says that ``get`` looks at earlier readings.
     """
 
     get: Get
@@ -100,6 +100,7 @@ class Codec:
     shown: frozenset[int] = frozenset()
     shape: tuple[int, int] | None = None
     many: bool = False
+    remembers: bool = False
 
 
 def _each(get: Callable[[Any], Value], put: Callable[[Any], Any] = lambda v: v) -> Codec:
@@ -454,7 +455,7 @@ CODECS: dict[str, Codec] = {
     "phone_pair": _phone_pair(),
     "cents": Codec(_cents_get, _cents_put, shown=frozenset({1}), shape=(2, 2)),
     "money": Codec(_money_get, _money_put, shape=(2, 2)),
-    "person_name": Codec(_name_get, _name_put, shape=(2, 1)),
+    "person_name": Codec(_name_get, _name_put, shape=(2, 1), remembers=True),
     "website": Codec(_website_get, _website_put, shape=(2, 1)),
     "address": Codec(_address_get, _address_put, shape=(1, 5)),
     "close_address": Codec(_close_address_get, _close_address_put, shape=(1, 1)),

@@ -36,8 +36,10 @@ def fingerprint(fields: Fields) -> str:
 def reading(state: State, observation: Observation) -> dict[str, Value]:
     """The canonical fields an observation shows, relations as record ids."""
     assert observation.raw is not None
-    hints = [f for f in (state.link and state.link.base, state.record and state.record.fields) if f]
-    context = replace(state.context, hints=tuple(hints))
+    context = state.context
+    if state.mapping.remembers:
+        known = (state.link and state.link.base, state.record and state.record.fields)
+        context = replace(context, hints=tuple(fields for fields in known if fields))
     fields = to_canonical(state.mapping, observation.raw, context)
     for name in relations_of(state.entity):
         refs = observation.relations.get(name)
@@ -206,7 +208,7 @@ def _update(
 ) -> Plan:
     account = observation.ref.account
     before = state.link or LinkState(record.id, intended=state.intended)
-    link = _as_intended(before, theirs)
+    link = _as_intended(before, theirs, state.mapping.passing_blank)
     merged, untimed = _merge(state, observation, theirs, record, link, now)
     lost, unsure = overwritten(state, observation, theirs, link)
     merged = contest(state, observation, record, link, merged, lost)
@@ -253,12 +255,18 @@ def _update(
     )
 
 
-def _as_intended(link: LinkState, theirs: Fields) -> LinkState:
+def _as_intended(link: LinkState, theirs: Fields, passing_blank: frozenset[str]) -> LinkState:
     """What shows the value that a write of ours was to bring has had its answer: it is agreed.
 
+    So is a blank that such a write goes through, if it ended there: it still has to set the value.
     Without this our own value would come back as somebody's edit, and could win a conflict.
     """
     shown = {name: v for name, v in link.intended.items() if equal(theirs.get(name, ABSENT), v)}
+    shown |= {
+        name: theirs[name]
+        for name in passing_blank.intersection(link.intended).intersection(theirs)
+        if is_blank(theirs[name])
+    }
     if not shown:
         return link
     sent = {name: value for name, value in link.sent.items() if name not in shown}
@@ -314,14 +322,19 @@ def _merge(
         blank_only = state.mapping.only_if_blank(name) and not is_blank(record.fields.get(name))
         return state.sync.may_read(account, name) and not blank_only
 
-    context = replace(state.context, current=link.base or None, via=told_by(record.stamps, account))
+    same: frozenset[str] = frozenset()
+    if differing:
+        via = told_by(record.stamps, account)
+        context = replace(state.context, current=link.base or None, via=via)
+        mapping, raw = state.mapping, observation.raw
+        same = says_the_same(mapping, differing, record.fields, raw, context)
     merged = merge(
         link.base,
         link.sent,
         record.fields,
         open_names,
         policy=choose,
-        same=says_the_same(state.mapping, differing, record.fields, observation.raw, context),
+        same=same,
         readable=readable,
         fight=lambda name, value: fights.verdict(link.written, name, value, now),
     )
@@ -333,7 +346,7 @@ def _marks(
 ) -> tuple[str, ...]:
     """Who is behind now: the others if we changed, this account if it lost or lacks something."""
     fields = merged.onto(record.fields)
-    names = {n for n in writable(state, account, merged.base) if n not in link.held}
+    names = writable(state, account, merged.base) - link.held
     this = bool(behind(merged.base, merged.sent, tailored(state.mapping, fields), names))
     others = bool(merged.takes) and not (record.container and not link.base)
     return tuple(a for a in state.sync.accounts if (this if a == account else others))
@@ -345,6 +358,8 @@ def writable(state: State, account: str, base: Fields | None) -> frozenset[str]:
     ``base`` is None where the record is not there yet.
     """
     names = state.mapping.writable(creating=base is None)
+    if not state.sync.fields:
+        return names if state.sync.receives(account) else frozenset()
 
     def due(name: str) -> bool:
         match state.sync.write_mode(name):

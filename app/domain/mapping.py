@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.codecs import ABSENT, Context, Held
@@ -30,6 +30,34 @@ class EntityMapping:
     special: tuple[Row, ...] = ()
     relations: frozenset[str] | None = None
     fixed: frozenset[str] = frozenset()
+    #: Paths that a write clears before it sets them.
+    clears_first: frozenset[str] = frozenset()
+    # Worked out once, for every record that is looked at asks for them.
+    _read: tuple[Row, ...] = field(init=False, repr=False, compare=False)
+    _made: frozenset[str] = field(init=False, repr=False, compare=False)
+    _kept: frozenset[str] = field(init=False, repr=False, compare=False)
+    _by_field: Mapping[str, Row] = field(init=False, repr=False, compare=False)
+    #: The fields that a write of ours leaves blank for a moment.
+    passing_blank: frozenset[str] = field(init=False, repr=False, compare=False)
+    #: Whether a reading depends on earlier ones.
+    remembers: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        found: dict[str, Any] = {
+            "_read": tuple(row for row in self.rows if row.is_read),
+            "_made": self._writable(creating=True),
+            "_kept": self._writable(creating=False),
+            "_by_field": {name: row for row in reversed(self.rows) for name in row.fields},
+            "passing_blank": frozenset(
+                name
+                for row in self.rows
+                if self.clears_first.intersection(row.written_paths)
+                for name in row.fields
+            ),
+            "remembers": bool(self.special) or any(row.codec.remembers for row in self.rows),
+        }
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
 
     @property
     def fields(self) -> frozenset[str]:
@@ -40,18 +68,21 @@ class EntityMapping:
         """Every remote path that is read or written, once."""
         return tuple(dict.fromkeys(path for row in self.rows for path in row.read_paths))
 
-    def writable(self, *, creating: bool) -> set[str]:
+    def writable(self, *, creating: bool) -> frozenset[str]:
         """The canonical names, relations among them, that can be written at all."""
+        return self._made if creating else self._kept
+
+    def _writable(self, *, creating: bool) -> frozenset[str]:
         rows = (row for row in self.rows if row.is_written and (creating or not row.create_only))
         held = set(relations_of(self.entity))
         if self.relations is not None:
             held &= self.relations
         if not creating:
             held -= self.fixed
-        return held.union(name for row in rows for name in row.fields)
+        return frozenset(held.union(name for row in rows for name in row.fields))
 
     def row_of(self, name: str) -> Row | None:
-        return next((row for row in self.rows if name in row.fields), None)
+        return self._by_field.get(name)
 
     @property
     def filled(self) -> frozenset[str]:
@@ -119,10 +150,8 @@ def to_canonical(mapping: EntityMapping, raw: Raw, context: Context) -> dict[str
     known: Fields = {}
     if mapping.special:
         known = {name: v for hint in reversed(context.hints) for name, v in hint.items()}
-    for row in mapping.rows:
-        if not row.is_read:
-            continue
-        if row.looks_at_ours and not row.applies({**known, **fields}):
+    for row in mapping._read:
+        if mapping.special and row.looks_at_ours and not row.applies({**known, **fields}):
             continue
         values = row.source(raw)
         if values is None:

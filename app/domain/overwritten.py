@@ -15,7 +15,7 @@ from app.domain import fights, policy
 from app.domain.codecs import ABSENT
 from app.domain.entities import equal
 from app.domain.mapping import edited, to_canonical
-from app.domain.merge import Merged, Policy, Winner, merge
+from app.domain.merge import Clash, Merged, Policy, Winner, merge
 from app.domain.state import LinkState, RecordState, State
 from app.domain.values import Fields, Observation, Raw, Value
 
@@ -27,6 +27,8 @@ class Lost:
     field: str
     value: Value
     at: datetime
+    #: Somebody who saw what we wrote has edited it since: this one has lost for good.
+    beaten: bool = False
 
 
 def overwritten(
@@ -38,6 +40,8 @@ def overwritten(
     edited then is gone from the record, but not from what the vendor tells of it.
     """
     assert observation.raw is not None
+    if not observation.claims or not link.written:
+        return [], []
     lost: dict[str, Lost] = {}
     unsure: list[str] = []
 
@@ -49,20 +53,20 @@ def overwritten(
             paths = [p for p in edited(state.mapping, name) if p in claim.fields]
             if not paths or name in link.held:
                 continue
-            if not equal(theirs.get(name, ABSENT), written["now"]):
-                continue  # somebody has edited it since, who saw what we wrote
+            now = theirs.get(name, ABSENT)
+            beaten = not equal(now, written["now"])
             if claim.before and claim.raw is not None:
                 value = read(name, {**claim.raw, **claim.before})
                 # A person may come back to our value too: only a program writes over unseen.
                 ours = claim.by_program and equal(read(name, claim.raw), written["now"])
                 if ours and fights.overwrote(written, value, claim.at):
-                    lost[name] = Lost(name, value, claim.at)
+                    lost[name] = Lost(name, value, claim.at, beaten)
                 continue
             if claim.raw is not None:
                 continue
             (path, *_) = paths
             value = read(name, {**observation.raw, path: claim.fields[path]})
-            if not fights.overwrote(written, value, claim.at):
+            if equal(value, now) or not fights.overwrote(written, value, claim.at):
                 continue
             if observation.histories is None:
                 unsure.append(name)
@@ -72,7 +76,7 @@ def overwritten(
             for edit, then, over, after in zip(edits[1:], values[1:], edits, values, strict=False):
                 ours = over.by_program and equal(after, written["now"])
                 if ours and equal(then, value):
-                    lost[name] = Lost(name, value, edit.at)
+                    lost[name] = Lost(name, value, edit.at, beaten)
     return list(lost.values()), unsure
 
 
@@ -87,6 +91,11 @@ def contest(
     """The merge as it had been, had we seen these edits before we wrote over them."""
     account = observation.ref.account
     for edit in lost:
+        if edit.beaten:
+            ours = link.written[edit.field]["now"]
+            clash = Clash(edit.field, ours, edit.value, Winner.OURS, "it was edited anew since")
+            merged = replace(merged, clashes=(*merged.clashes, clash))
+            continue
         stamp = policy.stamp_of(record.stamps, edit.field)
         rule = state.sync.policy(edit.field)
         winner, why = policy.settle(

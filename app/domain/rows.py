@@ -109,7 +109,7 @@ class Row:
             looked_at = {path: look_up(raw, path) for path in self.when.names}
             if not self.when.holds(looked_at):
                 return None
-        values = [look_up(raw, path) for path in self.paths]
+        values = [raw[path] if path in raw else look_up(raw, path) for path in self.paths]
         if values[0] is ABSENT:
             return None
         return [None if value is ABSENT else value for value in values]

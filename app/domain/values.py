@@ -223,6 +223,21 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Trail:
+    """One page of what an account's own log tells, each in the body of the webhook that would
+    have told it; ``cursor`` is None after the last page.
+
+    ``states`` says that these are present states and not events: who has looked at the record
+    since knows them. ``gap`` says why the log does not reach as far back as was asked.
+    """
+
+    bodies: tuple[bytes, ...] = ()
+    cursor: str | None = None
+    states: bool = False
+    gap: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One deal stage of an account; ``kind`` is its class."""
 
@@ -246,7 +261,8 @@ class Directory:
     to the name of its owner; ``retired`` are the ids of those who can own nothing new;
     ``currency`` is the ISO 4217 code where the account has one for all deals; ``options`` are,
     by entity and path, the values that a field takes, where those are fixed; ``zone`` is the
-    time zone in which the account shows its days (``Europe/Berlin``), UTC unless it says.
+    time zone in which the account shows its days (``Europe/Berlin``), UTC unless it says;
+    ``schema`` is a digest of the definitions of all fields, to see that they changed.
     """
 
     pipelines: tuple[Pipeline, ...] = ()
@@ -256,6 +272,7 @@ class Directory:
     retired: frozenset[str] = frozenset()
     options: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=lambda: NOTHING)
     zone: str | None = None
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,11 @@ def background() -> Iterator[None]:
         _background.reset(token)
 
 
+def is_background() -> bool:
+    """Whether the calls made now are those of a scan."""
+    return _background.get()
+
+
 @dataclass(slots=True)
 class Sheet:
     """What is kept of some windows while nobody else may look; ``now`` is the shared clock's."""
@@ -149,7 +154,7 @@ class Quota:
 
         Raises RateLimitedError where the wait is so long that the lane had better pause.
         """
-        scan = _background.get()
+        scan = is_background()
         reserve = self._allowance.reserve if scan else 0.0
         turns = self._turns_of(group)
         # Whoever waits does so alone: the others of this process would only ask in vain.

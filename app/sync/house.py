@@ -87,6 +87,10 @@ class House:
         sync = self.config.entity(entity)
         return sync if sync is not None and account in sync.accounts else None
 
+    def entities_of(self, account: str) -> list[str]:
+        """The entities in which an account takes part."""
+        return [entity for entity, how in self.config.sync.items() if account in how.accounts]
+
     def key_rules(self, entity: str) -> tuple[str, ...]:
         """By what records of an entity are recognised, strongest first."""
         sync = self.config.entity(entity)
@@ -95,8 +99,8 @@ class House:
     async def learn(self, account: str, *, age: timedelta = DIRECTORY_AGE) -> Directory:
         """Have the directories at hand; this account's, which is the answer, not older than that.
 
-        What was held for want of a stage or a value there is due again where that may have
-        changed: in the configuration or in a directory.
+        What was held for want of a stage or a value there, or was refused, is due again where
+        that may have changed: in the configuration, in a directory, or in the account's fields.
         """
         async with self.database.transaction() as db:
             self._keep(await accounts.directories(db, set(self.members)))
@@ -119,9 +123,10 @@ class House:
     async def _look_up(self, member: Member) -> Directory:
         """What the account says of itself, with the options of the fields that we write."""
         options: dict[str, dict[str, list[str]]] = {}
-        for entity, mapping in member.mappings.items():
+        defined: list[str] = []
+        for entity, mapping in sorted(member.mappings.items()):
             paths = limited(mapping)
-            if self.sync_of(entity, member.name) is None or not paths:
+            if self.sync_of(entity, member.name) is None:
                 continue
             try:
                 known = await member.connector.fields(entity) or {}
@@ -129,8 +134,11 @@ class House:
                 # Nothing is held for want of an option that we may not see.
                 log.info("options.refused", account=member.name, reason=str(refusal))
                 continue
-            options[entity] = options_of(known, paths)
-        return replace(await member.connector.directory(), options=options)
+            defined += [f"{entity} {known[path]!r}" for path in sorted(known)]
+            if paths:
+                options[entity] = options_of(known, paths)
+        schema = hashlib.sha256("\n".join(defined).encode()).hexdigest()
+        return replace(await member.connector.directory(), options=options, schema=schema)
 
     async def ask_about(self, account: str, strange: Collection[tuple[str, str]]) -> None:
         """Look at the directory again for ids it did not know, once for each of them."""
@@ -151,8 +159,10 @@ class House:
         """Make due again what was held under another configuration or other directories."""
         if account in self._released:
             return
+        # Fields decide what is refused, not how a value is told.
+        known = f"{self._digest(account)} {self._directories[account][0].schema}"
         async with self.database.transaction() as db:
-            if await accounts.mapped_as(db, account, self._digest(account)):
+            if await accounts.mapped_as(db, account, known):
                 count = await outbox.release_held(db, account)
                 await lanes.wake(db, account, "out")
                 if count:
@@ -233,13 +243,22 @@ def mappings_of(
         entity: {left: row.model_dump(by_alias=True) for left, row in own.items()}
         for entity, own in account.mapping.items()
     }
+    settings = account.options
     found: dict[str, EntityMapping] = {}
     for entity, source in builtin.items():
         place = partial(where, entity)
         mapping = compile_mapping(entity, overlay(source, rows.get(entity, {})), where=place)
         prove(mapping, as_text=manifest.values == "text", where=place)
         promise = manifest.entities[entity]
-        found[entity] = replace(mapping, relations=promise.relations, fixed=promise.fixed)
+        clears = {
+            p for p, option in promise.clears_first.items() if settings.get(option) == "clear"
+        }
+        found[entity] = replace(
+            mapping,
+            relations=promise.relations,
+            fixed=promise.fixed,
+            clears_first=frozenset(clears),
+        )
     return found
 
 

@@ -77,7 +77,7 @@ async def _parse(house: House, lane: Lane) -> None:
         except Exception as bad:  # a bug in parse must not stop the lane, nor lose the delivery
             answers.append((delivery, bad))
         else:
-            answers.append((delivery, [_answer(house, member, event) for event in events]))
+            answers.append((delivery, [answer(house, member, event) for event in events]))
     others: set[str] = set()
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):
@@ -106,7 +106,7 @@ async def _parse(house: House, lane: Lane) -> None:
             metrics.EVENTS.labels(item.account, item.answer).inc()
 
 
-def _answer(house: House, member: Member, event: Event) -> Answered:
+def answer(house: House, member: Member, event: Event) -> Answered:
     """Whose event it is, and which of the three answers it gets."""
     account = _addressee(house, member, event)
     if account is None:
@@ -116,14 +116,14 @@ def _answer(house: House, member: Member, event: Event) -> Answered:
         )
     event = _addressed(event, account)
     try:
-        answer = house.registry.answer(
+        said = house.registry.answer(
             member.connector.manifest.name,
             event.type,
             travels=lambda entity: house.sync_of(entity, account) is not None,
         )
     except UnsupportedEventError as error:
         return Answered(account, event, "unsupported", describe(error))
-    return Answered(account, event, answer)
+    return Answered(account, event, said)
 
 
 def _addressee(house: House, member: Member, event: Event) -> str | None:
@@ -176,6 +176,7 @@ class Look:
     trusted: bool = True  # every event brought a snapshot on its first try
     gone: bool = False
     gone_at: datetime | None = None  # by the vendor's own clock
+    alive_at: datetime | None = None  # … when an event last told of it otherwise
     purged: bool = False
     times: dict[str, datetime] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
@@ -361,6 +362,8 @@ def _gather(
         if ref in (*wishes.gone, *wishes.purges):
             look.gone = True
             look.gone_at = max(event.at, look.gone_at or event.at)
+        else:
+            look.alive_at = max(event.at, look.alive_at or event.at)
         snapshot = event.snapshot if event.ref == ref else None
         look.trusted = look.trusted and snapshot is not None and item.attempts == 0
         if snapshot is not None:
@@ -393,7 +396,7 @@ async def _observe(
             told = look.snapshot is not None and look.trusted and not look.gone
             if look.snapshot is not None and told and (link is not None or ref not in departed):
                 seen[ref] = Seen(_timed(look.snapshot, look), look.cause, look.known_at)
-            elif look.gone and link is None:
+            elif link is None and _only_left(look):
                 # It came and went before we ever met it, unless it is what we are creating.
                 if begun is not None and begun <= look.known_at:
                     fates.deferred.update(look.events)
@@ -416,6 +419,13 @@ async def _observe(
         seen.values(),
         key=lambda s: (order_of(member.entity_of(s.observation.ref.type) or ""), s.observation.ref),
     )
+
+
+def _only_left(look: Look) -> bool:
+    """Whether a record that nobody met was deleted last of all; else it may have been restored."""
+    if not look.gone or look.gone_at is None:
+        return look.gone
+    return look.alive_at is None or look.alive_at < look.gone_at
 
 
 def _agrees(look: Look, link: Link | None) -> bool:

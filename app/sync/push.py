@@ -33,9 +33,11 @@ from app.errors import (
     NotFoundError,
     RateLimitedError,
     StaleError,
+    SyncError,
     TransientError,
     UnknownOutcomeError,
 )
+from app.sdk.quota import background
 from app.sync import guard
 from app.sync.adopt import adopt, hold, link_to
 from app.sync.deletes import deleted, is_barred, latest, prepare_deletes
@@ -66,18 +68,25 @@ async def push(house: House, lane: Lane) -> None:
     await _learn(house, lane.account)
     async with house.database.transaction() as db:
         marks = await outbox.take(db, lane.account, limit=BATCH)
+        probing = await lanes.failures(db, lane) > 0
     counts: dict[str, int] = {}
     # Children are worked out after their parents were written: then the parents have refs.
-    for _, group in groupby(sorted(marks, key=_rank), key=_rank):
+    for (scan, _), group in groupby(sorted(marks, key=_rank), key=_rank):
         alike = list(group)
-        alike = await merge_there(house, lane, member, alike, counts)
-        async with house.database.transaction() as db:
-            if not await lanes.holds(db, lane):
-                return
-            jobs = await _plan(db, house, member, alike, counts)
-        jobs = await adopt(house, member, jobs, counts)
-        jobs = await bury_departed(house, member, jobs, counts)
-        await _write(house, lane, member, jobs, counts)
+        if not scan:
+            probing = await _push(house, lane, member, alike, counts, probing=probing)
+            continue
+        try:
+            with background():
+                probing = await _push(house, lane, member, alike, counts, probing=probing)
+        except LanePaused as pause:
+            if not isinstance(pause.cause, RateLimitedError):
+                raise
+            # What scans may use is used up; live traffic has its reserve, and goes on.
+            async with house.database.transaction() as db:
+                await outbox.put_off_scans(db, lane.account, pause.cause.retry_at)
+            count(counts, "put_off", len(alike))
+            break
     if marks:
         log.info(
             "push.finished",
@@ -89,8 +98,29 @@ async def push(house: House, lane: Lane) -> None:
         )
 
 
-def _rank(mark: Mark) -> int:
-    return order_of(mark.entity)
+def _rank(mark: Mark) -> tuple[bool, int]:
+    """Live work before scans, parents before children."""
+    return mark.scan, order_of(mark.entity)
+
+
+async def _push(
+    house: House,
+    lane: Lane,
+    member: Member,
+    marks: Sequence[Mark],
+    counts: dict[str, int],
+    *,
+    probing: bool,
+) -> bool:
+    """Marks of one rank; whether it is still in doubt that the system answers."""
+    marks = await merge_there(house, lane, member, marks, counts)
+    async with house.database.transaction() as db:
+        if not await lanes.holds(db, lane):
+            return probing
+        jobs = await _plan(db, house, member, marks, counts)
+    jobs = await adopt(house, member, jobs, counts)
+    jobs = await bury_departed(house, member, jobs, counts)
+    return await _write(house, lane, member, jobs, counts, probing=probing)
 
 
 async def _learn(house: House, account: str) -> None:
@@ -148,7 +178,11 @@ async def _plan(
     for job in here:
         kept = held.get(job.record.id, frozenset())
         wait = await prepare(db, house, member, job, kept, near)
-        if wait is not None:
+        if wait is not None and job.why is not None:
+            shown = describe(TransientError(job.why), record=str(job.record.id))
+            await outbox.wait(db, job.mark, until=now() + wait, error=shown)
+            count(counts, "waiting")
+        elif wait is not None:
             await outbox.postpone(db, job.mark, until=now() + wait, keep_intent=True)
             count(counts, "waiting")
         elif job.write is not None:
@@ -179,17 +213,32 @@ async def _plan(
 
 
 async def _write(
-    house: House, lane: Lane, member: Member, jobs: Sequence[Job], counts: dict[str, int]
-) -> None:
-    """Commit the intents, send, settle; in the vendor's batch size."""
+    house: House,
+    lane: Lane,
+    member: Member,
+    jobs: Sequence[Job],
+    counts: dict[str, int],
+    *,
+    probing: bool,
+) -> bool:
+    """Commit the intents, send, settle; in the vendor's batch size.
+
+    After trouble of the whole system one row goes first, the least tried one: a row that
+    always fails must not stand for the others. The answer is whether that is still in doubt.
+    """
     size = max(1, member.connector.manifest.write_batch)
     step = size if size > 1 else 16
     for op in (Op.CREATE, Op.UPDATE, Op.DELETE):
         ready = [job for job in jobs if job.write is not None and job.write.op is op]
         async with house.database.transaction() as db:
             ready = await guard.stop_early(db, member, op, ready, counts)
-        for start in range(0, len(ready), step):
-            batch = ready[start : start + step]
+        if probing:
+            ready.sort(key=lambda job: job.mark.attempts)
+        while ready:
+            first = 1 if probing else step
+            batch, ready = ready[:first], ready[first:]
+            if batch[0].mark.scan and await _is_live_waiting(house, member):
+                return probing
             if op is Op.UPDATE:
                 batch = await _unmoved(house, member, batch, counts)
             elif op is Op.DELETE:
@@ -198,7 +247,7 @@ async def _write(
                 continue
             async with house.database.transaction() as db:
                 if not await lanes.holds(db, lane):
-                    return
+                    return probing
                 batch = await _as_planned(db, member, batch, counts)
                 batch = await guard.admit(db, member, op, batch, counts)
                 await outbox.intend(
@@ -237,6 +286,17 @@ async def _write(
             except Exception as error:  # a bug in a connector: every row of the batch tries again
                 outcomes = [Outcome(write, error=error) for write in writes]
             await _settle(house, lane, member, batch, outcomes, counts)
+            if probing:
+                probing = False
+                async with house.database.transaction() as db:
+                    await outbox.end_backoff(db, member.name)
+    return probing
+
+
+async def _is_live_waiting(house: House, member: Member) -> bool:
+    """Whether live work came in while a scan's was under way: then that goes first."""
+    async with house.database.transaction() as db:
+        return await outbox.is_live_due(db, member.name)
 
 
 async def _unmoved(
@@ -267,6 +327,8 @@ async def _undisturbed(
     """
     results = await _look(house, member, batch)
     ready: list[Job] = []
+    # Begun by a worker that died before it kept the answer: ours, and no delete of theirs.
+    carried_out: list[Job] = []
     moment = now()
     async with house.database.transaction() as db:
         for job in batch:
@@ -274,6 +336,9 @@ async def _undisturbed(
             result = results.get(job.link.ref)
             if result is Result.UNCHANGED:
                 ready.append(job)
+            elif result is Result.GONE and job.link.writing:
+                carried_out.append(job)
+                count(counts, "deleted")
             elif result is Result.MISSING:
                 reason = f"{member.name} does not show {job.link.ref}, nor that it was deleted"
                 await _failed(db, member, job, NotFoundError(reason), moment)
@@ -281,6 +346,7 @@ async def _undisturbed(
             else:
                 await outbox.postpone(db, job.mark, until=moment)
                 count(counts, "moved")
+        await deleted(db, carried_out)
     return ready
 
 
@@ -341,7 +407,7 @@ async def _settle(
     counts: dict[str, int],
 ) -> None:
     fates = {outcome.write.trace: _as_deleted(outcome) for outcome in outcomes}
-    pause: RateLimitedError | AccountError | None = None
+    pause: SyncError | None = None
     moment = now()
     ended = [
         (
@@ -352,6 +418,10 @@ async def _settle(
         for job in batch
         if job.write is not None
     ]
+    if ended and all(_is_down(outcome.error) for _, outcome in ended):
+        # Not a row's trouble: the system itself is asked again soon, with one row.
+        pause = ended[0][1].error  # type: ignore[assignment]
+    down = pause is not None
     async with house.database.transaction() as db:
         await journal.attempted(db, member.name, [_attempt(*one) for one in ended])
         fine = [(job, outcome) for job, outcome in ended if outcome.error is None]
@@ -362,7 +432,7 @@ async def _settle(
             metrics.WRITES.labels(member.name, outcome.write.op, fate).inc()
             count(counts, fate)
             if outcome.error is not None:
-                await _failed(db, member, job, outcome.error, moment)
+                await _failed(db, member, job, outcome.error, moment, down=down)
                 if isinstance(outcome.error, RateLimitedError | AccountError):
                     pause = outcome.error
         await links.end_writes(db, [job.link.ref for job in batch if job.link])
@@ -373,6 +443,10 @@ async def _settle(
     await _others_edited(house, member, [outcome for _, outcome in fine])
     if pause is not None:
         raise LanePaused(pause)
+
+
+def _is_down(error: Exception | None) -> bool:
+    return isinstance(error, TransientError) and not isinstance(error, RateLimitedError)
 
 
 def _as_deleted(outcome: Outcome) -> Outcome:
@@ -395,9 +469,18 @@ def _shown(job: Job, error: Exception) -> dict[str, Any]:
 
 
 async def _failed(
-    db: AsyncConnection, member: Member, job: Job, error: Exception, moment: datetime
+    db: AsyncConnection,
+    member: Member,
+    job: Job,
+    error: Exception,
+    moment: datetime,
+    *,
+    down: bool = False,
 ) -> None:
-    """Put a mark off or bury it, by the remedy of what went wrong."""
+    """Put a mark off or bury it, by the remedy of what went wrong.
+
+    While the whole system is ``down`` its lane waits, not the row.
+    """
     found = judge(error, job.mark.attempts, moment)
     shown = _shown(job, error)
     # Not shown there: read it first, it may be deleted or merged.
@@ -407,7 +490,7 @@ async def _failed(
         record, reason = str(job.record.id), shown["reason"]
         log.error("push.buried", account=member.name, record=record, reason=reason)
         return
-    until = found.at if found.action is Action.RETRY and found.at else moment
+    until = found.at if found.action is Action.RETRY and found.at and not down else moment
     unknown = isinstance(error, UnknownOutcomeError) and job.link is None
     await outbox.postpone(db, job.mark, until=until, error=shown, keep_intent=unknown)
 

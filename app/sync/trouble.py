@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 import traceback
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from app import clock
 from app.domain.values import NOTHING
 from app.domain.verdict import Verdict, verdict
 from app.errors import (
@@ -26,7 +28,8 @@ LONGEST = 200
 _NEXT_STEP = {
     HeldError: "map it in the configuration or add it there; it then goes by itself",
     NotFoundError: "check that the record still exists there and that we may see it; then replay",
-    RejectedError: "correct the value in either system, or change the mapping; then replay",
+    RejectedError: "correct the value in either system, or change the mapping or the field there; "
+    "it then goes by itself, or replay it",
     AccountError: "mend the credentials or permissions; the account resumes by itself",
     BadPayloadError: "look at the body; replay it when the connector can read it",
     UnsupportedEventError: "write a handler for this event, or unsubscribe from it; then replay",
@@ -48,7 +51,8 @@ def describe(
         value = str(sent[found_field])
     content: dict[str, Any] = {
         "class": name,
-        "cause": f"{name}: {found_field}" if found_field else f"{name}: {str(error)[:80]}",
+        "cause": f"{name}: {found_field or _alike(str(error))}",
+        "at": clock.now().isoformat(),
         "reason": str(error)[:500] or name,
         "record": record,
         "field": found_field,
@@ -61,6 +65,14 @@ def describe(
     if not known:
         content["traceback"] = "".join(traceback.format_exception(error))[-4000:]
     return content
+
+
+def _alike(text: str) -> str:
+    """The text without what differs from record to record: paths, ids, numbers, quoted values."""
+    text = re.sub(r"^[A-Z]+ /\S* answered (\d{3})", r"\1", text)
+    status, said = (text[:3], text[3:]) if re.match(r"\d{3}\b", text) else ("", text)
+    said = re.sub(r"\"[^\"]*\"|'[^']*'|\S*\d\S*", "…", said)
+    return (status + said)[:80]
 
 
 def judge(error: Exception, attempts: int, now: datetime) -> Verdict:

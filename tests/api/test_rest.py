@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from app.clock import now
 from app.db import outbox, records
 from app.db.engine import Database
 from app.domain.state import RecordState
@@ -171,6 +173,32 @@ async def test_dead_letters_are_grouped_by_cause_and_replayed(
         assert len(await outbox.take(db, "hubspot", limit=9)) == 3
 
 
+async def test_dead_letters_are_replayed_by_account_and_by_time(
+    api: httpx.AsyncClient, database: Database
+):
+    died = {"close": "2026-03-01T08:00:00+00:00", "hubspot": "2026-03-02T08:00:00+00:00"}
+    async with database.transaction() as db:
+        for account, at in died.items():
+            made = RecordState(uuid4(), "person", {"title": account}, version=1)
+            await records.add(db, [made], source="close")
+            await outbox.mark(db, {(account, made.id): made})
+            for mark in await outbox.take(db, account, limit=9):
+                await outbox.bury(db, mark, {"cause": "RejectedError: email", "at": at})
+
+    async def replayed(**which: object) -> int:
+        answer = await api.post("/api/dead-letters/replay", json=which)
+        assert answer.status_code == 202, answer.text
+        return int(answer.json()["replayed"])
+
+    day = "2026-03-02T00:00:00Z"
+    assert await replayed(account="close", since=day) == 0
+    assert await replayed(until="2026-03-01T00:00:00Z") == 0
+    assert await replayed(since=day) == 1
+    assert await replayed(account="close", cause="RejectedError: email", until=day) == 1
+    both = await api.post("/api/dead-letters/replay", json={"all": True, "account": "close"})
+    assert both.status_code == 422
+
+
 async def test_an_account_is_paused_and_resumed(api: httpx.AsyncClient):
     accounts = (await api.get("/api/accounts")).json()["items"]
     assert [account["name"] for account in accounts] == ["close", "hubspot", "second"]
@@ -181,6 +209,21 @@ async def test_an_account_is_paused_and_resumed(api: httpx.AsyncClient):
     await api.post("/api/accounts/close/resume")
     assert not (await api.get("/api/accounts")).json()["items"][0]["paused"]
     assert (await api.post("/api/accounts/nobody/pause")).status_code == 404
+
+
+async def test_resume_brings_forward_what_was_put_off(api: httpx.AsyncClient, database: Database):
+    made = RecordState(uuid4(), "person", {"title": "CEO"}, version=1)
+    async with database.transaction() as db:
+        await records.add(db, [made], source="close")
+        await outbox.mark(db, {("hubspot", made.id): made})
+        (mark,) = await outbox.take(db, "hubspot", limit=9)
+        later = now() + timedelta(hours=1)
+        await outbox.postpone(db, mark, until=later, error={"class": "TransientError"})
+    async with database.transaction() as db:
+        assert await outbox.take(db, "hubspot", limit=9) == []
+    await api.post("/api/accounts/hubspot/resume")
+    async with database.transaction() as db:
+        assert len(await outbox.take(db, "hubspot", limit=9)) == 1
 
 
 async def test_testing_an_account_that_nobody_answers_for_says_so_in_words(api: httpx.AsyncClient):

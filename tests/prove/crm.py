@@ -94,6 +94,20 @@ class News:
     received: int = 0
     tries: int = 0
 
+    def again(self, received: int) -> News:
+        """The same news, delivered now; it may be delivered again."""
+        return News(
+            self.id,
+            self.at,
+            self.change,
+            self.fields,
+            self.before,
+            self.by_program,
+            self.snapshot,
+            self.survivor,
+            received,
+        )
+
 
 @dataclass(slots=True)
 class Crm:
@@ -152,6 +166,13 @@ class Crm:
         contact = self.bin[id] = self.contacts.pop(id)
         self.witness.deleted(self.name, id, contact.thing)
         self.underway.append(News(id, now + self.quirks.skew, "gone"))
+
+    def restore(self, id: str, now: int) -> None:
+        """Out of the recycle bin, as it was."""
+        self._refuse_twins(self.bin[id].values, id)
+        contact = self.contacts[id] = self.bin.pop(id)
+        self.witness.restored(self.name, id, contact.thing)
+        self._tell(contact, {}, now)
 
     # --- what the engine asks for
 

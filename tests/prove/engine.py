@@ -8,9 +8,9 @@ steps, so that a history may let anything happen between any two of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -90,6 +90,8 @@ class Look:
     snapshot: Observation | None = None
     trusted: bool = True
     gone: bool = False
+    gone_at: int = -99
+    alive_at: int = -99
     times: dict[str, Any] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
     seen: Observation | None = None
@@ -108,6 +110,11 @@ class Card:
     ours: Value
 
 
+@lru_cache
+def _number(number: int) -> UUID:
+    return UUID(int=number)
+
+
 def newest_of(edits: Sequence[Edit]) -> datetime:
     return max((edit.at for edit in edits), default=datetime.min.replace(tzinfo=UTC))
 
@@ -118,6 +125,7 @@ class Engine:
     crms: Mapping[str, Crm]
     patience: Mapping[str, int]
     rash: bool = False  # people may edit between our look at a record and our write to it
+    blank: State = field(init=False)  # as if nothing were known
     now: int = 0
     pulse: int = 0
     records: dict[UUID, RecordState] = field(default_factory=dict)
@@ -136,6 +144,9 @@ class Engine:
     riddles: dict[tuple[str, UUID], list[Ref]] = field(default_factory=dict)
     things: dict[UUID, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.blank = State(ENTITY, MAPPING, self.sync, CONTEXT)
+
     def tick(self) -> int:
         """The database's clock: it never stands still."""
         self.pulse += 1
@@ -147,8 +158,7 @@ class Engine:
         self.jobs.clear()
 
     def receive(self, account: str, news: News) -> None:
-        news = copy(news)  # it may be delivered again
-        news.received = self.tick()
+        news = news.again(self.tick())
         self.inbox.setdefault(account, []).append(news)
         if news.change == "gone":
             self.departed.setdefault(news.id, news.received)
@@ -172,7 +182,10 @@ class Engine:
             look = looks.setdefault(news.id, Look([], news.received))
             look.news.append(news)
             look.known_at = min(look.known_at, news.received)
-            look.gone = look.gone or news.change == "gone"
+            if news.change == "gone":
+                look.gone, look.gone_at = True, max(news.at, look.gone_at)
+            else:
+                look.alive_at = max(news.at, look.alive_at)
             look.trusted = look.trusted and news.snapshot is not None and news.tries == 0
             if news.snapshot is not None:
                 look.trusted = look.trusted and not contradicts(news.snapshot, look.snapshot)
@@ -192,7 +205,7 @@ class Engine:
                 and (linked or id not in self.departed)
             ):
                 look.seen = self._timed(look.snapshot, look)
-            elif not (look.gone and not linked):
+            elif linked or not look.gone or look.alive_at >= look.gone_at:
                 self._read(account, id, look)
             elif (begun := self._begun(account)) is not None and begun <= look.known_at:
                 look.early = True
@@ -206,6 +219,8 @@ class Engine:
         look.seen = self._timed(seen, look)
 
     def _timed(self, observation: Observation, look: Look) -> Observation:
+        if not look.times and not look.claims:
+            return observation
         return replace(observation, field_times=look.times, claims=tuple(look.claims))
 
     def _apply(self, account: str, looks: Sequence[Look]) -> None:
@@ -241,7 +256,7 @@ class Engine:
         state = self._state(observation, link, same_as)
         if self._distrusts(ref.account, state, link, known_at, read_at):
             return None
-        new_id = UUID(int=len(self.records) + 1)
+        new_id = _number(len(self.records) + 1)
         plan = decide(state, observation, new_id=new_id, now=moment(self.now))
         if plan.untimed and state.record is not None:
             state, observation = self._ask(state, observation, plan.untimed)
@@ -296,8 +311,7 @@ class Engine:
         if same_as is not None:
             candidates = {Key("ours", str(same_as)): same_as}
         elif observation.raw is not None:
-            blank = State(ENTITY, MAPPING, self.sync, CONTEXT)
-            keys = keys_of(blank, reading(blank, observation))
+            keys = keys_of(self.blank, reading(self.blank, observation))
             candidates = {key: self.keys[key] for key in keys if key in self.keys}
         found = set(candidates.values())
         return State(
@@ -425,7 +439,7 @@ class Engine:
             else:
                 self._update(account, job, job.link)
             return True
-        due = [
+        due = self.outbox and [
             (mark.due, record_id)
             for (there, record_id), mark in self.outbox.items()
             if there == account and not mark.dead and mark.due <= self.now
@@ -455,12 +469,10 @@ class Engine:
                 return
         base = link.base if link else NOTHING
         sent = link.sent if link else NOTHING
-        state = State(ENTITY, MAPPING, self.sync, CONTEXT)
         held = self._held(record_id, account)
-        open_names = writable(state, account, base if link else None) - held
+        open_names = writable(self.blank, account, base if link else None) - held
         names = behind(base, sent, record.fields, open_names)
-        context = replace(CONTEXT, current=base if link else None)
-        fields, _ = outgoing(MAPPING, names, record.fields, base if link else None, context)
+        fields, _ = outgoing(MAPPING, names, record.fields, base if link else None, CONTEXT)
         if link is not None and not fields:
             if names:
                 link.sent = {**sent, **{name: record.fields[name] for name in names}}
@@ -512,7 +524,7 @@ class Engine:
         if not begun and oldest is not None:
             self._put_off(account, mark, 1)
             return
-        keys = keys_of(State(ENTITY, MAPPING, self.sync, CONTEXT), job.record.fields)
+        keys = keys_of(self.blank, job.record.fields)
         there = {o.ref: o for key in keys for o in crm.find(key.value, self.now)}
         if not there and mark.intent_at is not None:
             left = crm.probe(self.things[job.record.id], mark.intent_tick, self.now)
@@ -551,8 +563,7 @@ class Engine:
         ]
         kept = {one.ref: one for one in crm.recall(job.mark.intent_tick, told)}
         recalled = {r: o for r, o in kept.items() if o.raw is not None and r not in self.links}
-        blank = State(ENTITY, MAPPING, self.sync, CONTEXT)
-        mine = []
+        blank, mine = self.blank, []
         for ref, one in recalled.items():
             shown = reading(blank, one)
             keys = keys_of(blank, record.fields), keys_of(blank, shown)
@@ -619,8 +630,7 @@ class Engine:
 
     def _done(self, account: str, job: Job, stored: Observation) -> None:
         record, link = job.record, job.link
-        state = State(ENTITY, MAPPING, self.sync, CONTEXT, record=record)
-        shown = reading(state, stored)
+        shown = reading(self.blank, stored)
         if link is not None:
             base, sent = agreed_after_update(
                 job.base, job.sent, record.fields, told=job.names, stored=shown

@@ -116,7 +116,9 @@ def _deed(random: Random, count: int) -> Step:
         return ("twin", at, thing)
     if chance < 0.19:
         return ("delete", at, thing)
-    if chance < 0.23:
+    if chance < 0.21:
+        return ("restore", at, 0)
+    if chance < 0.25:
         return ("rest",)
     path = PATHS[min(int(random.expovariate(0.8)), 4)]
     kind = "set" if chance < 0.8 else "clear" if chance < 0.93 else "zero"
@@ -151,7 +153,7 @@ class Life:
     def __post_init__(self) -> None:
         history = self.history
         source = history.score.partition("from ")[2] or ("-" if history.score != "both" else "")
-        self.witness = Witness({"score": source} if source else {})
+        self.witness = Witness({"score": source} if source else {}, timely=self._timely())
         self.crms = {
             name: Crm(name, quirks, self.witness)
             for name, quirks in zip(NAMES, history.quirks, strict=False)
@@ -159,6 +161,17 @@ class Life:
         sync = _sync(len(self.crms), history.policy, history.score)
         rash = all(quirks.tells and quirks.times for quirks in history.quirks)
         self.engine = Engine(sync, self.crms, dict.fromkeys(self.crms, 0), rash)
+
+    def _timely(self) -> frozenset[str]:
+        """Whose every edit is told with its time: no webhook is lost there."""
+        lossy = {
+            step[1] % len(self.history.quirks) for step in self.history.steps if step[0] == "lost"
+        }
+        return frozenset(
+            NAMES[at]
+            for at, quirks in enumerate(self.history.quirks)
+            if quirks.times and quirks.tells and at not in lossy
+        )
 
     def live(self) -> None:
         """All of it, and then the peace in which everything is judged."""
@@ -222,6 +235,18 @@ class Life:
         if id is not None:
             crm.delete(id, self.engine.now)
         return id is not None
+
+    def _restore(self, at: int, _: int) -> bool:
+        """What was deleted last comes back, where nothing has taken its place."""
+        crm = self._crm(at)
+        id = next(reversed(crm.bin), None)
+        if id is None or self.witness.living.get((crm.name, crm.thing_of(id))):
+            return False
+        try:
+            crm.restore(id, self.engine.now)
+        except ExistsError:
+            return False
+        return True
 
     def _value(self, crm: Crm, id: str, path: str, kind: str) -> Any:
         old = crm.contacts[id].values[path]
@@ -350,7 +375,16 @@ class Life:
         return {"score": set(self.crms)}
 
     def _has_spoken(self, source: str) -> bool:
-        """Whether the one account that counts had a value in every thing, and still shows it."""
+        """Whether the one account that counts had a value in every thing, and still shows it.
+
+        One that came and went before anybody looked was never said.
+        """
+        known = {
+            self.engine.things[record.id]
+            for record in self.engine.records.values()
+            if "custom.score" in record.fields
+        }
+        here = {c.thing for c in self.crms[source].contacts.values() if c.values["score"]}
         spoken = {
             thing
             for (thing, path), edits in self.witness.edits.items()
@@ -360,7 +394,7 @@ class Life:
                 for edit in edits
             )
         }
-        return len(spoken) == self.things
+        return len(spoken & (known | here)) == self.things
 
     def _everywhere(self, thing: int, shown: dict[tuple[str, str], Any]) -> None:
         there = {account for account, _ in shown}

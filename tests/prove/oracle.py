@@ -84,6 +84,8 @@ class Witness:
     before: Cells = field(default_factory=dict)
     doubtful: Cells = field(default_factory=dict)
     forgiven: set[int] = field(default_factory=set)
+    #: Accounts whose vendor tells when each field was edited, so that the later edit is known.
+    timely: frozenset[str] = frozenset()
     renamed: set[int] = field(default_factory=set)
     #: When each record was looked at last before a write, and each field edited last.
     unseen_elements: set[str] = field(default_factory=set)
@@ -143,6 +145,11 @@ class Witness:
         if thing not in self.doubled or (account, id) in self.known:
             self.departed.add((account, thing))
         self.left.add((account, id))
+
+    def restored(self, account: str, id: str, thing: int) -> None:
+        self.living.setdefault((account, thing), set()).add(id)
+        self.departed.discard((account, thing))
+        self.left.discard((account, id))
 
     def crashed(self, account: str, id: str, paths: Iterable[str]) -> None:
         """These were written, and who wrote them died before the answer was kept.
@@ -299,6 +306,18 @@ class Witness:
         named = [e for e in heads if e.account == policy]
         if named and all(e.essence != final for e in named):
             raise BrokenError(f"{where}: {policy} wins conflicts, but {final!r} stands: {heads}")
+        by_time = policy != "review" and all(e.account != policy for e in last)
+        if by_time and losers and self._is_timely(last):
+            stands = max(e.at for e in last if e.essence == final)
+            if any(e.at > stands for e in losers):
+                raise BrokenError(f"{where}: a later edit lost against {final!r}: {last}")
+
+    def _is_timely(self, edits: Collection[Edit]) -> bool:
+        """Whether the vendors tell of all these edits when they were made."""
+        return all(
+            e.account in self.timely and e.number not in self.forgiven and is_unique("", e.essence)
+            for e in edits
+        )
 
     def _judge_set(self, thing: int, shown: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
         added, removed = self.added.get(thing, {}), self.removed.get(thing, {})

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from app.domain import merge as merging
+from app.domain import policy
+from app.domain.merge import Winner
 from tests.prove import engine
 from tests.prove.history import draw, prove, shrink
 
@@ -28,6 +30,13 @@ def _trusting(*_args: Any) -> bool:
     return False
 
 
+def _whoever_came_last(policy: str, **named: Any) -> tuple[Winner, str]:
+    """As if what we see last had been edited last."""
+    if policy == "review":
+        return Winner.NOBODY, ""
+    return (Winner.OURS if policy == named["ours_by"] else Winner.THEIRS), ""
+
+
 WRONG: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "never behind": lambda patch: patch.setattr(engine, "behind", _forgetful),
     "write without a look": lambda patch: patch.setattr(engine.Engine, "_update", _blind),
@@ -35,6 +44,7 @@ WRONG: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "forget what was sent": lambda patch: patch.setattr(
         engine, "agreed_after_update", lambda base, sent, ours, **_: ({**base, **ours}, {})
     ),
+    "the last to come wins": lambda patch: patch.setattr(policy, "settle", _whoever_came_last),
     "keep no journal": lambda patch: patch.setattr(engine.Engine, "_write_down", lambda *_: None),
     "sets are values": lambda patch: patch.setattr(merging, "_elements", lambda _: set()),
 }

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.db import records
+from app.db import links, records
 from app.db.engine import Database
 from app.db.journal import Cause
 from app.domain.values import Ref
@@ -130,6 +130,21 @@ async def test_the_echo_of_our_own_delete_is_silent(town: Town):
     await town.work()
     assert await town.scalar("select count(*) from attempts where op = 'delete'") == 1
     assert await town.state_of(hers) == "gone propagated"
+
+
+@PROPAGATE
+async def test_a_delete_of_ours_whose_worker_died_is_still_ours(town: Town):
+    ada, hers = await town.ada()
+    await delete_in_close(town, ada)
+    # HubSpot did as we asked, and nobody was left to hear the answer.
+    async with town.db.transaction() as db:
+        await links.begin_writes(db, {hers: {}})
+    await town.hubspot("DELETE", f"/crm/v3/objects/contacts/{hers.id}")
+    await town.hear_hubspot("contact.deletion", hers.id)
+    await town.work()
+    assert await town.state_of(hers) == "gone propagated"
+    assert (await town.record_of(ada)).state == "gone"
+    assert await town.marks() == {}
 
 
 @PROPAGATE

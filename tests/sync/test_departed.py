@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -159,3 +160,24 @@ async def test_a_delete_told_before_the_create_was_answered_is_not_forgotten(tow
         await db.exec_driver_sql("update events set due_at = now()")
     await town.listen("hubspot")
     assert await town.state_of(left[0]) == "gone deleted"
+
+
+async def test_what_was_deleted_and_restored_before_we_met_it_is_met(town: Town):
+    named = {"email": "ada@x.example", "firstname": "Ada"}
+    made = await town.hubspot("POST", "/crm/v3/objects/contacts", properties=named)
+    at = int(datetime.now(UTC).timestamp() * 1000)
+    events = [
+        {
+            "subscriptionType": f"contact.{said}",
+            "portalId": 62515,
+            "eventId": number,
+            "subscriptionId": 1,
+            "objectId": int(made["id"]),
+            "occurredAt": at + number,
+        }
+        for number, said in enumerate(("creation", "deletion", "restore"))
+    ]
+    await town.tell("hubspot", events)
+    assert (await town.record_of(Ref("hubspot", "contacts", made["id"]))).fields[
+        "first_name"
+    ] == "Ada"

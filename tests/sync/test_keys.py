@@ -81,6 +81,53 @@ class TestNames:
         assert again == ["unchanged", "held"]
 
 
+class TestWhatHappened:
+    """Notes that somebody else had carried over before we were there."""
+
+    @pytest.fixture
+    def more_sync(self) -> str:
+        return "  company: {keys: [name]}\n  note: {keys: [company + at + body]}\n"
+
+    @staticmethod
+    def note(number: int, text: str, at: str = "2026-01-13T09:30:00.000Z") -> Observation:
+        said = {"hs_note_body": f"<div><p>{text}</p></div>", "hs_timestamp": at}
+        company = (Ref("hubspot", "companies", "1"),)
+        return Observation(
+            Ref("hubspot", "notes", str(number)), said, relations={"company": company}
+        )
+
+    @pytest.fixture
+    async def noted(self, company: Company) -> Company:
+        """A note on the lead of Acme, which both CRMs have."""
+        await results(company, lead(name="Acme"))
+        await results(company, hub_company(name="Acme"))
+        said = {
+            "note_html": "<body><p>She wants  <b>ten</b> &amp; more</p></body>",
+            "note": "She wants ten & more",
+            "activity_at": "2026-01-13T09:30:00.123000+00:00",
+            "date_created": "2026-01-14T10:00:00+00:00",
+        }
+        there = {"company": (Ref("close", "lead", "lead_1"),)}
+        note = Observation(Ref("close", "activity/note", "acti_1"), said, relations=there)
+        assert await results(company, note) == ["created"]
+        return company
+
+    async def test_the_same_words_at_the_same_time_on_one_company_are_one_note(self, noted):
+        assert await results(noted, self.note(1, "She wants ten &amp; more")) == ["linked"]
+
+    async def test_other_words_or_another_time_are_another_note(self, noted):
+        later = "2026-01-13T09:31:00.000Z"
+        assert await results(
+            noted,
+            self.note(1, "She wants twelve"),
+            self.note(2, "She wants ten &amp; more", later),
+        ) == ["created", "created"]
+
+    async def test_a_second_one_of_the_same_is_for_a_person(self, noted):
+        await results(noted, self.note(1, "She wants ten &amp; more"))
+        assert await results(noted, self.note(2, "She wants ten &amp; more")) == ["held"]
+
+
 class TestPhones:
     @pytest.fixture
     def policy(self) -> str:

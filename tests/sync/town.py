@@ -59,6 +59,8 @@ class Town(Company):
     house: Any
     control: Control
     numbers: Any = field(default_factory=lambda: itertools.count(1000))
+    #: Whether what the CRMs tell is only stored, until the lanes are turned.
+    only_store: bool = False
 
     def __post_init__(self) -> None:
         self.db = self.house.database
@@ -108,6 +110,13 @@ class Town(Company):
 
     async def tell(self, account: str, body: Any) -> int:
         """A delivery as it came in, and everything that follows from it in the in-lane."""
+        number = await self.receive(account, body)
+        if not self.only_store:
+            await self.listen(account)
+        return number
+
+    async def receive(self, account: str, body: Any) -> int:
+        """A delivery as it came in."""
         raw = json.dumps(body).encode()
         async with self.db.transaction() as db:
             row = sa.insert(deliveries).values(
@@ -119,7 +128,6 @@ class Town(Company):
                 body=raw,
             )
             number = (await db.execute(row.returning(deliveries.c.id))).scalar_one()
-        await self.listen(account)
         return int(number)
 
     # --- the lanes
@@ -146,6 +154,28 @@ class Town(Company):
         """Turn the out-lanes until nothing is due, as if time had passed meanwhile."""
         for _ in range(TURNS):
             if not sum([await self.hurry(one) for one in accounts or ("close", "hubspot")]):
+                return
+
+    async def go_on(self) -> None:
+        """Turn all lanes until nothing is due, as if time had passed meanwhile."""
+        later = "update %s set due_at = now() where state = 'pending' and account = :account"
+        for _ in range(TURNS):
+            async with self.db.transaction() as db:
+                # What a create left behind is looked for as long as a vendor's search may lag.
+                ago = "intent_at - interval '1 minute'"
+                await db.execute(sa.text(f"update outbox set intent_at = {ago}"))
+            await self.work()
+            waiting = 0
+            for account in ("close", "hubspot"):
+                async with self.db.transaction() as db:
+                    due = [
+                        (await db.execute(sa.text(later % table), {"account": account})).rowcount
+                        for table in ("deliveries", "events")
+                    ]
+                if any(due):
+                    waiting += sum(due)
+                    await self.listen(account)
+            if not waiting:
                 return
 
     async def hurry(self, account: str) -> int:
@@ -199,9 +229,10 @@ async def founded(
     deletes: str = "unlink",
     more: str = "",
     hubspot: str = "",
+    registry: Registry | None = None,
 ) -> AsyncIterator[Town]:
     """A town: what a delete does, further lines of its configuration, one of HubSpot's."""
-    registry = Registry.load()
+    registry = registry or Registry.load()
     values = {"base": control.base, "deletes": deletes, "more": more, "hubspot": hubspot}
     text = CONFIG % values
     config = parse(text, lambda name: registry.connector(name).manifest.entities)

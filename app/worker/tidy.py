@@ -1,0 +1,88 @@
+"""Keep the tables from growing without end: parts ahead of time, nothing beyond its time."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from app.clock import now
+from app.config.model import Days, Retention
+from app.db import partitions
+from app.db.engine import Database
+from app.db.partitions import ATTEMPTS, CUTS, DELIVERIES, EVENTS, JOURNAL, Cut
+
+log = structlog.get_logger()
+
+#: Seconds between looks. Parts are made weeks ahead: it does not matter when.
+HOURLY = 3600.0
+#: Any number that nobody else uses: "tidy" in ASCII. One worker does it, whichever is first.
+_LOCK = 0x74696479
+
+
+async def tidy_forever(database: Database, retention: Retention) -> None:
+    """Tidy now and every hour."""
+    while True:
+        try:
+            await tidy(database, retention, now())
+        except (DBAPIError, OSError) as error:
+            log.warning("retention.waiting", reason=str(error)[:200])
+        await asyncio.sleep(HOURLY)
+
+
+async def tidy(database: Database, retention: Retention, moment: datetime) -> None:
+    """Make the parts that will be needed; drop and delete what has had its time."""
+    async with database.engine.connect() as guard:
+        if not await partitions.alone(guard, _LOCK):
+            return
+        for cut in CUTS:
+            async with database.transaction() as db:
+                if made := await partitions.make(db, cut, moment):
+                    log.info("retention.made", parts=made)
+        # What quotes the vendors' own words goes first.
+        limits: tuple[tuple[Cut, Days], ...] = (
+            (DELIVERIES, retention.deliveries),
+            (EVENTS, retention.events),
+            (ATTEMPTS, retention.attempts),
+            (JOURNAL, retention.journal),
+        )
+        for cut, days in limits:
+            if days != "forever":
+                await _forget(database, cut, moment - timedelta(days=days))
+        if retention.plans != "forever":
+            await _forget_plans(database, moment - timedelta(days=retention.plans))
+
+
+async def _forget(database: Database, cut: Cut, before: datetime) -> None:
+    async with database.transaction() as db:
+        names = await partitions.expired(db, cut, before)
+    for name in names:
+        async with database.transaction() as db:
+            dropped = await partitions.drop(db, cut, name)
+        if dropped:
+            log.info("retention.dropped", part=name)
+        else:
+            await _thin(database, cut, name, before)
+    await _thin(database, cut, cut.rest, before)
+
+
+async def _thin(database: Database, cut: Cut, name: str, before: datetime) -> None:
+    """Of a part that cannot go as a whole, all that is dealt with goes."""
+    rows = 0
+    while True:
+        async with database.transaction() as db:
+            gone = await partitions.thin(db, cut, name, before)
+        rows += gone
+        if gone < partitions.BATCH:
+            break
+    if rows:
+        log.info("retention.thinned", part=name, rows=rows)
+
+
+async def _forget_plans(database: Database, before: datetime) -> None:
+    while True:
+        async with database.transaction() as db:
+            if not await partitions.forget_plans(db, before):
+                return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -353,18 +352,12 @@ async def subscribe(
     status_code=status.HTTP_204_NO_CONTENT,
     responses=_CRM,
 )
-<<<<<<< HEAD
-async def unsubscribe(name: str, subscription_id: str, connector: ConnectorDep) -> None:
-    """Remove a subscription at the CRM. Its key is trusted until it is forgotten."""
-    await connector.unsubscribe(subscription_id)
-=======
 async def unsubscribe(
     name: str, subscription_id: str, desk: DeskDep, connector: ConnectorDep
 ) -> None:
     """Remove a subscription at the CRM, forget its signing key, and let nobody renew it."""
     await guardian.remove(desk.house, name, subscription_id)
     await desk.secrets.refresh()
->>>>>>> main
     log.info("account.unsubscribed", account=name, subscription=subscription_id)
 
 
@@ -437,8 +430,7 @@ async def add_secret(name: str, wanted: NewSecret, desk: DeskDep) -> Listed[Secr
     """Trust a further secret beside the others, at once; it is kept encrypted."""
     known(desk, name)
     async with desk.database.transaction() as db:
-        key = f"added-{secrets.token_hex(8)}"
-        await accounts.keep_webhook_secret(db, desk.box, name, key, wanted.secret)
+        await accounts.add_webhook_secret(db, desk.box, name, wanted.secret)
     return await _secrets(desk, name)
 
 

@@ -35,14 +35,12 @@ _SUBSCRIPTIONS: Sequence[Column] = (
     ("events", lambda row: len(row["events"]) or None),
 )
 
-<<<<<<< HEAD
 _SECRETS: Sequence[Column] = (
     ("id", "id"),
     ("from", "source"),
     ("since", "since"),
     ("last fitted", "used_at"),
 )
-=======
 _CATCH_UPS: Sequence[Column] = (
     ("entity", "entity"),
     ("read through", "through"),
@@ -53,7 +51,6 @@ _CATCH_UPS: Sequence[Column] = (
     ("trouble", lambda row: row["error"] and row["error"]["reason"]),
 )
 _PAUSE = 0.5  # seconds between two looks
->>>>>>> main
 
 accounts = typer.Typer(help="The connected CRMs.", no_args_is_help=True)
 webhooks = typer.Typer(help="Our webhook subscriptions in a CRM.", no_args_is_help=True)

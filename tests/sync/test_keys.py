@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -48,6 +49,19 @@ class TestNames:
     async def test_companies_without_a_domain_are_recognised_by_name(self, company: Company):
         await results(company, lead(name="Acme Ltd"))
         assert await results(company, hub_company(name="ACME  ltd")) == ["linked"]
+
+    async def test_two_accounts_that_meet_the_same_deals_at_once_make_one_of_each(
+        self, company: Company
+    ):
+        numbers = range(1, 9)
+        await results(company, *(lead(n, name=f"Firm {n}") for n in numbers))
+        await results(company, *(hub_company(n, name=f"Firm {n}") for n in numbers))
+        for n in numbers:
+            here = opportunity(n, name="Renewal", in_lead=f"lead_{n}")
+            there = hub_deal(n, name="acme", company=n)  # as it is called in Close without a name
+            found = await asyncio.gather(results(company, here), results(company, there))
+            assert sorted(one for own in found for one in own) == ["created", "linked"]
+        assert await company.scalar("select count(*) from records where entity = 'deal'") == 8
 
     async def test_one_name_and_two_domains_is_for_a_person(self, company: Company):
         await results(company, lead(name="Acme", url="https://acme.com"))

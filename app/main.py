@@ -19,6 +19,7 @@ from app.api import (
     access,
     accounts,
     alerts,
+    catchups,
     conflicts,
     dead_letters,
     deletes,
@@ -191,6 +192,7 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     )
     for part in (
         accounts,
+        catchups,
         mapping,
         guards,
         pending,

@@ -53,6 +53,21 @@ EVENTS = Counter(
     registry=REGISTRY,
 )
 
+SUBSCRIPTIONS_MENDED = Counter(
+    "syncline_subscriptions_mended",
+    "Webhook subscriptions that were not as they should be: missing, paused, partial, keyless or "
+    "double.",
+    ("account", "trouble"),
+    registry=REGISTRY,
+)
+CAUGHT_UP = Counter(
+    "syncline_caught_up",
+    "Changes that an account's own log told: known, when a webhook had told them; early, when one "
+    "may still; missed, when none did.",
+    ("account", "entity", "found"),
+    registry=REGISTRY,
+)
+
 # ------------------------------------------------------------------------- what we decide
 
 OBSERVATIONS = Counter(

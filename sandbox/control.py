@@ -97,7 +97,7 @@ def webhooks(front: "Front", call: Call) -> Answer:
 
 @controls.on("POST", "/_sandbox/webhooks")
 def set_webhooks(front: "Front", call: Call) -> Answer:
-    """Pause, resume, duplicate, shuffle or delay deliveries; of one vendor or of all."""
+    """Pause, resume, duplicate, shuffle, delay or lose deliveries; of one vendor or of all."""
     wanted = call.json()
     known = {f.name for f in fields(Weather)}
     if unknown := set(wanted) - known - {"vendor", "pause", "resume"}:

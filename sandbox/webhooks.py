@@ -51,6 +51,7 @@ class Weather:
     duplicate: int = 0
     shuffle: bool = False
     delay: float = 0.0
+    lose: bool = False
 
 
 @dataclass(slots=True)
@@ -69,6 +70,9 @@ class Sender:
         self, target: str, event: Json, *, after: float = 0.0, since: datetime | None = None
     ) -> None:
         """Queue an event for a target; what is queued since the same moment goes together."""
+        if self.weather.lose:
+            self.counts["dropped"] += 1
+            return
         due = (since or now()).timestamp() + after + self.weather.delay
         if self.weather.shuffle:
             due += random.uniform(0, 0.3)

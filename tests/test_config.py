@@ -61,6 +61,16 @@ def test_key_rules_have_one_spelling_and_a_default():
     assert found.sync["deal"].keys is None
 
 
+def test_what_is_asked_of_an_account_may_be_off():
+    own = "{connector: hubspot, guard: {creates: off, deletes: 0}, catch_up: {every: off}}"
+    found = parse(TWO.replace("{connector: hubspot}", own)).accounts["hubspot"]
+    assert (found.guard.creates, found.guard.updates, found.guard.deletes) == (None, 50_000, 0)
+    assert (found.catch_up.every, found.catch_up.grace) == (None, 300)
+    worse = own.replace("every: off", "every: 0")
+    (line,) = complaints(TWO.replace("{connector: hubspot}", worse))
+    assert "catch_up.every" in line
+
+
 def test_a_key_that_tells_nobody_apart_is_refused():
     keys = "[emial, owner, email, emails, title + title, custom.number, external_id]"
     assert complaints(TWO + f"sync: {{person: {{keys: {keys}}}}}") == [

@@ -27,6 +27,8 @@ def upgrade() -> None:
         sa.Column("paused", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("pause_reason", sa.Text(), nullable=True),
         sa.Column("secrets", postgresql.BYTEA(), nullable=True),
+        sa.Column("callback", sa.Text(), nullable=True),
+        sa.Column("callback_due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column(
             "directory", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
@@ -319,6 +321,32 @@ def upgrade() -> None:
         ["account"],
         unique=False,
         postgresql_where=sa.text("state in ('queued', 'running')"),
+    )
+    op.create_table(
+        "catchups",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("entity", sa.Text(), nullable=False),
+        sa.Column(
+            "through", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.Column(
+            "deep_through",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), server_default="schedule", nullable=False),
+        sa.Column("run", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column(
+            "last", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
+        ),
+        sa.Column("listed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("missed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column(
+            "error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
+        ),
+        sa.PrimaryKeyConstraint("account", "entity", name=op.f("pk_catchups")),
     )
     op.create_table(
         "workers",
@@ -789,6 +817,7 @@ def downgrade() -> None:
     op.drop_index("ix_conflicts_record", table_name="conflicts")
     op.drop_table("conflicts")
     op.drop_table("workers")
+    op.drop_table("catchups")
     op.drop_index(
         "ix_resyncs_match",
         table_name="resyncs",

@@ -10,18 +10,20 @@ from fastapi import APIRouter, status
 from pydantic import BaseModel, ConfigDict, Field
 
 from app import logs
-from app.api import guards, problems
+from app.api import catchups, guards, problems
 from app.api.access import ADMIN, OPERATE, READ
+from app.api.catchups import EXAMPLE_CATCH_UP, CatchUpShape
 from app.api.deps import ConnectorDep, Desk, DeskDep, known
 from app.api.guards import GuardShape
 from app.api.health import LaneShape
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME, Listed
 from app.db import accounts, deliveries, events, lanes, outbox, overview
+from app.db import catchups as overdue
 from app.domain import owners, stages
 from app.domain.values import Finding, Subscription
 from app.errors import SyncError
-from app.sync import fields
+from app.sync import fields, guardian
 
 log = logs.get()
 
@@ -58,6 +60,8 @@ class AccountShape(BaseModel):
                     "webhook_learned": 0,
                 },
                 "lanes": [],
+                "catch_ups": [EXAMPLE_CATCH_UP],
+                "missed_rate": 0.0125,
                 "guards": [],
             }
         }
@@ -75,6 +79,11 @@ class AccountShape(BaseModel):
     last_delivery_at: datetime | None = Field(description="Null if nothing came lately")
     secrets: SecretsShape
     lanes: list[LaneShape]
+    catch_ups: list[CatchUpShape] = Field(description="How far its own log was read, by entity")
+    missed_rate: float | None = Field(
+        description="Of the changes that its log told, the share that no webhook had told in "
+        "time; null while it told none"
+    )
     guards: list[GuardShape] = Field(description="What it takes in an hour, and what waits above")
 
 
@@ -149,7 +158,11 @@ async def _show(desk: Desk, names: Sequence[str]) -> list[AccountShape]:
         rows = await overview.list_lanes(db)
         last = await deliveries.last_received(db)
         guarded = await guards.shapes(db, desk, names)
-    return [_shape(desk, name, paused, rows, last.get(name), guarded[name]) for name in names]
+        read = await catchups.shapes(db, names)
+    return [
+        _shape(desk, name, paused, rows, last.get(name), guarded[name], read[name])
+        for name in names
+    ]
 
 
 def _shape(
@@ -159,6 +172,7 @@ def _shape(
     rows: Sequence[Mapping[str, Any]],
     last: datetime | None,
     guarded: list[GuardShape],
+    read: list[CatchUpShape],
 ) -> AccountShape:
     account = desk.config.accounts[name]
     counts = desk.secrets.counts(name)
@@ -180,6 +194,8 @@ def _shape(
             webhook_learned=counts["learned"],
         ),
         lanes=[LaneShape.model_validate(dict(row)) for row in rows if row["account"] == name],
+        catch_ups=read,
+        missed_rate=catchups.missed_rate(read),
         guards=guarded,
     )
 
@@ -274,6 +290,7 @@ async def resume(name: str, desk: DeskDep) -> AccountShape:
     known(desk, name)
     async with desk.database.transaction() as db:
         await accounts.resume(db, name)
+        await overdue.request(db, name, "resumed")
         await events.end_backoff(db, name)
         await outbox.end_backoff(db, name)
         await lanes.notify(db)
@@ -322,13 +339,11 @@ async def subscribe(
         raise ProblemError(
             problems.CONFLICT, "PUBLIC_URL is not set: the CRM could not be told where to call."
         )
-    found, key = await connector.subscribe(url)
-    if key is not None:
-        async with desk.database.transaction() as db:
-            await accounts.keep_webhook_secret(db, desk.box, name, found.id, key)
-        await desk.secrets.refresh()
-    log.info("account.subscribed", account=name, subscription=found.id, key_kept=key is not None)
-    return Subscribed(**_subscription(found, url).model_dump(), key_kept=key is not None)
+    mended = await guardian.mend(desk.house, name, url)
+    await desk.secrets.refresh()
+    found, kept = mended.subscription, mended.key_kept
+    log.info("account.subscribed", account=name, subscription=found.id, key_kept=kept)
+    return Subscribed(**_subscription(found, url).model_dump(), key_kept=kept)
 
 
 @router.delete(
@@ -337,7 +352,10 @@ async def subscribe(
     status_code=status.HTTP_204_NO_CONTENT,
     responses=_CRM,
 )
-async def unsubscribe(name: str, subscription_id: str, connector: ConnectorDep) -> None:
-    """Remove a subscription at the CRM."""
-    await connector.unsubscribe(subscription_id)
+async def unsubscribe(
+    name: str, subscription_id: str, desk: DeskDep, connector: ConnectorDep
+) -> None:
+    """Remove a subscription at the CRM, forget its signing key, and let nobody renew it."""
+    await guardian.remove(desk.house, name, subscription_id)
+    await desk.secrets.refresh()
     log.info("account.unsubscribed", account=name, subscription=subscription_id)

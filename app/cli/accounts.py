@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from rich.text import Text
 
 from app.cli.rest import part
+from app.cli.resyncs import moment
 from app.cli.screen import Column, Screen, screen
 
 AccountArgument = Annotated[str, typer.Argument(help="The account's name.", show_default=False)]
@@ -22,6 +24,7 @@ _ACCOUNTS: Sequence[Column] = (
     ("waiting", lambda row: sum(lane["pending"] for lane in row["lanes"])),
     ("held", lambda row: ", ".join(f"{g['held']} {g['op']}s" for g in _holding(row)) or None),
     ("last webhook", "last_delivery_at"),
+    ("missed", lambda row: _percent(row.get("missed_rate"))),
     ("webhook URL", lambda row: row["webhook_url"] or row["webhook_path"]),
 )
 _SUBSCRIPTIONS: Sequence[Column] = (
@@ -32,8 +35,23 @@ _SUBSCRIPTIONS: Sequence[Column] = (
     ("events", lambda row: len(row["events"]) or None),
 )
 
+_CATCH_UPS: Sequence[Column] = (
+    ("entity", "entity"),
+    ("read through", "through"),
+    ("next", "due_at"),
+    ("listed", "listed"),
+    ("missed", "missed"),
+    ("last reading", lambda row: row["last"] and row["last"]["reason"]),
+    ("trouble", lambda row: row["error"] and row["error"]["reason"]),
+)
+_PAUSE = 0.5  # seconds between two looks
+
 accounts = typer.Typer(help="The connected CRMs.", no_args_is_help=True)
 webhooks = typer.Typer(help="Our webhook subscriptions in a CRM.", no_args_is_help=True)
+
+
+def _percent(rate: float | None) -> str | None:
+    return None if rate is None else f"{rate:.1%}"
 
 
 def _holding(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -87,6 +105,38 @@ def resume(ctx: typer.Context, account: AccountArgument) -> None:
     found = screen(ctx)
     answer = found.rest.post(f"/api/accounts/{part(account)}/resume")
     found.answer(answer, f"✓ {account} works again")
+
+
+@accounts.command("catch-up")
+def catch_up(
+    ctx: typer.Context,
+    account: AccountArgument,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Go back to then: 2026-01-31, or with a time and zone."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Only tell how far it is read.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the end.")] = False,
+) -> None:
+    """Read the account's own log for what no webhook told."""
+    found = screen(ctx)
+    path = f"/api/accounts/{part(account)}/catch-up"
+    if show:
+        state = found.rest.get(path)
+    else:
+        asked = {"since": moment(since).isoformat()} if since else None
+        state = found.rest.post(path, asked)
+    with found.errors.status(f"Reading the log of {account} …"):
+        while not (show or no_wait or state["done"]):
+            time.sleep(_PAUSE)
+            state = found.rest.get(path)
+    if found.json:
+        found.data(state)
+    else:
+        rate = _percent(state["missed_rate"]) or "nothing listed yet"
+        found.table(state, _CATCH_UPS, empty=f"{account} syncs nothing.", title=f"Missed: {rate}")
+    if any(one["error"] for one in state["items"]):
+        raise typer.Exit(1)
 
 
 @webhooks.command("list")

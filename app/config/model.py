@@ -303,9 +303,8 @@ def _off(given: Any) -> Any:
 
 
 _Limit = Annotated[
-    int | None,
+    Annotated[int, Field(ge=0)] | None,
     BeforeValidator(_off),
-    Field(ge=0),
     WithJsonSchema(
         {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "off"}, _FROM_ENVIRONMENT]}
     ),
@@ -322,6 +321,30 @@ class Guard(_Frozen):
     def of(self, op: str) -> int | None:
         """The limit of one kind of write: create, update or delete."""
         return {"create": self.creates, "update": self.updates, "delete": self.deletes}[op]
+
+
+_Seconds = Annotated[
+    Annotated[int, Field(gt=0)] | None,
+    BeforeValidator(_off),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "off"}, _FROM_ENVIRONMENT]}
+    ),
+]
+
+
+class CatchUp(_Frozen):
+    """How what webhooks did not tell is found."""
+
+    every: _Seconds = Field(
+        900,
+        description="Seconds between two readings of the account's own log; `off`: only after a "
+        "pause, an outage or trouble with its webhooks.",
+    )
+    grace: int = Field(
+        300,
+        ge=0,
+        description="Seconds that a webhook may take before what it should tell counts as missed.",
+    )
 
 
 class QuotaConfig(_Frozen):
@@ -402,6 +425,9 @@ class AccountConfig(_Frozen):
     guard: Guard = Field(
         default_factory=Guard,
         description="How many writes an hour it takes before a person is asked.",
+    )
+    catch_up: CatchUp = Field(
+        default_factory=CatchUp, description="How often it is asked what webhooks did not tell."
     )
     quota: QuotaConfig = Field(
         default_factory=QuotaConfig,

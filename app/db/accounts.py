@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -136,6 +136,44 @@ async def webhook_secrets(db: AsyncConnection, box: Box) -> dict[str, list[Secre
         name: [SecretStr(key) for key in box.open(sealed).get("webhooks", {}).values()]
         for name, sealed in rows
     }
+
+
+async def webhook_keys(db: AsyncConnection, box: Box, name: str) -> frozenset[str]:
+    """The subscriptions of an account whose signing keys we learned."""
+    found = await db.execute(sa.select(accounts.c.secrets).where(accounts.c.name == name))
+    return frozenset(box.open(found.scalar_one()).get("webhooks", {}))
+
+
+async def forget_webhook_secrets(
+    db: AsyncConnection, box: Box, name: str, subscription_ids: Collection[str]
+) -> None:
+    """Forget the signing keys of subscriptions that are no more."""
+    content = box.open(await _secrets(db, name))
+    learned = content.get("webhooks", {})
+    if gone := set(subscription_ids) & set(learned):
+        content["webhooks"] = {id: key for id, key in learned.items() if id not in gone}
+        await _keep(db, box, name, content)
+
+
+async def keep_callback(
+    db: AsyncConnection, name: str, url: str | None, *, look_in: timedelta
+) -> None:
+    """Remember where the CRM was told to call, and look again after a while; None: nowhere."""
+    later = None if url is None else sa.func.now() + look_in
+    await db.execute(
+        sa.update(accounts)
+        .where(accounts.c.name == name)
+        .values(callback=url, callback_due_at=later)
+    )
+
+
+async def callback(db: AsyncConnection, name: str, *, due: bool = False) -> str | None:
+    """Where the CRM was told to call; if ``due``, only when it is time to look whether it does."""
+    query = sa.select(accounts.c.callback).where(accounts.c.name == name)
+    if due:
+        query = query.where(accounts.c.callback_due_at <= sa.func.now())
+    url: str | None = (await db.execute(query)).scalar_one_or_none()
+    return url
 
 
 async def reseal(db: AsyncConnection, box: Box) -> int:

@@ -146,8 +146,11 @@ _EARLIEST = {
         """,
     "out": "select min(due_at) from outbox where account = :account and state = 'pending'",
     "scan": """
-        select min(created_at) from resyncs
-        where account = :account and state in ('queued', 'running')
+        select least(
+            (select min(created_at) from resyncs
+             where account = :account and state in ('queued', 'running')),
+            (select min(due_at) from catchups where account = :account),
+            (select callback_due_at from accounts where name = :account))
         """,
 }
 
@@ -160,15 +163,18 @@ async def release(
     paused_until: datetime | None = None,
     reason: str | None = None,
     failed: bool = False,
-) -> None:
-    """Give the lane back, due when its earliest pending row is.
+) -> int:
+    """Give the lane back, due when its earliest pending row is; the failures that are over now.
 
     The lane row is locked first and the rows are read in a second statement: a wake-up whose
     transaction was still open when we began is waited for and never lost.
     """
-    locked = await db.execute(sa.select(lanes.c.fence).where(_ours(lane, owner)).with_for_update())
-    if locked.first() is None:
-        return
+    locked = await db.execute(
+        sa.select(lanes.c.failures).where(_ours(lane, owner)).with_for_update()
+    )
+    failures = locked.scalar_one_or_none()
+    if failures is None:
+        return 0
     earliest = await db.execute(sa.text(_EARLIEST[lane.direction]), {"account": lane.account})
     due = earliest.scalar_one()
     await db.execute(
@@ -183,6 +189,7 @@ async def release(
             failures=lanes.c.failures + 1 if failed else 0,
         )
     )
+    return 0 if failed else int(failures)
 
 
 async def sweep(db: AsyncConnection) -> None:

@@ -22,8 +22,10 @@ with waiting as (
     select account, 'out', count(*), min(marked_at) from outbox
     where state in ('pending', 'waiting') group by account
     union all
-    select account, 'scan', count(*), min(created_at) from resyncs
-    where state in ('queued', 'running') group by account
+    select account, 'scan', count(*), min(begun) from (
+        select account, created_at as begun from resyncs where state in ('queued', 'running')
+        union all select account, due_at from catchups where due_at <= now()
+    ) as scans group by account
 )
 select l.account, l.direction, l.owner, l.lease_until, l.worked_at, l.failures,
        coalesce(w.pending, 0) as pending,

@@ -90,6 +90,25 @@ async def begin(db: AsyncConnection, account: str, entity: str, ids: Collection[
     )
 
 
+async def begin_since(db: AsyncConnection, account: str, entity: str, since: datetime) -> None:
+    """Queue a scan of what changed since, unless one that waits goes as far back."""
+    there = await db.execute(
+        sa.select(resyncs.c.id)
+        .where(
+            resyncs.c.account == account,
+            resyncs.c.state == "queued",
+            ~resyncs.c.dry_run,
+            resyncs.c.ids.is_(None),
+            resyncs.c.entities == [entity],
+            sa.func.coalesce(resyncs.c.since, since) <= since,
+        )
+        .limit(1)
+    )
+    if there.first() is None:
+        new = {"id": uuid.uuid7(), "account": account, "entities": [entity], "since": since}
+        await db.execute(sa.insert(resyncs).values(new))
+
+
 async def advance(
     db: AsyncConnection,
     resync: Resync,

@@ -56,6 +56,8 @@ accounts = sa.Table(
     sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("pause_reason", sa.Text),
     sa.Column("secrets", BYTEA),
+    sa.Column("callback", sa.Text),  # where the CRM was told to call, once somebody subscribed
+    _at("callback_due_at", null=True),  # when its subscription is looked at next
     _json("directory", null=True),
     _at("directory_at", null=True),
     sa.Column("mapped", sa.Text),  # digest of configuration and directories at the last release
@@ -423,6 +425,26 @@ resyncs = sa.Table(
         postgresql_where=sa.text("state in ('queued', 'running')"),
     ),
     sa.Index("ix_resyncs_match", "match_id", postgresql_where=sa.text("match_id is not null")),
+)
+
+#: How far the log of each account was read, by entity: all it knew until ``through`` was taken
+#: in, and its deletes until ``deep_through``. ``run`` is a reading under way: {since, began,
+#: cursor, deep, reason, listed, missed}; ``last`` is the one before. ``listed`` and ``missed``
+#: count the changes that the log told, and those of them that no webhook had told in time.
+catchups = sa.Table(
+    "catchups",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("entity", sa.Text, primary_key=True),
+    _at("through", default=True),
+    _at("deep_through", default=True),
+    _at("due_at", null=True),
+    sa.Column("reason", sa.Text, nullable=False, server_default="schedule"),
+    _json("run", null=True),
+    _json("last", null=True),
+    sa.Column("listed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("missed", sa.BigInteger, nullable=False, server_default="0"),
+    _json("error", null=True),
 )
 
 #: What a dry run would do: {op, account, entity, record_id, remote_id, fields}.

@@ -223,6 +223,21 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Trail:
+    """One page of what an account's own log tells, each in the body of the webhook that would
+    have told it; ``cursor`` is None after the last page.
+
+    ``states`` says that these are present states and not events: who has looked at the record
+    since knows them. ``gap`` says why the log does not reach as far back as was asked.
+    """
+
+    bodies: tuple[bytes, ...] = ()
+    cursor: str | None = None
+    states: bool = False
+    gap: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One deal stage of an account; ``kind`` is its class."""
 

@@ -23,6 +23,7 @@ from app.domain.values import (
     RemoteField,
     Stage,
     Subscription,
+    Trail,
     Write,
 )
 from app.domain.windows import Rate
@@ -105,6 +106,7 @@ __all__ = [
     "SyncError",
     "TokenSource",
     "TokenStore",
+    "Trail",
     "TransientError",
     "UnknownOutcomeError",
     "UnsupportedEventError",

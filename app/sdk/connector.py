@@ -24,6 +24,7 @@ from app.domain.values import (
     Ref,
     RemoteField,
     Subscription,
+    Trail,
     Write,
 )
 from app.errors import RejectedError
@@ -189,6 +190,17 @@ class Connector:
         """One page of all records of an entity, oldest first; resumable by its cursor."""
         raise NotImplementedError
 
+    async def catch_up(
+        self, entity: str, cursor: str | None, since: datetime, *, deep: bool
+    ) -> Trail:
+        """One page of what happened since, from the vendor's own log or by time of change.
+
+        It goes back further than asked by as much as the vendor's log may lag. ``deep`` looks
+        also where it costs much, such as through all that was ever deleted. The default knows of
+        no log: a scan of what changed takes its place.
+        """
+        return Trail(gap=f"{self.manifest.title} has no log that can be read")
+
     async def write(self, batch: Sequence[Write]) -> list[Outcome]:
         """Carry these changes out; one outcome per write, a bad row fails alone.
 
@@ -204,6 +216,14 @@ class Connector:
         Asked only where the manifest promises ``merge``. A person or the configuration said so.
         """
         raise NotImplementedError
+
+    def wanted_events(self) -> list[str]:
+        """The events of everything that travels; of everything at all unless told."""
+        return [
+            event
+            for event, entity in sorted(self.manifest.webhook.events.items())
+            if not self.properties or self.manifest.entities[entity].type in self.properties
+        ]
 
     async def subscriptions(self) -> list[Subscription]:
         """Our webhook subscriptions as the vendor has them."""

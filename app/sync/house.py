@@ -87,6 +87,10 @@ class House:
         sync = self.config.entity(entity)
         return sync if sync is not None and account in sync.accounts else None
 
+    def entities_of(self, account: str) -> list[str]:
+        """The entities in which an account takes part."""
+        return [entity for entity, how in self.config.sync.items() if account in how.accounts]
+
     def key_rules(self, entity: str) -> tuple[str, ...]:
         """By what records of an entity are recognised, strongest first."""
         sync = self.config.entity(entity)
@@ -239,13 +243,22 @@ def mappings_of(
         entity: {left: row.model_dump(by_alias=True) for left, row in own.items()}
         for entity, own in account.mapping.items()
     }
+    settings = account.options
     found: dict[str, EntityMapping] = {}
     for entity, source in builtin.items():
         place = partial(where, entity)
         mapping = compile_mapping(entity, overlay(source, rows.get(entity, {})), where=place)
         prove(mapping, as_text=manifest.values == "text", where=place)
         promise = manifest.entities[entity]
-        found[entity] = replace(mapping, relations=promise.relations, fixed=promise.fixed)
+        clears = {
+            p for p, option in promise.clears_first.items() if settings.get(option) == "clear"
+        }
+        found[entity] = replace(
+            mapping,
+            relations=promise.relations,
+            fixed=promise.fixed,
+            clears_first=frozenset(clears),
+        )
     return found
 
 

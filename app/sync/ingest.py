@@ -77,7 +77,7 @@ async def _parse(house: House, lane: Lane) -> None:
         except Exception as bad:  # a bug in parse must not stop the lane, nor lose the delivery
             answers.append((delivery, bad))
         else:
-            answers.append((delivery, [_answer(house, member, event) for event in events]))
+            answers.append((delivery, [answer(house, member, event) for event in events]))
     others: set[str] = set()
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):
@@ -106,7 +106,7 @@ async def _parse(house: House, lane: Lane) -> None:
             metrics.EVENTS.labels(item.account, item.answer).inc()
 
 
-def _answer(house: House, member: Member, event: Event) -> Answered:
+def answer(house: House, member: Member, event: Event) -> Answered:
     """Whose event it is, and which of the three answers it gets."""
     account = _addressee(house, member, event)
     if account is None:
@@ -116,14 +116,14 @@ def _answer(house: House, member: Member, event: Event) -> Answered:
         )
     event = _addressed(event, account)
     try:
-        answer = house.registry.answer(
+        said = house.registry.answer(
             member.connector.manifest.name,
             event.type,
             travels=lambda entity: house.sync_of(entity, account) is not None,
         )
     except UnsupportedEventError as error:
         return Answered(account, event, "unsupported", describe(error))
-    return Answered(account, event, answer)
+    return Answered(account, event, said)
 
 
 def _addressee(house: House, member: Member, event: Event) -> str | None:

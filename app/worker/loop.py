@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.clock import now
 from app.config import Config
-from app.db import accounts, lanes, outbox
+from app.db import accounts, catchups, lanes, outbox
 from app.db.accounts import Box
 from app.db.engine import Database, is_away
 from app.db.lanes import CHANNEL, Lane
@@ -31,7 +31,7 @@ from app.sync.house import DIRECTORY_AGE, House, build
 from app.sync.ingest import ingest
 from app.sync.push import push
 from app.sync.rekey import rekey
-from app.sync.resync import resync
+from app.sync.scan import scan
 from app.sync.trouble import LanePaused, describe
 from app.worker.tidy import tidy_forever
 
@@ -52,13 +52,15 @@ PROBE = timedelta(seconds=8)
 
 #: While a credential is refused it is tried this often; somebody may have mended it.
 REFUSED = timedelta(seconds=60)
+#: After so many failures in a row (half a minute) webhooks may be lost as well.
+OUTAGE = 6
 #: What a database that is away may raise.
 AWAY = (DBAPIError, PoolTimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 _VERBS: dict[str, Callable[[House, Lane], Awaitable[None]]] = {
     "in": ingest,
     "out": push,
-    "scan": resync,
+    "scan": scan,
 }
 
 
@@ -134,6 +136,11 @@ class Worker:
             try:
                 async with self.house.database.transaction() as db:
                     await accounts.register(db, known)
+                    for name, member in self.house.members.items():
+                        synced = self.house.entities_of(name)
+                        await catchups.register(
+                            db, name, synced, every=member.config.catch_up.every
+                        )
                     await lanes.beat(db, self.id)
                     # The configuration may have changed while nobody was at work.
                     for name in await outbox.to_learn(db, self._writers(), timedelta()):
@@ -240,9 +247,11 @@ class Worker:
         self._held.pop((lane.account, lane.direction), None)
         try:
             async with self.house.database.transaction() as db:
-                await lanes.release(
+                over = await lanes.release(
                     db, lane, self.id, paused_until=paused_until, reason=reason, failed=failed
                 )
+                if over >= OUTAGE:
+                    await catchups.request(db, lane.account, "outage")
         except AWAY as error:
             log.warning("lane.unreleased", reason=str(error)[:200])
             self._owed.append(lane)

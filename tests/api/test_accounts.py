@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -35,6 +36,9 @@ class Subscribable:
         self.known: list[Subscription] = []
         self.trouble: Exception | None = None
 
+    def wanted_events(self) -> list[str]:
+        return ["lead.updated"]
+
     async def subscriptions(self) -> list[Subscription]:
         if self.trouble:
             raise self.trouble
@@ -52,8 +56,10 @@ class Subscribable:
 def second(service: Service) -> Subscribable:
     """The account without a webhook secret, with a CRM that answers."""
     connectors: Any = desk(service).connectors
-    connectors["second"] = Subscribable(connectors["second"])
-    found: Subscribable = connectors["second"]
+    members: Any = desk(service).house.members
+    found = Subscribable(connectors["second"])
+    connectors["second"] = found
+    members["second"] = replace(members["second"], connector=found)
     return found
 
 
@@ -83,6 +89,7 @@ async def test_a_subscription_brings_its_own_signing_key(
     assert listed["ours"]
     assert (await api.delete("/api/accounts/second/webhooks/whsub_1")).status_code == 204
     assert (await api.get("/api/accounts/second/webhooks")).json()["items"] == []
+    assert (await web.post("/webhooks/second", content=body, headers=headers)).status_code == 401
 
 
 async def test_a_key_that_another_process_learned_counts_at_once(

@@ -451,13 +451,13 @@ class Crms:
         return not any(fault["times"] for fault in found)
 
     async def weather(self, **changes: Any) -> None:
-        """How webhooks travel: duplicate, shuffle, delay, pause, resume; vendor."""
+        """How webhooks travel: duplicate, shuffle, delay, lose, pause, resume; vendor."""
         await self.control("POST", "webhooks", changes)
 
     async def fair_weather(self) -> None:
         """No faults, and webhooks that travel as they should."""
         await self.clear_faults()
-        await self.weather(paused=False, duplicate=0, shuffle=False, delay=0)
+        await self.weather(paused=False, duplicate=0, shuffle=False, delay=0, lose=False)
 
     async def undelivered(self) -> int:
         found = await self.control("GET", "webhooks")

@@ -26,6 +26,7 @@ from app.connectors.close.activities import CALL, LOG_KEPT, OBJECTS, LogCursor, 
 from app.connectors.close.dialect import CloseDialect
 from app.connectors.close.events import merge_ends
 from app.connectors.close.fields import custom_fields, own_fields
+from app.connectors.close.log import REREAD, TrailCursor, logged_events
 from app.connectors.close.search import (
     SKEW,
     Cursor,
@@ -86,6 +87,7 @@ from app.sdk import (
     SyncError,
     TokenSource,
     TokenStore,
+    Trail,
     Wire,
     Write,
     background,
@@ -141,8 +143,7 @@ class Close(Connector):
     async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
         wanted = [
             dict(zip(("object_type", "action"), event.rsplit(".", 1), strict=True))
-            for event, entity in sorted(self.manifest.webhook.events.items())
-            if self._keeps(self.manifest.entities[entity].type)
+            for event in self.wanted_events()
         ]
         ours = next((s for s in await self.subscriptions() if s.url == url), None)
         if ours is None:
@@ -380,6 +381,28 @@ class Close(Connector):
             return Page(_shown(observed(name, type, row) for row in fresh), cursor)
         refs = [Ref(name, type, row["id"]) for row in fresh]
         return Page(tuple(await self.read(refs)), cursor)
+
+    async def catch_up(
+        self, entity: str, cursor: str | None, since: datetime, *, deep: bool
+    ) -> Trail:
+        """The event log; what it keeps are the webhooks' own events.
+
+        https://developer.close.com/api/resources/events/list
+        """
+        asked = logged_events(self.manifest, entity)
+        at = TrailCursor.read(cursor)
+        bound = max(since - REREAD, now() - LOG_KEPT)
+        params = {**asked[at.number], **at.bound(bound), "_limit": EVENT_PAGE}
+        with background():
+            answer = await self.client.call("GET", "/event/", params=params, accept=(403, 404))
+        if answer.status != 200:
+            return Trail(gap="the event log is shown to administrators only")
+        following = at.after(answer.data.get("cursor_next"), len(asked))
+        bodies = tuple(events.as_webhook(row) for row in answer.data["data"])
+        if following is not None:
+            return Trail(bodies, following.write())
+        short = since < bound
+        return Trail(bodies, gap="the event log keeps 30 days" if short else None)
 
     def _since(self, type: str, field: str, at: datetime) -> AsyncIterator[dict[str, Any]]:
         return self._search(type, [at_or_after(type, field, at)], sort=field)

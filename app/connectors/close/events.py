@@ -24,6 +24,11 @@ def parse(body: bytes, account: str) -> Event:
         raise BadPayloadError(f"the event has an unknown shape: {error}") from error
 
 
+def as_webhook(row: Raw) -> bytes:
+    """A row of the event log as its webhook brings it."""
+    return orjson.dumps({"event": row})
+
+
 def _read(given: dict[str, Any], account: str) -> Event:
     type = f"{given['object_type']}.{given['action']}"
     stamp = given.get("date_updated") or given.get("date_created")

@@ -83,6 +83,7 @@ from app.sdk import (
     SyncError,
     TokenSource,
     TokenStore,
+    Trail,
     Wire,
     Write,
     background,
@@ -98,6 +99,10 @@ GROUPS: Mapping[str, str] = {
     COMPANIES: "companyinformation",
     DEALS: "dealinformation",
 }
+
+
+#: How often an option is added anew because somebody else has changed the list meanwhile.
+OPTION_TRIES = 4
 
 
 class HubSpot(Connector):
@@ -157,11 +162,7 @@ class HubSpot(Connector):
         return events.parse(delivery.body, account.name)
 
     async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
-        wanted = ", ".join(
-            event
-            for event, entity in sorted(self.manifest.webhook.events.items())
-            if not self.properties or self.manifest.entities[entity].type in self.properties
-        )
+        wanted = ", ".join(self.wanted_events())
         raise RejectedError(
             "HubSpot has no call for this. In HubSpot open Settings, Integrations, Private apps "
             f"(or your app's project), Webhooks; set the target URL to {url} and subscribe to "
@@ -448,23 +449,64 @@ class HubSpot(Connector):
 
     async def _since(self, type: str, at: Cursor) -> Page:
         """What was modified since, by value and not by offset: records move while we look."""
+        rows, following = await self._modified(type, at)
+        seen = await self.read([Ref(self.account.name, type, row["id"]) for row in rows])
+        return Page(tuple(seen), following.write() if following else None)
+
+    async def _modified(self, type: str, at: Cursor) -> tuple[list[Raw], Cursor | None]:
         name = modified_property(type)
         low, within = at.since or 0, at.after is not None
         body = moment_after(name, low, at.after or "0") if within else modified_since(name, low)
-        page = await self._search_page(type, body)
-        rows = page["results"]
-        seen = await self.read([Ref(self.account.name, type, row["id"]) for row in rows])
+        rows = (await self._search_page(type, body))["results"]
         times = [stamp(row["properties"].get(name)) for row in rows]
         full = len(rows) == BATCH
         if within:  # one moment, by id
-            following = Cursor(low, rows[-1]["id"]) if full else Cursor(low + 1)
-        elif not full:
-            return Page(tuple(seen), None)
-        elif times[-1] > low:
-            following = Cursor(times[-1])
-        else:  # more than a page changed in this very millisecond
-            following = Cursor(low, "0")
-        return Page(tuple(seen), following.write())
+            return rows, Cursor(low, rows[-1]["id"]) if full else Cursor(low + 1)
+        if not full:
+            return rows, None
+        # Else more than a page changed in this very millisecond.
+        return rows, Cursor(times[-1]) if times[-1] > low else Cursor(low, "0")
+
+    async def catch_up(
+        self, entity: str, cursor: str | None, since: datetime, *, deep: bool
+    ) -> Trail:
+        """What was modified since, in the order of time; if ``deep``, also all that is archived.
+
+        There is no replay of webhooks, and the search knows nothing of deletes:
+        https://developers.hubspot.com/docs/api-reference/legacy/webhooks/guide
+        """
+        type = self.manifest.entities[entity].type
+        at = Cursor.read(cursor, since)
+        with background():
+            if at.since is None:
+                return await self._deleted(type, at)
+            rows, following = await self._modified(type, at)
+        if following is None and deep:
+            following = Cursor()
+        name = modified_property(type)
+        bodies = tuple(
+            self._as_webhook(type, row, "propertyChange", stamp(text), name, text)
+            for row in rows
+            if (text := row["properties"].get(name))
+        )
+        return Trail(bodies, following.write() if following else None, states=True)
+
+    async def _deleted(self, type: str, at: Cursor) -> Trail:
+        """A page of what was deleted; it is listed by id, whenever it was."""
+        params = {"limit": BATCH, "after": at.after, "archived": "true"}
+        answer = await self.client.call("GET", f"/crm/v3/objects/{type}", params=params)
+        after = ((answer.data.get("paging") or {}).get("next") or {}).get("after")
+        bodies = tuple(
+            self._as_webhook(type, row, "deletion", stamp(row.get("archivedAt")))
+            for row in answer.data["results"]
+        )
+        cursor = Cursor(after=str(after)).write() if after else None
+        return Trail(bodies, cursor, states=True)
+
+    def _as_webhook(self, type: str, row: Raw, kind: str, at: int, *changed: str) -> bytes:
+        """What a webhook would have told of this row, had it come."""
+        portal = self.account.options.get("portal_id") or 0
+        return events.as_webhook(type, str(row["id"]), kind, at, portal, *changed)
 
     async def directory(self) -> Directory:
         pipelines = await self.client.call("GET", "/crm/v3/pipelines/deals", accept=(403, 404))
@@ -762,8 +804,7 @@ class HubSpot(Connector):
             remedy = f"Set portal_id to {portal}, or use a token of portal {wanted}."
             detail = f"the token belongs to {portal}, not to {wanted}"
             found.append(Finding("portal_id", False, detail, remedy))
-        used = [type for type in activities.OBJECTS.values() if type in self.properties]
-        for type in (COMPANIES, CONTACTS, DEALS, *used):
+        for type in (COMPANIES, CONTACTS, DEALS, *self._used()):
             found += await self._check_type(type)
         found.append(
             Finding(
@@ -773,6 +814,10 @@ class HubSpot(Connector):
             )
         )
         return found
+
+    def _used(self) -> list[str]:
+        """The activities that travel."""
+        return [type for type in activities.OBJECTS.values() if type in self.properties]
 
     async def _check_type(self, type: str) -> list[Finding]:
         name = self.account.external_id
@@ -800,33 +845,40 @@ class HubSpot(Connector):
         return as_fields(answer.data["results"]) if answer.status == 200 else None
 
     async def create_option(self, entity: str, path: str, value: str) -> None:
-        """https://developers.hubspot.com/docs/api-reference/crm-properties-v3"""
+        """https://developers.hubspot.com/docs/api-reference/crm-properties-v3
+
+        Options are replaced as a whole. They are read in the moment before and again after it:
+        whoever else adds one at the same time may have written over ours.
+        """
         type = self.manifest.entities[entity].type
-        there = await self._property(type, path)
-        if there is None or there.get("type") != "enumeration":
-            raise RejectedError(f"{path} of {type} has no options", field=path)
-        if any(option["value"] == value for option in there.get("options") or ()):
-            return
-        await self.client.call(
-            "PATCH",
-            f"/crm/v3/properties/{type}/{{name}}",
-            at={"name": path},
-            json=with_option(there, value),
-        )
+        for _ in range(OPTION_TRIES):
+            there = await self._property(type, path)
+            if there is None or there.get("type") != "enumeration":
+                raise RejectedError(f"{path} of {type} has no options", field=path)
+            if any(option["value"] == value for option in there.get("options") or ()):
+                return
+            await self.client.call(
+                "PATCH",
+                f"/crm/v3/properties/{type}/{{name}}",
+                at={"name": path},
+                json=with_option(there, value),
+            )
+        raise StaleError(f"the options of {path} keep changing while one is added")
 
     async def prepare(self) -> list[Finding]:
         name = self.account.external_id
         if not name:
             remedy = "Set external_id in the configuration, for example to syncline_id."
             return [Finding("external_id", False, "the account names no property", remedy)]
-        return [await self._prepare(type, name) for type in (CONTACTS, COMPANIES, DEALS)]
+        return [
+            await self._prepare(type, name) for type in (CONTACTS, COMPANIES, DEALS, *self._used())
+        ]
 
     async def _prepare(self, type: str, name: str) -> Finding:
         body = {
             "name": name,
             "label": "Syncline id",
             "description": "The id of this record in Syncline. Do not change it.",
-            "groupName": GROUPS[type],
             "type": "string",
             "fieldType": "text",
             "hasUniqueValue": True,
@@ -834,13 +886,24 @@ class HubSpot(Connector):
         try:
             there = await self._property(type, name)
             if there is None:
+                body["groupName"] = GROUPS.get(type) or await self._group(type)
                 await self.client.call("POST", f"/crm/v3/properties/{type}", json=body)
                 self.__dict__.pop("_external_ids", None)
                 return Finding(f"{type}.{name}", True, "created")
         except SyncError as error:
-            remedy = f"Give the app the scope crm.schemas.{type}.write."
+            # Activities ride on the schema of contacts.
+            scope = CONTACTS if type in activities.TYPES else type
+            remedy = f"Give the app the scope crm.schemas.{scope}.write."
             return Finding(f"{type}.{name}", False, error.reason, remedy)
         return _check_external(type, name, there)
+
+    async def _group(self, type: str) -> str:
+        """A group of properties that this portal has."""
+        answer = await self.client.call("GET", f"/crm/v3/properties/{type}/groups")
+        groups = [row["name"] for row in answer.data.get("results") or ()]
+        if not groups:
+            raise RejectedError(f"{type} have no group of properties here")
+        return str(groups[0])
 
 
 def _check_external(type: str, name: str, found: Raw | None) -> Finding:

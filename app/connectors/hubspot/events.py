@@ -64,6 +64,27 @@ def parse(body: bytes, account: str) -> list[Event]:
     return events
 
 
+def as_webhook(
+    type: str, id: str, kind: str, at: int, portal: object, name: str = "", value: str = ""
+) -> bytes:
+    """A change that was found by looking, in the shape of the webhook that did not tell it.
+
+    Nobody can subscribe to the property that says when a record was modified: no event of
+    HubSpot's own has the same key.
+    """
+    word = next(word for word, own in OBJECTS.items() if own == type)
+    row: dict[str, Any] = {
+        "portalId": portal,
+        "subscriptionType": f"{word}.{kind}",
+        "objectId": int(id),
+        "occurredAt": at,
+        "changeSource": "CATCH_UP",
+    }
+    if name:
+        row |= {"propertyName": name, "propertyValue": value}
+    return orjson.dumps([row])
+
+
 def _read(row: Raw, account: str) -> Iterator[Event]:
     said = row.get("subscriptionType") or row.get("eventType")  # payloads and docs differ
     if not isinstance(said, str) or "." not in said:

@@ -419,6 +419,14 @@ async def delay(db: AsyncConnection, record_id: UUID, until: datetime) -> None:
     )
 
 
+async def begun(db: AsyncConnection, record_id: UUID) -> bool:
+    """Whether a create of this record was begun anywhere and is not settled yet."""
+    found = await db.execute(
+        sa.select(sa.exists().where(outbox.c.record_id == record_id, outbox.c.intent.is_not(None)))
+    )
+    return bool(found.scalar_one())
+
+
 async def creating_since(db: AsyncConnection, account: str) -> datetime | None:
     """When the oldest create that has not been settled yet was begun.
 

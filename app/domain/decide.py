@@ -208,7 +208,7 @@ def _update(
 ) -> Plan:
     account = observation.ref.account
     before = state.link or LinkState(record.id, intended=state.intended)
-    link = _as_intended(before, theirs)
+    link = _as_intended(before, theirs, state.mapping.passing_blank)
     merged, untimed = _merge(state, observation, theirs, record, link, now)
     lost, unsure = overwritten(state, observation, theirs, link)
     merged = contest(state, observation, record, link, merged, lost)
@@ -255,12 +255,18 @@ def _update(
     )
 
 
-def _as_intended(link: LinkState, theirs: Fields) -> LinkState:
+def _as_intended(link: LinkState, theirs: Fields, passing_blank: frozenset[str]) -> LinkState:
     """What shows the value that a write of ours was to bring has had its answer: it is agreed.
 
+    So is a blank that such a write goes through, if it ended there: it still has to set the value.
     Without this our own value would come back as somebody's edit, and could win a conflict.
     """
     shown = {name: v for name, v in link.intended.items() if equal(theirs.get(name, ABSENT), v)}
+    shown |= {
+        name: theirs[name]
+        for name in passing_blank.intersection(link.intended).intersection(theirs)
+        if is_blank(theirs[name])
+    }
     if not shown:
         return link
     sent = {name: value for name, value in link.sent.items() if name not in shown}

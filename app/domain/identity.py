@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, lru_cache
+from html import unescape
 from itertools import product
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -140,7 +143,33 @@ def _part(name: str, fields: Fields) -> set[str]:
         every.append(fields.get(f"{name}s"))
     flat = [one for value in every for one in (value if isinstance(value, list) else [value])]
     texts = (str(one) for one in flat if isinstance(one, str | int | float))
+    if name in _FORMS:
+        return {form for text in texts if (form := _FORMS[name](text))}
     return {found for text in texts if (found := normalise(name, text))}
+
+
+def _content(markup: str) -> str:
+    """The words of a text, however its marks and blanks are set, as a fingerprint."""
+    words = re.sub(r"<[^>]*>|\s", "", unescape(markup)).casefold()
+    return hashlib.sha256(words.encode()).hexdigest()[:32] if words else ""
+
+
+def _second(moment: str) -> str:
+    """A moment to the second: systems keep more or less of it."""
+    try:
+        at = datetime.fromisoformat(moment)
+    except ValueError:
+        return moment
+    return at.replace(microsecond=0).isoformat()
+
+
+#: Fields of what happened, in the form in which they are compared.
+_FORMS: Mapping[str, Callable[[str], str]] = {
+    "body": _content,
+    "at": _second,
+    "start": _second,
+    "end": _second,
+}
 
 
 def contradiction(rules: Sequence[str], theirs: Collection[Key], ours: Collection[Key]) -> str:

@@ -38,6 +38,9 @@ class EntityPromise(_Frozen):
     #: Relations that it can hold, all of the entity's unless named; never behind in the others.
     relations: frozenset[str] | None = None
     fixed: frozenset[str] = frozenset()  # relations that stay as they were created
+    #: Paths that a write may have to clear before it sets them, where this option of the account
+    #: says `clear`: whoever dies in between leaves them blank.
+    clears_first: Mapping[str, str] = {}
 
 
 class WebhookPromise(_Frozen):

@@ -30,11 +30,15 @@ class EntityMapping:
     special: tuple[Row, ...] = ()
     relations: frozenset[str] | None = None
     fixed: frozenset[str] = frozenset()
+    #: Paths that a write clears before it sets them.
+    clears_first: frozenset[str] = frozenset()
     # Worked out once, for every record that is looked at asks for them.
     _read: tuple[Row, ...] = field(init=False, repr=False, compare=False)
     _made: frozenset[str] = field(init=False, repr=False, compare=False)
     _kept: frozenset[str] = field(init=False, repr=False, compare=False)
     _by_field: Mapping[str, Row] = field(init=False, repr=False, compare=False)
+    #: The fields that a write of ours leaves blank for a moment.
+    passing_blank: frozenset[str] = field(init=False, repr=False, compare=False)
     #: Whether a reading depends on earlier ones.
     remembers: bool = field(init=False, repr=False, compare=False)
 
@@ -44,6 +48,12 @@ class EntityMapping:
             "_made": self._writable(creating=True),
             "_kept": self._writable(creating=False),
             "_by_field": {name: row for row in reversed(self.rows) for name in row.fields},
+            "passing_blank": frozenset(
+                name
+                for row in self.rows
+                if self.clears_first.intersection(row.written_paths)
+                for name in row.fields
+            ),
             "remembers": bool(self.special) or any(row.codec.remembers for row in self.rows),
         }
         for name, value in found.items():

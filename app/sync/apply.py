@@ -170,7 +170,9 @@ class Changes:
             own = await links.by_record(db, [record_id])
             left = [other for other in own if other.state not in ("gone", "unlinked")]
             spread = False
-            if not left:
+            if not left and await outbox.begun(db, record_id):
+                pass  # a copy of it may be there already: who comes with its keys is no stranger
+            elif not left:
                 await records.bury(db, [record_id])
             elif plan.deletes and not promoted:
                 spread = await doom(db, house, record_id, ref)

@@ -54,6 +54,8 @@ class Job:
     held: dict[str, str] = field(default_factory=dict)
     #: The names whose value cannot be said there, and is no trouble.
     unsaid: frozenset[str] = frozenset()
+    #: What it waits for, where that is not a matter of moments.
+    why: str | None = None
     #: Why the account did not take a part of what was written.
     refusal: RejectedError | None = None
     refused: set[str] = field(default_factory=set)
@@ -85,9 +87,16 @@ class Near:
 
     refs: Mapping[UUID, Ref]
     queued: frozenset[UUID]
+    #: Parents that a new record can borrow: record -> relation -> those of its own relatives.
+    lent: Mapping[UUID, Mapping[str, list[UUID]]] = field(default_factory=dict)
+
+    def known(self, ids: Iterable[UUID]) -> list[UUID]:
+        """Those of these parents that are there, or on their way."""
+        return [one for one in ids if one in self.refs or one in self.queued]
 
     @classmethod
     async def load(cls, db: AsyncConnection, member: Member, jobs: Sequence[Job]) -> Near:
+        lent = await _lent(db, member, jobs)
         named = {p for job in jobs for own in records.parents_of(job.record).values() for p in own}
         named |= {
             parent
@@ -96,10 +105,41 @@ class Near:
             for name in relations_of(job.record.entity)
             for parent in _ids(job.link.base.get(name))
         }
+        named |= {parent for own in lent.values() for found in own.values() for parent in found}
         if not named:
             return cls({}, frozenset())
         refs = await refs_of(db, member, named)
-        return cls(refs, await outbox.queued(db, member.name, named - refs.keys()))
+        return cls(refs, await outbox.queued(db, member.name, named - refs.keys()), lent)
+
+
+async def _lent(
+    db: AsyncConnection, member: Member, jobs: Sequence[Job]
+) -> dict[UUID, dict[str, list[UUID]]]:
+    """For new records without a parent that the account wants: those of the relatives that it
+    cannot name. A note on a deal alone lies with the company of that deal.
+    """
+    asking: dict[UUID, tuple[str, list[UUID]]] = {}
+    for job in jobs:
+        entity, own = job.record.entity, records.parents_of(job.record)
+        able = member.mappings[entity].relations
+        if job.link is not None or able is None:
+            continue
+        relatives = [one for name, ids in own.items() if name not in able for one in ids]
+        for name in member.connector.manifest.entities[entity].parents:
+            if relatives and not own.get(name):
+                asking[job.record.id] = (name, relatives)
+    known = await records.get(db, {one for _, ids in asking.values() for one in ids})
+    return {
+        id: {
+            name: [
+                parent
+                for one in relatives
+                if one in known
+                for parent in records.parents_of(known[one]).get(name, [])
+            ]
+        }
+        for id, (name, relatives) in asking.items()
+    }
 
 
 def travels(house: House, member: Member, record: RecordState, link: Link | None) -> bool:
@@ -192,7 +232,9 @@ def _relation_edits(
     promise = member.connector.manifest.entities[job.record.entity]
     wanted_by = records.parents_of(job.record)
     able = member.mappings[job.record.entity].writable(creating=job.link is None)
-    for name, wanted in wanted_by.items():
+    for name, own in wanted_by.items():
+        lent = near.lent.get(job.record.id, {}).get(name)
+        wanted = near.known(lent)[:1] if lent else own
         if name not in able or (job.link is not None and name not in job.names):
             continue
         if job.link is not None and name in promise.parents and not wanted:
@@ -207,10 +249,17 @@ def _relation_edits(
         job.parents[name] = [parent for parent in wanted if parent in refs]
         job.orphaned |= {name} if missing else set()
         there = [refs[parent] for parent in wanted if parent in refs]
-        if not there and job.link is None and name in promise.parents:
+        if not own and job.link is None and name in promise.parents:
             age = now() - job.mark.marked_at
-            if not wanted and age < ORPHAN_WAIT:
+            if age < ORPHAN_WAIT:
                 return {}, ORPHAN_WAIT - age
+            others = [one for other in able & wanted_by.keys() for one in wanted_by[other]]
+            if lent is not None and not wanted and not near.known(others):
+                job.why = (
+                    f"a {job.record.entity} needs a {name} in {member.name}, and neither it nor "
+                    "what it belongs to has one there; it goes once one of them has"
+                )
+                return {}, LONGEST_WAIT
         old = [refs[parent] for parent in before if parent in refs]
         edit = RelationEdit(
             wanted=tuple(there),

@@ -10,7 +10,7 @@ from app.config import Config
 from app.domain.remote import compare
 from app.domain.rows import Row
 from app.domain.values import Finding, RemoteField, Write
-from app.errors import HeldError, RejectedError, SyncError
+from app.errors import HeldError, RejectedError, StaleError, SyncError
 from app.sync.house import Member
 
 
@@ -57,6 +57,8 @@ async def offer(member: Member, writes: Sequence[Write]) -> dict[str, Exception]
                 if write.entity not in known:
                     known[write.entity] = await member.connector.fields(write.entity) or {}
                 await _offer(member, write, row, known[write.entity])
+            except StaleError as error:
+                refused[write.trace] = error
             except RejectedError as error:
                 refused[write.trace] = HeldError(
                     f"its option could not be made: {error.reason}",

@@ -243,13 +243,22 @@ def mappings_of(
         entity: {left: row.model_dump(by_alias=True) for left, row in own.items()}
         for entity, own in account.mapping.items()
     }
+    settings = account.options
     found: dict[str, EntityMapping] = {}
     for entity, source in builtin.items():
         place = partial(where, entity)
         mapping = compile_mapping(entity, overlay(source, rows.get(entity, {})), where=place)
         prove(mapping, as_text=manifest.values == "text", where=place)
         promise = manifest.entities[entity]
-        found[entity] = replace(mapping, relations=promise.relations, fixed=promise.fixed)
+        clears = {
+            p for p, option in promise.clears_first.items() if settings.get(option) == "clear"
+        }
+        found[entity] = replace(
+            mapping,
+            relations=promise.relations,
+            fixed=promise.fixed,
+            clears_first=frozenset(clears),
+        )
     return found
 
 

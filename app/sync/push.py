@@ -178,7 +178,11 @@ async def _plan(
     for job in here:
         kept = held.get(job.record.id, frozenset())
         wait = await prepare(db, house, member, job, kept, near)
-        if wait is not None:
+        if wait is not None and job.why is not None:
+            shown = describe(TransientError(job.why), record=str(job.record.id))
+            await outbox.wait(db, job.mark, until=now() + wait, error=shown)
+            count(counts, "waiting")
+        elif wait is not None:
             await outbox.postpone(db, job.mark, until=now() + wait, keep_intent=True)
             count(counts, "waiting")
         elif job.write is not None:

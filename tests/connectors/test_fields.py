@@ -1,5 +1,7 @@
 """What each system tells of its fields, and the options it can be given."""
 
+from typing import Any
+
 import pytest
 
 from app.errors import RejectedError
@@ -61,3 +63,28 @@ async def test_close_tells_its_own_fields_and_those_of_the_organisation(
     assert known[path].options == ("New", "Old", "Fresh")
     with pytest.raises(RejectedError, match="has no choices"):
         await close.create_option("person", "title", "CEO")
+
+
+async def test_an_option_that_somebody_writes_over_at_that_moment_is_added_again(
+    hubspot: Connector, control: Control, monkeypatch: pytest.MonkeyPatch
+):
+    path = "/hubspot/crm/v3/properties/contacts/hs_lead_status"
+    before = (await control.person("GET", path))["options"]
+    theirs = {"label": "Theirs", "value": "THEIRS", "displayOrder": 99, "hidden": False}
+    call = hubspot.client.call
+    written: list[str] = []
+
+    async def meanwhile(method: str, *args: Any, **more: Any) -> Any:
+        answer = await call(method, *args, **more)
+        if method == "PATCH" and not written:
+            # A person saves the list that was open on the screen.
+            written.append(path)
+            await control.person("PATCH", path, json={"options": [*before, theirs]})
+        return answer
+
+    monkeypatch.setattr(hubspot.client, "call", meanwhile)
+    await hubspot.create_option("person", "hs_lead_status", "NURTURE")
+    known = await hubspot.fields("person")
+    assert known is not None
+    assert {"NURTURE", "THEIRS"} <= set(known["hs_lead_status"].options)
+    assert {option["value"] for option in before} <= set(known["hs_lead_status"].options)

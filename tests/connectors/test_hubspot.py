@@ -235,7 +235,7 @@ async def test_our_own_id_is_prepared_stamped_and_found(control: Control):
     assert all(finding.ok for finding in await connector.prepare())
     assert all(finding.ok for finding in await connector.prepare())
     assert all(f.ok for f in await connector.check())
-    for entity in ("company", "person", "deal"):
+    for entity in ("company", "person", "deal", "note", "task"):
         fields = HUBSPOT.named[entity]("Stamped")
         wanted = write(connector, entity, fields, external_id=f"id-{entity}")
         made = good((await connector.write([wanted]))[0]).ref

@@ -43,11 +43,14 @@ SYNC = {
         "fields": {CANONICAL[path]: {"conflict": policy} for path, policy in POLICY.items()}
     }
 }
-#: So many companies are judged together: the waits after a kill are shared. So many begin in a
-#: second, and so many live in one world before another takes its place.
-CROWD, PACE, ERA = 250, 6, 1000
+#: So many companies are judged together: the waits after a kill are shared.
+CROWD = 250
+#: So many begin in a second.
+PACE = 3
+#: So many live in one world before another takes its place.
+ERA = 1000
 #: Seconds between a look of ours and the write that follows it, on a busy machine.
-INSTANT = 3
+INSTANT = 5
 
 
 @contextlib.asynccontextmanager
@@ -116,6 +119,10 @@ class Company:
 
     async def deed(self) -> None:
         await self.look_around()
+        # Close has no recycle bin.
+        if self.gone - {"close"} and self.random.random() < 0.3:
+            await self.restore(self.random.choice(sorted(self.gone - {"close"})))
+            return
         here = [account for account in self.ids if account not in self.gone]
         if not here:
             return
@@ -130,6 +137,12 @@ class Company:
             return
         path = self.random.choice([p for p in HERE if account in HERE[p]])
         await self.edit(account, path, clear=path != "name" and self.random.random() < 0.2)
+
+    async def restore(self, account: str) -> None:
+        self.deeds.append(f"restore in {account}")
+        self.gone.discard(account)
+        path = f"/crm/v3/objects/companies/{self.ids[account]}/restore"
+        await self.portal(account).call("POST", path)
 
     async def edit(self, account: str, path: str, *, clear: bool = False) -> None:
         value = "" if clear else self.token("+49302000" if path == "phone" else "v")
@@ -149,12 +162,9 @@ class Company:
 
     async def look_around(self) -> None:
         """Find the counterparts that the service has made meanwhile."""
-        account, id = next(iter(self.ids.items()))
-        query = {"account": account, "remote_id": id, "entity": "company"}
-        for row in await self.world.syncline.rows("/api/records", **query):
-            for link in row["links"]:
-                if link["account"] not in self.ids:
-                    self.ids[link["account"]] = link["remote_id"]
+        record = await _ours(self.world, self.ids)
+        for link in record["links"] if record else ():
+            self.ids.setdefault(link["account"], link["remote_id"])
 
     # --- afterwards
 
@@ -240,14 +250,12 @@ class Scene:
         return scene
 
     async def _look(self, world: World, company: Company) -> None:
-        account, id = next(iter(company.ids.items()))
-        query = {"account": account, "remote_id": id, "entity": "company"}
-        refs = {(account, id)}
-        for row in await world.syncline.rows("/api/records", **query):
-            record = await world.syncline.get(f"/api/records/{row['id']}")
+        refs = set(company.ids.items())
+        record = await _ours(world, company.ids)
+        if record is not None:
             refs |= {(link["account"], link["remote_id"]) for link in record["links"]}
             self.records |= dict.fromkeys(refs, record)
-        for ref in refs | set(company.ids.items()):
+        for ref in refs:
             self.pasts[ref] = await _history(world, *ref, gone=ref[0] in company.gone)
 
     def record_of(self, ids: Mapping[str, str]) -> Json | None:
@@ -262,6 +270,15 @@ class Scene:
         return [
             (v["value"], _time(v["timestamp"]), v["sourceType"] == "CRM_UI") for v in reversed(past)
         ]
+
+
+async def _ours(world: World, ids: Mapping[str, str]) -> Json | None:
+    """Our record of what has these ids; None if nobody has met it."""
+    for account, id in ids.items():
+        query = {"account": account, "remote_id": id, "entity": "company"}
+        for row in await world.syncline.rows("/api/records", **query):
+            return await world.syncline.get(f"/api/records/{row['id']}")
+    return None
 
 
 async def _history(world: World, account: str, id: str, *, gone: bool) -> Json:
@@ -339,16 +356,30 @@ async def crowd(
         try:
             company.judge(scene)
         except BrokenError as broken:
-            raise BrokenError(await _told(world, company, broken)) from None
+            raise BrokenError(await _told(world, scene, company, broken)) from None
     await _nothing_waits_for_a_person(world)
     counts = Counter(histories=len(companies), deeds=sum(len(c.deeds) for c in companies))
     return counts + await _one_edit_each(world, companies, pause=pause)
 
 
-async def _told(world: World, company: Company, broken: BrokenError) -> str:
+async def _told(world: World, scene: Scene, company: Company, broken: BrokenError) -> str:
+    """What broke, what people did, what every field showed when, and how things stand."""
     deeds = "\n  ".join(company.deeds)
+    past = "\n  ".join(
+        f"{at:%H:%M:%S.%f} {account} {path}: {value!r} by {'a person' if person else 'us'}"
+        for at, account, path, value, person in sorted(
+            (at, account, path, value, person)
+            for account, id in company.ids.items()
+            for path, names in HERE.items()
+            for value, at, person in scene.versions(account, id, names.get(account, ""))
+        )
+    )
+    journal = (scene.record_of(company.ids) or {}).get("journal")
     state = await world.syncline.explain()
-    return f"seed {company.seed}: {broken}\n  {deeds}\n{state}"
+    return (
+        f"seed {company.seed}: {broken}\n  {deeds}\nwhat was shown:\n  {past}\n"
+        f"journal: {journal}\n{state}"
+    )
 
 
 async def _nothing_waits_for_a_person(world: World) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
-from app.db import links, records
+from app.db import guards, links, records
 from app.db.engine import Database
 from app.db.journal import Cause
 from app.domain.values import Ref
 from app.errors import RejectedError
+from app.sync import byhand
+from app.sync.cards import begin_merge
 from app.sync.deletes import recreate
+from app.sync.merges import give_up
 from app.sync.purge import purge
 from app.sync.trouble import LanePaused
 from tests.connectors.conftest import Control, control, sandbox
@@ -318,6 +322,50 @@ async def test_a_deal_goes_with_its_company_though_the_company_is_deleted_first(
         *("delete companies", "delete contacts", "delete deals"),
     ]
     assert not await town.there(there)
+
+
+# --- merges in a CRM ---------------------------------------------------------------------------
+
+
+async def a_double(town: Town, *, deletes: int) -> tuple[Ref, Ref]:
+    """Ada's contact in HubSpot and her double, which is to be merged there; with that guard."""
+    _, hers = await town.ada()
+    properties = {"firstname": "Ada", "email": "king@x.example"}
+    made = await town.hubspot("POST", "/crm/v3/objects/contacts", properties=properties)
+    double = Ref("hubspot", "contacts", made["id"])
+    await town.hear_hubspot("contact.creation", double.id)
+    await town.work()
+    into, record = await town.record_of(hers), await town.record_of(double)
+    member = town.house.members["hubspot"]
+    guard = member.config.guard.model_copy(update={"deletes": deletes})
+    config = member.config.model_copy(update={"guard": guard})
+    town.house.members["hubspot"] = replace(member, config=config)
+    async with town.db.transaction() as db:
+        await byhand.merge(db, town.house, record.id, into.id)
+        await begin_merge(db, town.house, into.id, double)
+    return hers, double
+
+
+async def test_a_merge_counts_as_a_delete_for_the_guard_of_the_crm(town: Town):
+    hers, double = await a_double(town, deletes=0)
+    await town.work()
+    assert await town.state_of(double) == "merging"
+    assert await town.scalar("select guard from outbox where state = 'held'") == "delete"
+    async with town.db.transaction() as db:
+        assert await guards.approve(db, "hubspot", ["delete"], for_an_hour=False) == 1
+    await town.work()
+    assert (await town.state_of(hers), await town.state_of(double)) == ("live", "gone merged")
+
+
+async def test_a_merge_that_is_discarded_is_asked_about_again(town: Town):
+    _, double = await a_double(town, deletes=0)
+    await town.work()
+    async with town.db.transaction() as db:
+        await guards.discard(db, "hubspot", ["delete"], types={}, reason="not now")
+        await give_up(db, "hubspot")
+    assert await town.state_of(double) == "parked"
+    card = "select kind from conflicts where state = 'open' and ref_id = :id"
+    assert await town.scalar(card, id=double.id) == "merge"
 
 
 # --- restores ----------------------------------------------------------------------------------

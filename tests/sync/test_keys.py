@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -49,6 +50,19 @@ class TestNames:
         await results(company, lead(name="Acme Ltd"))
         assert await results(company, hub_company(name="ACME  ltd")) == ["linked"]
 
+    async def test_two_accounts_that_meet_the_same_deals_at_once_make_one_of_each(
+        self, company: Company
+    ):
+        numbers = range(1, 9)
+        await results(company, *(lead(n, name=f"Firm {n}") for n in numbers))
+        await results(company, *(hub_company(n, name=f"Firm {n}") for n in numbers))
+        for n in numbers:
+            here = opportunity(n, name="Renewal", in_lead=f"lead_{n}")
+            there = hub_deal(n, name="acme", company=n)  # as it is called in Close without a name
+            found = await asyncio.gather(results(company, here), results(company, there))
+            assert sorted(one for own in found for one in own) == ["created", "linked"]
+        assert await company.scalar("select count(*) from records where entity = 'deal'") == 8
+
     async def test_one_name_and_two_domains_is_for_a_person(self, company: Company):
         await results(company, lead(name="Acme", url="https://acme.com"))
         (plan,) = await company.see(hub_company(name="Acme", domain="acme.de"))
@@ -79,6 +93,53 @@ class TestNames:
             company, hub_company(1, name="Acme"), hub_deal(2, name="big", company=1)
         )
         assert again == ["unchanged", "held"]
+
+
+class TestWhatHappened:
+    """Notes that somebody else had carried over before we were there."""
+
+    @pytest.fixture
+    def more_sync(self) -> str:
+        return "  company: {keys: [name]}\n  note: {keys: [company + at + body]}\n"
+
+    @staticmethod
+    def note(number: int, text: str, at: str = "2026-01-13T09:30:00.000Z") -> Observation:
+        said = {"hs_note_body": f"<div><p>{text}</p></div>", "hs_timestamp": at}
+        company = (Ref("hubspot", "companies", "1"),)
+        return Observation(
+            Ref("hubspot", "notes", str(number)), said, relations={"company": company}
+        )
+
+    @pytest.fixture
+    async def noted(self, company: Company) -> Company:
+        """A note on the lead of Acme, which both CRMs have."""
+        await results(company, lead(name="Acme"))
+        await results(company, hub_company(name="Acme"))
+        said = {
+            "note_html": "<body><p>She wants  <b>ten</b> &amp; more</p></body>",
+            "note": "She wants ten & more",
+            "activity_at": "2026-01-13T09:30:00.123000+00:00",
+            "date_created": "2026-01-14T10:00:00+00:00",
+        }
+        there = {"company": (Ref("close", "lead", "lead_1"),)}
+        note = Observation(Ref("close", "activity/note", "acti_1"), said, relations=there)
+        assert await results(company, note) == ["created"]
+        return company
+
+    async def test_the_same_words_at_the_same_time_on_one_company_are_one_note(self, noted):
+        assert await results(noted, self.note(1, "She wants ten &amp; more")) == ["linked"]
+
+    async def test_other_words_or_another_time_are_another_note(self, noted):
+        later = "2026-01-13T09:31:00.000Z"
+        assert await results(
+            noted,
+            self.note(1, "She wants twelve"),
+            self.note(2, "She wants ten &amp; more", later),
+        ) == ["created", "created"]
+
+    async def test_a_second_one_of_the_same_is_for_a_person(self, noted):
+        await results(noted, self.note(1, "She wants ten &amp; more"))
+        assert await results(noted, self.note(2, "She wants ten &amp; more")) == ["held"]
 
 
 class TestPhones:

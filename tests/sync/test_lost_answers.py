@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from app.db.engine import Database
 from app.db.tables import outbox as marks
 from app.domain.values import Ref
+from app.sync.trouble import LanePaused
 from tests.connectors.conftest import Control, control, sandbox
 from tests.sync.town import Town, founded
 
@@ -33,7 +34,8 @@ async def lose_the_next_create(town: Town) -> None:
     """The connection breaks before HubSpot has seen it; then the search has caught up."""
     match = {"method": "POST", "path": "/crm/v3/objects/companies/batch/create"}
     await town.control.fault(vendor="hubspot", fault="drop_before", match=match, times=1)
-    await town.work("hubspot")
+    with pytest.raises(LanePaused):
+        await town.work("hubspot")
     async with town.db.transaction() as db:
         ago = sa.text("intent_at - interval '1 minute'")
         lost = await db.execute(
@@ -69,3 +71,23 @@ async def test_a_namesake_that_nobody_has_met_is_not_linked_in_its_place(town: T
     assert await companies(town) == ["one.example", "two.example"]
     record = await town.record_of(lead)
     assert record.fields["domain"] == "two.example"
+
+
+async def test_what_is_deleted_while_its_copy_is_made_elsewhere_does_not_return(town: Town):
+    properties = {"name": "Acme", "domain": "acme.example"}
+    companies = "/crm/v3/objects/companies"
+    id = (await town.hubspot("POST", companies, properties=properties))["id"]
+    await town.hear_hubspot("company.creation", id)
+    lead = {"method": "POST", "path": "/lead/"}
+    await town.control.fault(vendor="close", fault="drop_after_commit", match=lead, times=1)
+    with pytest.raises(LanePaused):
+        await town.work("close")
+    assert await town.scalar("select count(*) from outbox where intent is not null") == 1
+    await town.hubspot("DELETE", f"{companies}/{id}")
+    await town.hear_hubspot("company.deletion", id)
+    (made,) = (await town.close("GET", "/lead/"))["data"]
+    await town.hear_close("lead", "created", made["id"])
+    await town.work()
+    assert await town.wrote("hubspot") == []
+    assert await town.wrote("close") == ["create lead"]
+    assert await town.state_of(Ref("close", "lead", made["id"])) == "live"

@@ -101,6 +101,10 @@ GROUPS: Mapping[str, str] = {
 }
 
 
+#: How often an option is added anew because somebody else has changed the list meanwhile.
+OPTION_TRIES = 4
+
+
 class HubSpot(Connector):
     """One portal of HubSpot."""
 
@@ -800,8 +804,7 @@ class HubSpot(Connector):
             remedy = f"Set portal_id to {portal}, or use a token of portal {wanted}."
             detail = f"the token belongs to {portal}, not to {wanted}"
             found.append(Finding("portal_id", False, detail, remedy))
-        used = [type for type in activities.OBJECTS.values() if type in self.properties]
-        for type in (COMPANIES, CONTACTS, DEALS, *used):
+        for type in (COMPANIES, CONTACTS, DEALS, *self._used()):
             found += await self._check_type(type)
         found.append(
             Finding(
@@ -811,6 +814,10 @@ class HubSpot(Connector):
             )
         )
         return found
+
+    def _used(self) -> list[str]:
+        """The activities that travel."""
+        return [type for type in activities.OBJECTS.values() if type in self.properties]
 
     async def _check_type(self, type: str) -> list[Finding]:
         name = self.account.external_id
@@ -838,33 +845,40 @@ class HubSpot(Connector):
         return as_fields(answer.data["results"]) if answer.status == 200 else None
 
     async def create_option(self, entity: str, path: str, value: str) -> None:
-        """https://developers.hubspot.com/docs/api-reference/crm-properties-v3"""
+        """https://developers.hubspot.com/docs/api-reference/crm-properties-v3
+
+        Options are replaced as a whole. They are read in the moment before and again after it:
+        whoever else adds one at the same time may have written over ours.
+        """
         type = self.manifest.entities[entity].type
-        there = await self._property(type, path)
-        if there is None or there.get("type") != "enumeration":
-            raise RejectedError(f"{path} of {type} has no options", field=path)
-        if any(option["value"] == value for option in there.get("options") or ()):
-            return
-        await self.client.call(
-            "PATCH",
-            f"/crm/v3/properties/{type}/{{name}}",
-            at={"name": path},
-            json=with_option(there, value),
-        )
+        for _ in range(OPTION_TRIES):
+            there = await self._property(type, path)
+            if there is None or there.get("type") != "enumeration":
+                raise RejectedError(f"{path} of {type} has no options", field=path)
+            if any(option["value"] == value for option in there.get("options") or ()):
+                return
+            await self.client.call(
+                "PATCH",
+                f"/crm/v3/properties/{type}/{{name}}",
+                at={"name": path},
+                json=with_option(there, value),
+            )
+        raise StaleError(f"the options of {path} keep changing while one is added")
 
     async def prepare(self) -> list[Finding]:
         name = self.account.external_id
         if not name:
             remedy = "Set external_id in the configuration, for example to syncline_id."
             return [Finding("external_id", False, "the account names no property", remedy)]
-        return [await self._prepare(type, name) for type in (CONTACTS, COMPANIES, DEALS)]
+        return [
+            await self._prepare(type, name) for type in (CONTACTS, COMPANIES, DEALS, *self._used())
+        ]
 
     async def _prepare(self, type: str, name: str) -> Finding:
         body = {
             "name": name,
             "label": "Syncline id",
             "description": "The id of this record in Syncline. Do not change it.",
-            "groupName": GROUPS[type],
             "type": "string",
             "fieldType": "text",
             "hasUniqueValue": True,
@@ -872,13 +886,24 @@ class HubSpot(Connector):
         try:
             there = await self._property(type, name)
             if there is None:
+                body["groupName"] = GROUPS.get(type) or await self._group(type)
                 await self.client.call("POST", f"/crm/v3/properties/{type}", json=body)
                 self.__dict__.pop("_external_ids", None)
                 return Finding(f"{type}.{name}", True, "created")
         except SyncError as error:
-            remedy = f"Give the app the scope crm.schemas.{type}.write."
+            # Activities ride on the schema of contacts.
+            scope = CONTACTS if type in activities.TYPES else type
+            remedy = f"Give the app the scope crm.schemas.{scope}.write."
             return Finding(f"{type}.{name}", False, error.reason, remedy)
         return _check_external(type, name, there)
+
+    async def _group(self, type: str) -> str:
+        """A group of properties that this portal has."""
+        answer = await self.client.call("GET", f"/crm/v3/properties/{type}/groups")
+        groups = [row["name"] for row in answer.data.get("results") or ()]
+        if not groups:
+            raise RejectedError(f"{type} have no group of properties here")
+        return str(groups[0])
 
 
 def _check_external(type: str, name: str, found: Raw | None) -> Finding:

@@ -546,3 +546,14 @@ async def test_what_is_wrong_is_listed_and_the_channels_are_tried_out(service, d
     assert [(a["kind"], a["account"]) for a in found] == [("account paused", "close")]
     (channel,) = (await answer("alerts", "test"))["items"]
     assert (channel["channel"], channel["ok"]) == ("log", True)
+
+
+async def test_a_webhook_secret_is_added_shown_and_forgotten(service):
+    result = await ask("webhooks", "add-secret", "second", "--secret", "bb" * 32)
+    assert result.stdout == "✓ second takes webhooks signed with any of 1 secrets\n"
+    (shown,) = (await answer("webhooks", "secrets", "second"))["items"]
+    assert (shown["source"], shown["used_at"]) == ("kept", None)
+    assert "bb" * 32 not in json.dumps(shown)
+    result = await ask("webhooks", "forget-secret", "second", shown["id"])
+    assert result.stdout == f"✓ second trusts {shown['id']} no longer\n"
+    assert (await answer("webhooks", "secrets", "second"))["items"] == []

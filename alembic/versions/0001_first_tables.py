@@ -584,6 +584,19 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest", name=op.f("uq_tokens_digest")),
     )
     op.create_table(
+        "webhook_secrets",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column(
+            "since",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("used_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("account", "id", name=op.f("pk_webhook_secrets")),
+    )
+    op.create_table(
         "audit",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column(
@@ -844,6 +857,7 @@ def downgrade() -> None:
         "uq_alerts_living", table_name="alerts", postgresql_where=sa.text("ended_at is null")
     )
     op.drop_table("alerts")
+    op.drop_table("webhook_secrets")
     op.drop_index("ix_audit_who", table_name="audit")
     op.drop_table("audit")
     op.drop_table("tokens")

@@ -78,6 +78,6 @@ async def index(
 @router.post("/test", dependencies=[OPERATE])
 async def test(desk: DeskDep) -> Listed[ChannelShape]:
     """Send every channel a test, and say which of them took it."""
-    found = await try_out(desk.config.alerts)
+    found = await try_out(desk.config)
     items = [ChannelShape(channel=n, ok=said is None, reason=said) for n, said in found.items()]
     return Listed(items=items, next_cursor=None)

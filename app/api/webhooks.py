@@ -14,14 +14,14 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 from fastapi import APIRouter
 from prometheus_client import Counter, Histogram
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import clock, logs, metrics
@@ -267,6 +267,7 @@ class WebhookFront:
                     "too old. Nothing was stored.",
                     "signature" if secrets else "no secret",
                 ) from None
+            _note_use(delivery, connector, secrets, doors, public_url)
             return
 
     def _count_forged(self, scope: Scope, account: str, error: BadSignatureError) -> None:
@@ -332,6 +333,34 @@ def _target(scope: Scope) -> str:
     if scope["query_string"]:
         target += b"?" + scope["query_string"]
     return target.decode("latin-1")
+
+
+def _note_use(
+    delivery: Delivery,
+    connector: Connector,
+    secrets: Sequence[SecretStr],
+    doors: Doors,
+    public_url: str,
+) -> None:
+    """Remember which of the secrets fitted: when it is rotated, that tells whether it may go.
+
+    That one of them does was decided by all of them together; asked alone, some may fit that
+    would not have been asked.
+    """
+    for secret in secrets:
+        if len(secrets) > 1:
+            try:
+                connector.verify(
+                    delivery,
+                    connector.account,
+                    [secret],
+                    public_url=public_url,
+                    now=delivery.received_at,
+                )
+            except BadSignatureError:
+                continue
+        doors.secrets.used(delivery.account, secret)
+        return
 
 
 def _called(scope: Scope, delivery: Delivery) -> str:

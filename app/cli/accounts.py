@@ -35,6 +35,12 @@ _SUBSCRIPTIONS: Sequence[Column] = (
     ("events", lambda row: len(row["events"]) or None),
 )
 
+_SECRETS: Sequence[Column] = (
+    ("id", "id"),
+    ("from", "source"),
+    ("since", "since"),
+    ("last fitted", "used_at"),
+)
 _CATCH_UPS: Sequence[Column] = (
     ("entity", "entity"),
     ("read through", "through"),
@@ -174,6 +180,42 @@ def remove(
     found = screen(ctx)
     answer = found.rest.delete(f"/api/accounts/{part(account)}/webhooks/{part(subscription)}")
     found.answer(answer or {"removed": subscription}, f"✓ {subscription} is removed")
+
+
+@webhooks.command()
+def secrets(ctx: typer.Context, account: AccountArgument) -> None:
+    """What its webhooks may be signed with: how old each secret is, and its last use."""
+    found = screen(ctx)
+    answer = found.rest.get(f"/api/accounts/{part(account)}/secrets")
+    found.table(answer, _SECRETS, empty=f"{account} has no webhook secret.")
+
+
+@webhooks.command("add-secret")
+def add_secret(
+    ctx: typer.Context,
+    account: AccountArgument,
+    secret: Annotated[
+        str | None, typer.Option(help="Asked for if it is not given, and then in no history.")
+    ] = None,
+) -> None:
+    """Trust a further secret beside the others, as while it is rotated."""
+    found = screen(ctx)
+    secret = secret or typer.prompt("The new secret", hide_input=True, err=True)
+    answer = found.rest.post(f"/api/accounts/{part(account)}/secrets", {"secret": secret})
+    count = len(answer["items"])
+    found.answer(answer, f"✓ {account} takes webhooks signed with any of {count} secrets")
+
+
+@webhooks.command("forget-secret")
+def forget_secret(
+    ctx: typer.Context,
+    account: AccountArgument,
+    id: Annotated[str, typer.Argument(help="Its id; `webhooks secrets` shows it.")],
+) -> None:
+    """Trust a secret no longer."""
+    found = screen(ctx)
+    found.rest.delete(f"/api/accounts/{part(account)}/secrets/{part(id)}")
+    found.answer({"forgotten": id}, f"✓ {account} trusts {id} no longer")
 
 
 def _findings(found: Screen, path: str, meanwhile: str) -> None:

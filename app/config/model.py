@@ -773,6 +773,9 @@ class Config(_Frozen):
     alerts: AlertsConfig = Field(
         default_factory=AlertsConfig, description="Who is told when something is wrong."
     )
+    private_hosts: tuple[str, ...] = Field(
+        (), description="Names of hosts that may have a private address."
+    )
     handlers: tuple[str, ...] = Field(
         (), description="Your own handlers: modules, or .py files beside this file."
     )

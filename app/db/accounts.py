@@ -127,14 +127,33 @@ async def keep_webhook_secret(
     await _keep(db, box, name, content)
 
 
+async def add_webhook_secret(db: AsyncConnection, box: Box, name: str, secret: SecretStr) -> None:
+    """Trust a secret that a person gave us, whatever becomes of subscriptions."""
+    content = box.open(await _secrets(db, name))
+    added = {*content.get("added", ()), secret.get_secret_value()}
+    await _keep(db, box, name, {**content, "added": sorted(added)})
+
+
+async def forget_webhook_secret(
+    db: AsyncConnection, box: Box, name: str, secret: SecretStr
+) -> None:
+    """Trust this secret no longer, added or learned."""
+    content, text = box.open(await _secrets(db, name)), secret.get_secret_value()
+    content["added"] = [one for one in content.get("added", ()) if one != text]
+    learned = content.get("webhooks", {})
+    content["webhooks"] = {id: key for id, key in learned.items() if key != text}
+    await _keep(db, box, name, content)
+
+
 async def webhook_secrets(db: AsyncConnection, box: Box) -> dict[str, list[SecretStr]]:
-    """The learned signing keys of every account."""
+    """The learned signing keys of every account, and those that a person added."""
     rows = await db.execute(
         sa.select(accounts.c.name, accounts.c.secrets).where(accounts.c.secrets.is_not(None))
     )
+    opened = {name: box.open(sealed) for name, sealed in rows}
     return {
-        name: [SecretStr(key) for key in box.open(sealed).get("webhooks", {}).values()]
-        for name, sealed in rows
+        name: [SecretStr(key) for key in (*one.get("webhooks", {}).values(), *one.get("added", ()))]
+        for name, one in opened.items()
     }
 
 

@@ -36,12 +36,17 @@ from app.domain.values import Ref
 _PEPPER = "purged"
 
 
-async def pepper(db: AsyncConnection, box: Box, *, make: bool = False) -> bytes | None:
-    """What the purged are hashed with; None where nobody has been purged yet."""
+async def pepper(
+    db: AsyncConnection, box: Box, *, make: bool = False, name: str = _PEPPER
+) -> bytes | None:
+    """What the purged are hashed with; None where nobody has been purged yet.
+
+    ``name`` is another of our keys: what is hashed for different ends cannot be compared.
+    """
     if make:
         fresh = box.close({"key": secrets.token_hex(32)})
-        await db.execute(insert(seals).values(name=_PEPPER, sealed=fresh).on_conflict_do_nothing())
-    found = await db.execute(sa.select(seals.c.sealed).where(seals.c.name == _PEPPER))
+        await db.execute(insert(seals).values(name=name, sealed=fresh).on_conflict_do_nothing())
+    found = await db.execute(sa.select(seals.c.sealed).where(seals.c.name == name))
     sealed = found.scalar_one_or_none()
     return None if sealed is None else bytes.fromhex(box.open(sealed)["key"])
 

@@ -487,6 +487,16 @@ tokens = sa.Table(
     _at("used_at", null=True),
 )
 
+#: Since when each webhook secret is known, and when it last fitted; ``id`` is a keyed hash of it.
+webhook_secrets = sa.Table(
+    "webhook_secrets",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    _at("since", default=True),
+    _at("used_at", null=True),
+)
+
 #: Every act of a person, written before it is done; ``status`` is what was answered.
 audit = sa.Table(
     "audit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import zlib
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -40,6 +41,7 @@ from app.errors import (
     TransientError,
     UnknownOutcomeError,
 )
+from app.sdk.addresses import CarefulNetwork, PrivateAddressError
 from app.sdk.quota import Quota
 
 Transport: TypeAlias = httpx.AsyncBaseTransport
@@ -139,20 +141,32 @@ class _Received:
 
 
 class Wire:
-    """HTTP to one origin: no redirects, bounded answers, our own errors."""
+    """HTTP to one origin: no redirects, bounded answers, our own errors.
 
-    def __init__(self, base_url: str, transport: Transport | None = None) -> None:
+    ``private_hosts`` are names that may lead into a private network.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        transport: Transport | None = None,
+        *,
+        private_hosts: Collection[str] = (),
+    ) -> None:
         self.base_url = base_url.rstrip("/")
         parts = urlsplit(self.base_url)
         self.origin = f"{parts.scheme}://{parts.netloc}"
         self._http = httpx.AsyncClient(
-            transport=transport,
+            transport=transport or _public(private_hosts),
             timeout=TIMEOUT,
-            limits=POOL,
             follow_redirects=False,
             # Proxies and .netrc of the environment must not see or change our credentials.
             trust_env=False,
-            headers={"accept": "application/json", "user-agent": "Syncline"},
+            headers={
+                "accept": "application/json",
+                "accept-encoding": "gzip",
+                "user-agent": "Syncline",
+            },
         )
 
     async def send(
@@ -181,6 +195,11 @@ class Wire:
                     await _bounded(response),
                 )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            if isinstance(error.__cause__, PrivateAddressError):
+                raise AccountError(
+                    f"{self.origin} leads into a private network: if it is meant to, name the "
+                    "host in private_hosts"
+                ) from error
             raise TransientError(f"{self.origin} cannot be reached: {_words(error)}") from error
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise UnknownOutcomeError(f"{self.origin} did not answer: {_words(error)}") from error
@@ -202,14 +221,44 @@ class Wire:
         await self._http.aclose()
 
 
+def _public(private_hosts: Collection[str]) -> Transport:
+    """The way out; httpx has no setting for who looks names up."""
+    transport = httpx.AsyncHTTPTransport(limits=POOL, trust_env=False)
+    transport._pool._network_backend = CarefulNetwork(private_hosts)
+    return transport
+
+
 async def _bounded(response: httpx.Response) -> bytes:
+    """The whole answer, unpacked by us: what unpacks itself is bounded too late."""
+    if response.is_stream_consumed:
+        return response.content  # it never came over a network
+    unpack = _unpacking(response.headers.get("content-encoding", ""))
     parts, size = [], 0
-    async for part in response.aiter_bytes():
+    async for packed in response.aiter_raw():
+        part = unpack(packed, LARGEST_ANSWER + 1 - size) if unpack else packed
         size += len(part)
         if size > LARGEST_ANSWER:
             raise httpx.DecodingError("the answer is larger than we read")
         parts.append(part)
     return b"".join(parts)
+
+
+def _unpacking(encoding: str) -> Callable[[bytes, int], bytes] | None:
+    """How to unpack at most so many bytes; None where nothing is packed."""
+    match encoding.strip().lower():
+        case "" | "identity":
+            return None
+        case "gzip" | "x-gzip" | "deflate":
+            unpacked = zlib.decompressobj(32 + zlib.MAX_WBITS)  # either header
+
+            def unpack(packed: bytes, most: int) -> bytes:
+                try:
+                    return unpacked.decompress(packed, most)
+                except zlib.error as error:
+                    raise httpx.DecodingError("the answer cannot be unpacked") from error
+
+            return unpack
+    raise httpx.DecodingError("the answer is packed in a way that we did not ask for")
 
 
 def _words(error: Exception) -> str:

@@ -48,6 +48,8 @@ class Account:
     external_id: str | None = None
     tolerance: int | None = None
     options: Mapping[str, object] = field(default_factory=lambda: NOTHING)
+    #: Names that may lead into a private network.
+    private_hosts: tuple[str, ...] = ()
 
 
 class Connector:

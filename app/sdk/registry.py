@@ -109,7 +109,8 @@ class Registry:
         processes do. Raises ConfigError for missing credentials.
         """
         kind = self.connector(account.connector)
-        wire = Wire(account.base_url or kind.manifest.base_url, transport)
+        base_url = account.base_url or kind.manifest.base_url
+        wire = Wire(base_url, transport, private_hosts=account.private_hosts)
         quota = self._quotas.setdefault(
             (account.name, wire.base_url),
             Quota(kind.manifest.limits, ledger=ledger, allowance=allowance),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
@@ -55,8 +55,9 @@ class _Log:
 class _Webhook:
     """A URL of the operator's, signed by Standard Webhooks; the id is the same on every try."""
 
-    def __init__(self, config: AlertsConfig) -> None:
+    def __init__(self, config: AlertsConfig, private_hosts: Collection[str]) -> None:
         assert config.webhook is not None
+        self._private = private_hosts
         self._url = config.webhook.url.get_secret_value()
         self._secret = config.webhook.secret
         if not standard_key(self._secret.get_secret_value()):
@@ -66,27 +67,28 @@ class _Webhook:
         said = {"type": f"alert.{content['word']}", "timestamp": content["at"], "data": content}
         body = orjson.dumps(said)
         signed = standard_headers(self._secret, f"msg_{id}", body, at=now())
-        await _post(self._url, body, signed)
+        await _post(self._url, body, signed, self._private)
 
 
 class _Slack:
     """https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks"""
 
-    def __init__(self, config: AlertsConfig) -> None:
+    def __init__(self, config: AlertsConfig, private_hosts: Collection[str]) -> None:
         assert config.slack is not None
+        self._private = private_hosts
         self._url = config.slack.get_secret_value()
 
     async def tell(self, id: int, content: Mapping[str, Any]) -> None:
-        await _post(self._url, orjson.dumps({"text": _sentence(content)}), {})
+        await _post(self._url, orjson.dumps({"text": _sentence(content)}), {}, self._private)
 
 
-def channels(config: AlertsConfig) -> dict[str, Channel]:
-    """Everybody who is told, by name."""
+def channels(config: AlertsConfig, private_hosts: Collection[str] = ()) -> dict[str, Channel]:
+    """Everybody who is told, by name. Raises ConfigError for a secret that cannot sign."""
     found: dict[str, Channel] = {"log": _Log()}
     if config.webhook:
-        found["webhook"] = _Webhook(config)
+        found["webhook"] = _Webhook(config, private_hosts)
     if config.slack:
-        found["slack"] = _Slack(config)
+        found["slack"] = _Slack(config, private_hosts)
     return found
 
 
@@ -100,8 +102,10 @@ def _sentence(content: Mapping[str, Any]) -> str:
     return f"{_MARKS[content['word']]} Syncline: {text}"
 
 
-async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> None:
-    wire = Wire(url)
+async def _post(
+    url: str, body: bytes, headers: Mapping[str, str], private_hosts: Collection[str]
+) -> None:
+    wire = Wire(url, private_hosts=private_hosts)
     try:
         got = await wire.send(
             "POST", url, headers={"content-type": "application/json", **headers}, content=body
@@ -120,7 +124,7 @@ async def keep_watch(database: Database, config: Config) -> None:
 
     API and workers all do it: whoever is first looks, and each message is taken by one.
     """
-    told = channels(config.alerts)
+    told = channels(config.alerts, config.private_hosts)
     while True:
         await asyncio.sleep(EVERY * random.uniform(0.8, 1.2))  # noqa: S311 - not a secret
         try:
@@ -190,7 +194,7 @@ async def _carry(channel: Channel, message: Mapping[str, Any]) -> str | None:
     return None
 
 
-async def try_out(config: AlertsConfig) -> dict[str, str | None]:
+async def try_out(config: Config) -> dict[str, str | None]:
     """Tell every channel that this is a test: why each did not take it, or None."""
     content = {
         "word": "test",
@@ -203,5 +207,5 @@ async def try_out(config: AlertsConfig) -> dict[str, str | None]:
     id = int(now().timestamp() * 1000)
     return {
         name: await _carry(channel, {"id": id, "content": content})
-        for name, channel in channels(config).items()
+        for name, channel in channels(config.alerts, config.private_hosts).items()
     }

@@ -277,6 +277,7 @@ def build(database: Database, config: Config, registry: Registry, box: Box) -> H
             external_id=settings.external_id,
             tolerance=settings.webhook_tolerance,
             options=settings.options,
+            private_hosts=config.private_hosts,
         )
         connector = registry.connect(
             account,

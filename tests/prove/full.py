@@ -49,6 +49,8 @@ CROWD = 250
 PACE = 3
 #: So many live in one world before another takes its place.
 ERA = 1000
+#: Seconds after which a crowd that has not come to rest never will, however busy the machine.
+LONGEST = 900
 #: Seconds between a look of ours and the write that follows it, on a busy machine.
 INSTANT = 5
 
@@ -350,7 +352,7 @@ async def crowd(
         await world.syncline.add_workers(1)
     await lives
     await world.crms.fair_weather()
-    await world.quiet(within=240, pause=pause)
+    await world.quiet(within=LONGEST, pause=pause)
     scene = await Scene.read(world, companies)
     for company in companies:
         try:
@@ -397,7 +399,7 @@ async def _one_edit_each(
 ) -> Counter[str]:
     """At rest, one edit of each company is one write in each other CRM that has it."""
     wanted = 0
-    async with world.counting(within=120, pause=pause) as writes:
+    async with world.counting(within=LONGEST, pause=pause) as writes:
         for company in companies:
             here = [account for account in company.ids if account not in company.gone]
             if len(here) > 1:

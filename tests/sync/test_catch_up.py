@@ -10,7 +10,7 @@ import orjson
 import pytest
 import sqlalchemy as sa
 
-from app.db import catchups, resyncs
+from app.db import catchups, lanes, resyncs
 from app.db.lanes import Lane
 from app.db.tables import catchups as rows
 from app.domain.values import Trail
@@ -208,3 +208,29 @@ async def test_what_is_no_longer_synced_is_no_longer_read(company: Company, sinc
         await catchups.register(db, "close", ["person"], every=None)
         found = (await db.execute(sa.select(rows.c.entity, rows.c.due_at))).all()
     assert found == [("person", None)]
+
+
+async def test_what_was_down_for_long_is_over_once(company: Company):
+    async def turn(*, failed: bool) -> int:
+        async with company.db.transaction() as db:
+            await lanes.wake(db, "close", "out")
+            await db.execute(sa.text("update lanes set paused_until = null"))
+            claimed = await lanes.claim(db, "me", accounts=["close"], limit=9, lease=60)
+            over = [await lanes.release(db, lane, "me", failed=failed) for lane in claimed]
+        return max(over)
+
+    assert [await turn(failed=failed) for failed in (True, True, True, False, False)] == [
+        *(0, 0, 0),
+        3,
+        0,
+    ]
+
+
+async def test_a_pause_that_is_over_is_caught_up_with(company: Company, since: datetime):
+    log = Log(company, Trail(), Trail())
+    assert await log.turn()
+    assert not await log.turn()
+    async with company.db.transaction() as db:
+        await catchups.request(db, "close", "resumed")
+    assert await log.turn()
+    assert (await log.state()).last["reason"] == "resumed"

@@ -100,7 +100,7 @@ async def process(url: str, control: Control, life: Life) -> AsyncIterator[Town]
     loaded = Registry.load()
     registry = Mortal(loaded.connectors, loaded._house, loaded._routes, life=life)
     database = Database(url)
-    settings: Any = {"deletes": "propagate", "more": "  deal: {}", "registry": registry}
+    settings: Any = {"deletes": "propagate", "registry": registry}
     async with founded(database, control, **settings) as town:
         _watch_commits(database, life)
         yield town

@@ -135,10 +135,7 @@ async def test_an_edit_that_no_webhook_told_yet_is_not_overwritten_either(town: 
 
 # --- stages ------------------------------------------------------------------------------------
 
-STAGES = """  deal:
-    stages:
-      Legal: {close: Proposal Sent, hubspot: contractsent}
-"""
+STAGES = "{Legal: {close: Proposal Sent, hubspot: contractsent}}"
 
 
 async def stage_of(town: Town, deal: Ref) -> Any:
@@ -159,7 +156,7 @@ async def test_a_deal_met_by_class_moves_once_its_stage_is_mapped(
     there = await counterpart(town, Ref("close", "opportunity", deal["id"]))
     assert await stage_of(town, there) == "appointmentscheduled"  # an open one, like any other
 
-    async with founded(database, control, more=STAGES) as wiser:
+    async with founded(database, control, stages=STAGES) as wiser:
         await wiser.wait()
         await wiser.work()
         assert await stage_of(wiser, there) == "contractsent"

@@ -45,7 +45,7 @@ accounts:
 sync:
   company: {deletes: %(deletes)s}
   person: {deletes: %(deletes)s}
-  deal: {deletes: %(deletes)s}
+  deal: {deletes: %(deletes)s, stages: %(stages)s}
 %(more)s
 """
 #: More turns than this and the lanes chase each other.
@@ -229,12 +229,13 @@ async def founded(
     deletes: str = "unlink",
     more: str = "",
     hubspot: str = "",
+    stages: str = "{}",
     registry: Registry | None = None,
 ) -> AsyncIterator[Town]:
     """A town: what a delete does, further lines of its configuration, one of HubSpot's."""
     registry = registry or Registry.load()
-    values = {"base": control.base, "deletes": deletes, "more": more, "hubspot": hubspot}
-    text = CONFIG % values
+    values = {"deletes": deletes, "more": more, "hubspot": hubspot, "stages": stages}
+    text = CONFIG % {"base": control.base, **values}
     config = parse(text, lambda name: registry.connector(name).manifest.entities)
     house = build(database, config, registry, Box([SecretStr(Fernet.generate_key().decode())]))
     async with database.transaction() as db:

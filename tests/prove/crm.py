@@ -57,6 +57,8 @@ class Quirks:
     lag: int = 0  # ticks until its search finds a new record
     terse: bool = False  # its answers show only what was written
     tells: bool = True  # its events tell what was before, or its fields have a history
+    silent: bool = False  # an id that was merged away answers as if it had been deleted
+    buries: bool = False  # it also tells of what was merged away as of a delete
     keeps: str = "log"  # what it tells of deleted records: all of them, those named, or nothing
 
 
@@ -174,11 +176,41 @@ class Crm:
         self.witness.restored(self.name, id, contact.thing)
         self._tell(contact, {}, now)
 
+    def merge(
+        self, id: str, loser: str, now: int, *, third: bool = False, ours: bool = False
+    ) -> str:
+        """The second goes into the first, which keeps what it has; the id that lives on.
+
+        ``third``: that is a new one; ``ours``: no person does it, but the engine.
+        """
+        gone, kept = self.contacts.pop(loser), self.contacts.pop(id)
+        filled = {p: v for p, v in gone.values.items() if v and not kept.values[p]}
+        before = {path: kept.values[path] for path in filled}
+        if third:
+            self.made += 1
+            kept.id = f"{self.name}{self.made}"
+            self.things[kept.id] = kept.thing
+        losers = [id, loser] if third else [loser]
+        self.witness.merged(
+            self.name, id, loser, (kept.thing, gone.thing), filled, now=kept.id, ours=ours
+        )
+        kept.values |= filled
+        self.contacts[kept.id] = kept
+        self.history[kept.id] = self.history.get(id, {})
+        at = now + self.quirks.skew
+        for lost in losers:
+            self.merged[lost] = kept.id
+            self.underway.append(News(lost, at, "merged", survivor=kept.id))
+            if self.quirks.buries:
+                self.underway.append(News(lost, at, "gone"))
+        self._tell(kept, before, now, by_program=ours)
+        return kept.id
+
     # --- what the engine asks for
 
     def read(self, id: str) -> Observation:
         asked = Ref(self.name, TYPE, id)
-        while id in self.merged:
+        while id in self.merged and not self.quirks.silent:
             id = self.merged[id]
         ref = Ref(self.name, TYPE, id)
         contact = self.contacts.get(id)

@@ -8,10 +8,13 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from app.domain.absorb import absorb
+from app.domain.codecs import ABSENT
 from app.domain.entities import equal
 from app.domain.merge import Clash, Take
 from app.domain.state import RecordState
 from app.domain.values import Fields
+
+EDITED = "it was edited before it was merged, and nobody else has changed it"
 
 
 class Met(Protocol):
@@ -96,6 +99,10 @@ def last_words(
         if name not in without and not equal(value, base.get(name, value))
     }
     takes, clashes = absorb(record.fields, news)
+    # Where ours is still what that one showed last, its edit is an edit like any other.
+    alone = {c.field for c in clashes if equal(c.ours, base.get(c.field, ABSENT))}
+    takes += tuple(Take(c.field, c.ours, c.theirs, EDITED) for c in clashes if c.field in alone)
+    clashes = tuple(clash for clash in clashes if clash.field not in alone)
     if not takes and not clashes:
         return record, (), ()
     fields = {**record.fields, **{take.field: take.new for take in takes}}

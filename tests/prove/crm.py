@@ -79,6 +79,7 @@ class Contact:
     values: dict[str, Any]
     version: int
     born: int
+    absorbed: tuple[str, ...] = ()  # the ids that it had before
 
 
 @dataclass(slots=True)
@@ -93,6 +94,7 @@ class News:
     by_program: bool = False
     snapshot: Observation | None = None
     survivor: str | None = None
+    losers: tuple[str, ...] = ()
     received: int = 0
     tries: int = 0
 
@@ -107,6 +109,7 @@ class News:
             self.by_program,
             self.snapshot,
             self.survivor,
+            self.losers,
             received,
         )
 
@@ -184,11 +187,15 @@ class Crm:
         ``third``: that is a new one; ``ours``: no person does it, but the engine.
         """
         gone, kept = self.contacts.pop(loser), self.contacts.pop(id)
-        filled = {p: v for p, v in gone.values.items() if v and not kept.values[p]}
+        filled = {
+            path: value
+            for path, value in gone.values.items()
+            if value not in (None, []) and kept.values[path] in (None, [])
+        }
         before = {path: kept.values[path] for path in filled}
         if third:
             self.made += 1
-            kept.id = f"{self.name}{self.made}"
+            kept.id, kept.absorbed = f"{self.name}{self.made}", (*kept.absorbed, id)
             self.things[kept.id] = kept.thing
         losers = [id, loser] if third else [loser]
         self.witness.merged(
@@ -198,11 +205,11 @@ class Crm:
         self.contacts[kept.id] = kept
         self.history[kept.id] = self.history.get(id, {})
         at = now + self.quirks.skew
-        for lost in losers:
-            self.merged[lost] = kept.id
-            self.underway.append(News(lost, at, "merged", survivor=kept.id))
-            if self.quirks.buries:
-                self.underway.append(News(lost, at, "gone"))
+        self.merged |= dict.fromkeys(losers, kept.id)
+        news = News(loser, at, "merged", survivor=kept.id, losers=tuple(losers))
+        self.underway.append(news)
+        if self.quirks.buries:
+            self.underway += [News(lost, at, "gone") for lost in losers]
         self._tell(kept, before, now, by_program=ours)
         return kept.id
 
@@ -221,6 +228,7 @@ class Crm:
             self._shown(contact),
             moment(contact.version),
             asked=asked if asked != ref else None,
+            absorbed=tuple(Ref(self.name, TYPE, former) for former in contact.absorbed),
         )
 
     def find(self, address: str, now: int) -> list[Observation]:

@@ -195,7 +195,8 @@ class Engine:
             about = news.id
             if news.survivor is not None:
                 about = news.survivor
-                self.relink(Ref(account, TYPE, news.id), Ref(account, TYPE, about))
+                for loser in news.losers:
+                    self.relink(Ref(account, TYPE, loser), Ref(account, TYPE, about))
             look = looks.setdefault(about, Look([], news.received))
             look.news.append(news)
             look.known_at = min(look.known_at, news.received)
@@ -269,10 +270,9 @@ class Engine:
     ) -> Plan | None:
         """What was decided and applied; None if it must be looked at again."""
         ref = observation.ref
-        if (asked := observation.asked) in self.links and asked != ref:
-            assert asked is not None
-            if self.links[asked].ended != "merged":
-                self.relink(asked, ref)
+        for former in (observation.asked, *observation.absorbed):
+            if former in self.links and former != ref and self.links[former].ended != "merged":
+                self.relink(former, ref)
         link = self.links.get(ref)
         state = self._state(observation, link, same_as and self.merged.get(same_as, same_as))
         if self._distrusts(ref.account, state, link, known_at, read_at):
@@ -405,7 +405,7 @@ class Engine:
             link.sent = plan.sent if plan.sent is not None else link.sent
             link.seen_at = max(filter(None, (link.seen_at, plan.seen_at)), default=None)
             link.synced_at = self.tick()
-        if link.state == "gone":
+        if plan.back:
             beside = self._standing(owner.id, ref.account) is not None
             link.state, link.ended = "parked" if beside else "live", None
             if not beside:

@@ -311,7 +311,7 @@ class Life:
 
     def _lost(self, at: int, which: int) -> bool:
         crm = self._crm(at)
-        if which >= len(crm.underway) or crm.underway[which].change == "gone":
+        if which >= len(crm.underway) or crm.underway[which].change != "changed":
             return False
         del crm.underway[which]
         self.lossy.add(crm.name)
@@ -349,7 +349,7 @@ class Life:
                         busy = True
                         self._note(f"{lane.__name__} {name}")
             if not busy and all(mark.dead for mark in self.engine.outbox.values()):
-                self.witness.rested()
+                self.witness.rested(lossy=bool(self.lossy))
                 return
         raise BrokenError("it never comes to rest")
 

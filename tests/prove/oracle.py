@@ -80,6 +80,7 @@ class Witness:
     #: Things that were two once, and the edits that the person saw who merged them away.
     united: set[int] = field(default_factory=set)
     dropped: set[int] = field(default_factory=set)
+    quiet: int = 0  # edits up to this one were known to the engine when all was at rest
     numbers: int = 0
     #: Records that the engine has made, or that were there when all was at rest.
     known: set[tuple[str, str]] = field(default_factory=set)
@@ -172,8 +173,8 @@ class Witness:
     ) -> None:
         """One record goes into another, whose blanks it fills; from then on both are one thing.
 
-        A person who merges has seen what is lost by it; where the engine does it (``ours``),
-        it must have been written down.
+        A person who merges has seen what is lost by it. What the engine knew of it must have
+        been written down all the same, and everything where it merges itself (``ours``).
         """
         kept, lost = things
         if kept != lost:
@@ -182,18 +183,30 @@ class Witness:
         for path in {path for at, there, path in self.cells if (at, there) == (account, loser)}:
             cell = self.cells[account, loser, path]
             if not ours:
-                self.dropped |= cell.seen
+                self.dropped |= {n for n in cell.seen if n > self.quiet or now != id}
             if path in filled:
                 over = self.cells.get((account, id, path), Cell()).seen
-                self.cells[account, id, path] = Cell(cell.origin, cell.past | over)
+                origin = self._again(kept, path, cell, over)
+                self.cells[account, id, path] = Cell(origin, cell.seen | over)
         if "phones" in filled:
             self.had.setdefault((account, id), set()).update(self.had.get((account, loser), ()))
         if now != id:
             self._rename(account, id, now)
 
+    def _again(self, thing: int, path: str, cell: Cell, over: frozenset[int]) -> int | None:
+        """What the CRM itself fills a blank with in a merge is as if it were said anew."""
+        edits = self.edits.get((thing, path), [])
+        said = next((edit for edit in edits if edit.number == cell.origin), None)
+        if said is None:
+            return cell.origin
+        self.numbers += 1
+        self.dropped.add(self.numbers)
+        edits.append(replace(said, number=self.numbers, past=cell.seen | over))
+        return self.numbers
+
     def _unite(self, kept: int, lost: int) -> None:
         self.united.add(kept)
-        for thing, path in [key for key in self.edits if key[0] == lost]:
+        for _, path in [key for key in self.edits if key[0] == lost]:
             self.edits.setdefault((kept, path), []).extend(self.edits.pop((lost, path)))
             self.edits[kept, path].sort(key=lambda edit: edit.number)
         for known in (self.added, self.removed):
@@ -271,11 +284,12 @@ class Witness:
                 self.cells[where] = Cell(edit.number, edits[at].past)
         return typed
 
-    def rested(self) -> None:
-        """Everybody has been looked at since."""
+    def rested(self, *, lossy: bool = False) -> None:
+        """Everybody has been looked at since; unless news were lost (``lossy``)."""
         for where, cell in self.doubtful.items():
             if self.cells[where] is self.before.get(where) or self.cells[where] == Cell():
                 self.cells[where] = cell
+        self.quiet = self.quiet if lossy else self.numbers
         self.doubtful.clear()
         self.doubted.clear()
         self.known |= {(account, id) for (account, _), ids in self.living.items() for id in ids}
@@ -405,14 +419,19 @@ class Witness:
         over = frozenset[int]().union(*(e.past for e in counted if e.number not in self.dropped))
         last = [e for e in edits if e.number not in over]
         where = f"thing {thing}, {path}"
-        if not any(e.essence == final for e in last) and (counted or final is not None):
+        # Where two became one an older value may stand; the newer ones are written down.
+        may = edits if thing in self.united else last
+        if not any(e.essence == final for e in may) and (counted or final is not None):
             raise BrokenError(f"{where}: an edit was lost; at rest {final!r}, not one of {last}")
         heads = [e for e in last if (e.account, e.id) not in self.left]
         chosen = frozenset[int]().union(*(e.past for e in last if e.essence == final))
         heads = [e for e in heads if e.number not in chosen | self.forgiven | self.dropped]
-        if not all(is_unique(path, e.essence) for e in heads):
+        if thing not in self.united and not all(is_unique(path, e.essence) for e in heads):
             return
-        losers = [e for e in heads if e.essence != final]
+        losers = [e for e in heads if e.essence != final and is_unique(path, e.essence)]
+        if thing in self.united:  # what was edited before it was dropped was known as an edit
+            replaced = frozenset[int]().union(*(e.past for e in edits))
+            losers = [e for e in losers if e.number not in replaced]
         for loser in losers:
             if loser.essence not in lost:
                 raise BrokenError(f"{where}: {loser} lost, and nobody wrote it down")

@@ -34,6 +34,7 @@ from app.sdk.connector import Account, Connector
 from app.sdk.quota import Allowance
 from app.sdk.registry import Registry
 from app.sync.respell import respell
+from app.sync.unread import read_anew
 
 log = structlog.get_logger()
 
@@ -165,6 +166,7 @@ class House:
             if await accounts.mapped_as(db, account, known):
                 count = await outbox.release_held(db, account)
                 await lanes.wake(db, account, "out")
+                await read_anew(db, account, self.members[account].mappings)
                 if count:
                     log.info("push.released", account=account, marks=count)
         self._released.add(account)

@@ -147,7 +147,7 @@ async def _plan(
     own: dict[UUID, list[Link]] = {}
     for each in await links.by_record(db, ids, account=member.name):
         own.setdefault(each.record_id, []).append(each)
-    held = await conflicts.held_fields(db, ids, member.name)
+    held = await conflicts.held_fields(db, ids, member.name, kinds=conflicts.UNWRITTEN)
     here: list[Job] = []
     settled: list[Mark] = []
     doomed: list[tuple[Mark, RecordState, Link]] = []
@@ -379,7 +379,7 @@ async def _as_planned(
     there = await links.by_record(db, ids, account=member.name, lock=True)
     living = {link.record_id: link for link in there if link.state == "live"}
     fresh = await records.get(db, ids)
-    held = await conflicts.held_fields(db, ids, member.name)
+    held = await conflicts.held_fields(db, ids, member.name, kinds=conflicts.UNWRITTEN)
     still: list[Job] = []
     for job in batch:
         link, record = living.get(job.record.id), fresh.get(job.record.id)

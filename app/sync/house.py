@@ -121,6 +121,10 @@ class House:
         await self._release(account)
         return self._directories[account][0]
 
+    def directory(self, account: str) -> Directory:
+        """What is known of an account; nothing, before it was learned."""
+        return self._directories.get(account, (Directory(), now()))[0]
+
     async def _look_up(self, member: Member) -> Directory:
         """What the account says of itself, with the options of the fields that we write."""
         options: dict[str, dict[str, list[str]]] = {}

@@ -40,6 +40,7 @@ from app.errors import (
 from app.sdk.quota import background
 from app.sync import guard
 from app.sync.adopt import adopt, hold, link_to
+from app.sync.anew import look_anew
 from app.sync.deletes import deleted, is_barred, latest, prepare_deletes
 from app.sync.departed import bury_departed
 from app.sync.draft import Job, Near, bury_held, count, prepare, travels
@@ -285,6 +286,7 @@ async def _write(
                 raise LanePaused(error) from error
             except Exception as error:  # a bug in a connector: every row of the batch tries again
                 outcomes = [Outcome(write, error=error) for write in writes]
+            outcomes = await look_anew(house, member, outcomes)
             await _settle(house, lane, member, batch, outcomes, counts)
             if probing:
                 probing = False

@@ -306,8 +306,15 @@ async def behind(db: AsyncConnection, record_ids: Collection[UUID]) -> list[tupl
     return [(account, record_id, wanted) for account, record_id, wanted in rows]
 
 
-async def bury(db: AsyncConnection, mark: Mark, error: Mapping[str, Any]) -> None:
-    """A dead letter, unless the record has moved on meanwhile: then the newer version tries."""
+async def bury(
+    db: AsyncConnection, mark: Mark, error: Mapping[str, Any], *, in_doubt: bool = False
+) -> None:
+    """A dead letter, unless the record has moved on meanwhile: then the newer version tries.
+
+    ``in_doubt``: a person is asked what became of a create; it is remembered when that was, so
+    that whoever tries again asks again.
+    """
+    values: dict[str, Any] = {} if in_doubt else {"intent_at": None}
     await db.execute(
         sa.update(outbox)
         .where(_this(mark.account, mark.record_id))
@@ -316,8 +323,15 @@ async def bury(db: AsyncConnection, mark: Mark, error: Mapping[str, Any]) -> Non
             error=error,
             attempts=outbox.c.attempts + 1,
             intent=None,
-            intent_at=None,
+            **values,
         )
+    )
+
+
+async def end_doubt(db: AsyncConnection, account: str, record_id: UUID) -> None:
+    """A person said that no create has left anything there."""
+    await db.execute(
+        sa.update(outbox).where(_this(account, record_id)).values(intent=None, intent_at=None)
     )
 
 

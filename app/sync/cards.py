@@ -141,6 +141,7 @@ async def _met(house: House, card: Any, word: Word, found: Any, *, dry_run: bool
             raise RejectedError("nobody knows whose they are: keep one, or resync the account")
         await keyed.separate(db, [(record_id, one.record_id) for one in met.values()])
         await expected(db, record_id)
+        await outbox.end_doubt(db, account, record_id)
         await records.bump(db, record_id)
         await _mark(db, account, record_id)
         return [record_id]

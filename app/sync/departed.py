@@ -150,4 +150,5 @@ async def _ask(
             found=shown,
             departed=True,
         )
-        await outbox.bury(db, job.mark, describe(RejectedError(reason), record=str(job.record.id)))
+        error = describe(RejectedError(reason), record=str(job.record.id))
+        await outbox.bury(db, job.mark, error, in_doubt=True)

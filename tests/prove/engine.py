@@ -73,6 +73,7 @@ class Mark:
     intent_tick: int = 0
     intended: Fields = field(default_factory=dict)
     dead: bool = False
+    asked: bool = False  # a person must say what became of this create
 
 
 @dataclass(slots=True)
@@ -371,7 +372,7 @@ class Engine:
             (
                 mark.intent_at
                 for (there, _), mark in self.outbox.items()
-                if there == account and mark.intent_at is not None
+                if there == account and mark.intent_at is not None and not mark.asked
             ),
             default=None,
         )
@@ -706,7 +707,7 @@ class Engine:
         elif mark.intent_at is not None and self._departed(account, job):
             del self.jobs[account]
         else:
-            mark.intent_at, mark.intent_tick = self.tick(), self.now
+            mark.intent_at, mark.intent_tick, mark.asked = self.tick(), self.now, False
             mark.intended = {name: job.record.fields[name] for name in job.names}
             try:
                 job.outcome = crm.make(self.things[job.record.id], job.fields, self.now)
@@ -734,7 +735,7 @@ class Engine:
             self._bury(job, mine[0])
         elif mine or recalled or unknown:
             self.riddles[account, record.id] = [*recalled, *unknown]
-            job.mark.dead, job.mark.intent_at = True, None
+            job.mark.dead = job.mark.asked = True
         return bool(mine or recalled or unknown)
 
     def _bury(self, job: Job, ref: Ref) -> None:
@@ -749,6 +750,7 @@ class Engine:
         del self.riddles[account, record_id]
         mark = self.outbox[account, record_id]
         mark.dead, mark.attempts, mark.due = False, 0, self.now
+        mark.intent_at, mark.asked = None, False
         if ref is not None:
             link = Link(record_id, ref, {}, {}, None, self.tick(), state="gone")
             self.links[ref] = self.by_record[record_id, account] = link

@@ -396,7 +396,7 @@ def upgrade() -> None:
             "settled", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
         sa.CheckConstraint(
-            "kind in ('field', 'identity', 'merge', 'suspect', 'delete')",
+            "kind in ('field', 'identity', 'merge', 'suspect', 'delete', 'word')",
             name=op.f("ck_conflicts_kind"),
         ),
         sa.CheckConstraint("state in ('open', 'settled')", name=op.f("ck_conflicts_state")),

@@ -31,7 +31,7 @@ from app.sync import resolve as sync_resolve
 
 router = APIRouter(prefix="/conflicts", tags=["conflicts"])
 
-Kind = Literal["field", "identity", "merge", "suspect", "delete"]
+Kind = Literal["field", "identity", "merge", "suspect", "delete", "word"]
 
 
 #: What may be said; a card of a field takes the first two, one of a delete the last.
@@ -140,6 +140,8 @@ async def resolve(conflict_id: RowId, word: Resolution, desk: DeskDep) -> Resolv
             await _choose(desk, conflict_id, word)
         elif card["kind"] == "delete":
             await _carry_out(desk, conflict_id, word)
+        elif card["kind"] == "word":
+            raise RejectedError("name the option in the configuration, or change it there")
         else:
             report = await _decide(desk, card, word)
     async with desk.database.transaction() as db:

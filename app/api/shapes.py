@@ -164,7 +164,7 @@ class ConflictShape(BaseModel):
     )
 
     id: int
-    kind: str = Field(description="field, identity, merge, suspect or delete")
+    kind: str = Field(description="field, identity, merge, suspect, delete or word")
     entity: str
     record_id: UUID | None
     account: str
@@ -172,7 +172,9 @@ class ConflictShape(BaseModel):
     field: str | None
     ours: Any = Field(description="Our value, for a field")
     theirs: Any = Field(description="What the account shows")
-    detail: dict[str, Any] = Field(description="The reason, candidates, the survivor")
+    detail: dict[str, Any] = Field(
+        description="The reason, candidates, the survivor, the line to add"
+    )
     sides: list[SideShape] = Field(
         [], description="Who may be one, side by side; what the card is about comes first"
     )
@@ -186,7 +188,7 @@ def conflict_shape(row: Mapping[str, Any], sides: Sequence[Side] = ()) -> Confli
     ref = None
     if row["ref_type"] is not None and row["ref_id"] is not None:
         ref = RefShape(account=row["account"], type=row["ref_type"], id=row["ref_id"])
-    by_field = row["kind"] == "field"
+    by_field = row["kind"] in ("field", "word")
     return ConflictShape(
         id=row["id"],
         kind=row["kind"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -12,18 +13,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.tables import conflicts
 from app.domain.merge import Clash
+from app.domain.state import RecordState
+from app.domain.unread import Unread
 from app.domain.values import NOTHING, Ref
+
+#: The cards of fields into which nothing is written until they are settled.
+UNWRITTEN = ("field", "word")
 
 
 async def held_fields(
-    db: AsyncConnection, record_ids: Collection[UUID], account: str
+    db: AsyncConnection,
+    record_ids: Collection[UUID],
+    account: str,
+    *,
+    kinds: Collection[str] = ("field",),
 ) -> dict[UUID, frozenset[str]]:
     """The fields of these records that are held in an account, waiting for a person."""
     rows = await db.execute(
         sa.select(conflicts.c.record_id, conflicts.c.field).where(
             conflicts.c.record_id.in_(set(record_ids)),
             conflicts.c.account == account,
-            conflicts.c.kind == "field",
+            conflicts.c.kind.in_(set(kinds)),
             conflicts.c.state == "open",
         )
     )
@@ -31,6 +41,50 @@ async def held_fields(
     for record_id, name in rows:
         found.setdefault(record_id, set()).add(name)
     return {record_id: frozenset(names) for record_id, names in found.items()}
+
+
+async def words(
+    db: AsyncConnection, account: str, *, record_ids: Collection[UUID] | None = None
+) -> dict[Ref, dict[str, str]]:
+    """What an account shows that no value map names, by field; of these records or of all."""
+    asked = [conflicts.c.record_id.in_(set(record_ids))] if record_ids is not None else []
+    rows = await db.execute(
+        sa.select(
+            conflicts.c.ref_type, conflicts.c.ref_id, conflicts.c.field, conflicts.c.theirs
+        ).where(
+            conflicts.c.account == account,
+            conflicts.c.kind == "word",
+            conflicts.c.state == "open",
+            *asked,
+        )
+    )
+    found: dict[Ref, dict[str, str]] = {}
+    for ref_type, ref_id, name, theirs in rows:
+        found.setdefault(Ref(account, ref_type, ref_id), {})[name] = theirs["value"]
+    return found
+
+
+async def cannot_read(db: AsyncConnection, record: RecordState, ref: Ref, one: Unread) -> None:
+    """An option there that no value map names; nothing is written over it."""
+    word = json.dumps(one.word, ensure_ascii=False)  # as YAML writes it, too
+    await _open(
+        db,
+        kind="word",
+        entity=record.entity,
+        record_id=record.id,
+        account=ref.account,
+        ref_type=ref.type,
+        ref_id=ref.id,
+        field=one.field,
+        ours={"value": record.fields.get(one.field)},
+        theirs={"value": one.word},
+        detail={
+            "reason": f"no value map names {word}: it is neither read nor written over; name it "
+            "in the configuration, or change it there",
+            "key": f"accounts.{ref.account}.mapping.{record.entity}.{one.row}.values",
+            "line": f"OURS: {word}",
+        },
+    )
 
 
 async def hold_field(
@@ -168,12 +222,17 @@ async def _open(db: AsyncConnection, **values: Any) -> None:
 
 
 async def settle(
-    db: AsyncConnection, ref: Ref, *, fields: Collection[str], how: Mapping[str, Any]
+    db: AsyncConnection,
+    ref: Ref,
+    *,
+    fields: Collection[str],
+    how: Mapping[str, Any],
+    kind: str = "field",
 ) -> None:
     """Close the open cards of these fields of a ref."""
     await db.execute(
         sa.update(conflicts)
-        .where(_open_of([ref]), conflicts.c.field.in_(set(fields)))
+        .where(_open_of([ref]), conflicts.c.field.in_(set(fields)), conflicts.c.kind == kind)
         .values(state="settled", settled_at=sa.func.now(), settled=dict(how))
     )
 

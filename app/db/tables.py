@@ -329,7 +329,9 @@ conflicts = sa.Table(
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("kind", sa.Text, nullable=False),
-    sa.CheckConstraint("kind in ('field', 'identity', 'merge', 'suspect', 'delete')", name="kind"),
+    sa.CheckConstraint(
+        "kind in ('field', 'identity', 'merge', 'suspect', 'delete', 'word')", name="kind"
+    ),
     sa.Column("entity", sa.Text, nullable=False),
     sa.Column("record_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id)),
     sa.Column("account", sa.Text, nullable=False),

@@ -25,6 +25,7 @@ from app.domain.merge import Clash, Merged, Take, Winner, behind, merge
 from app.domain.overwritten import contest, overwritten
 from app.domain.stages import todays
 from app.domain.state import OURS, PURGED, LinkState, Plan, RecordState, Result, Stamps, State
+from app.domain.unread import understood, unread
 from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
 
 
@@ -77,10 +78,28 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
         if match.is_new and not state.sync.introduces(ref.account):
             return Plan(Result.UNCHANGED, ref, reason="this account only receives such records")
         if match.is_new:
-            return _introduce(state, observation, theirs, new_id, now)
+            plan = _introduce(state, observation, theirs, new_id, now)
+            return _with_words(state, observation, theirs, plan)
     assert record is not None, "a link or a match always comes with its record"
     state = _in_todays_words(state)
-    return _update(state, observation, theirs, state.record or record, now)
+    record = state.record or record
+    plan = _update(state, observation, theirs, record, now)
+    return _with_words(state, observation, {**record.fields, **theirs}, plan)
+
+
+def _with_words(state: State, observation: Observation, fields: Fields, plan: Plan) -> Plan:
+    """The plan with the words there that we cannot read: a person is told, and they stay."""
+    mapping, raw = state.mapping, observation.raw or {}
+    known = state.link.words if state.link else NOTHING
+    may_read, account = state.sync.may_read, observation.ref.account
+    found = {n: one for n, one in unread(mapping, raw, fields).items() if may_read(account, n)}
+    if not found and not known:
+        return plan
+    return replace(
+        plan,
+        unread=tuple(one for name, one in found.items() if known.get(name) != one.word),
+        understood=understood(mapping, raw, known.keys() - found.keys()),
+    )
 
 
 def _in_todays_words(state: State) -> State:
@@ -164,7 +183,8 @@ def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
     newer = version is not None and (link.seen_at is None or version > link.seen_at)
     tells = plan.result is not Result.UNCHANGED or plan.base is not None
     # What a card shows must be what a person would find there now.
-    return not newer and bool(tells or plan.waiting or plan.settled)
+    words = plan.unread or plan.understood
+    return not newer and bool(tells or plan.waiting or plan.settled or words)
 
 
 def _introduce(

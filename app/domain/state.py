@@ -14,6 +14,7 @@ from app.domain.codecs import Context
 from app.domain.fights import Written
 from app.domain.mapping import EntityMapping
 from app.domain.merge import Clash, Take
+from app.domain.unread import Unread
 from app.domain.values import NOTHING, Fields, Key, Ref
 
 #: The kind of a candidate that is certain: a create of ours found again, or a person's word.
@@ -28,7 +29,8 @@ Stamps = Mapping[str, Mapping[str, Any]]
 @dataclass(frozen=True, slots=True)
 class LinkState:
     """What a link remembers; ``held`` are its fields waiting for a person, ``written`` is our
-    last write to each, ``intended`` what a write says whose outcome is not known.
+    last write to each, ``intended`` what a write says whose outcome is not known, ``words`` what
+    it showed that no value map names.
     """
 
     record_id: UUID
@@ -39,6 +41,7 @@ class LinkState:
     held: frozenset[str] = frozenset()
     written: Written = field(default_factory=lambda: NOTHING)
     intended: Fields = field(default_factory=lambda: NOTHING)
+    words: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,9 @@ class Plan:
     ``marks`` are the accounts that are now behind. ``base`` and ``sent`` are None where the link
     keeps what it has. ``settled`` are held fields that agree again, ``waiting`` the others as they
     stand now. ``reason`` says why something is held. ``untimed`` are the fields that the later
-    edit won though the vendors were not asked yet when their edits were made.
+    edit won though the vendors were not asked yet when their edits were made. ``unread`` are the
+    words that no value map names and we had not seen, ``understood`` the fields whose words are
+    none any more.
     """
 
     result: Result
@@ -121,3 +126,5 @@ class Plan:
     #: Its link was gone, and it was seen alive.
     back: bool = False
     untimed: tuple[str, ...] = ()
+    unread: tuple[Unread, ...] = ()
+    understood: tuple[str, ...] = ()

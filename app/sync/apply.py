@@ -74,6 +74,8 @@ class Changes:
             plan.settled
             or plan.kept
             or plan.waiting
+            or plan.unread
+            or plan.understood
             or any(clash.winner is Winner.NOBODY for clash in plan.clashes)
         ):
             self.cards.append((state, plan))
@@ -205,6 +207,11 @@ class Changes:
             for clash in (*plan.clashes, *plan.waiting):
                 if clash.winner is Winner.NOBODY:
                     await conflicts.hold_field(db, owner.id, state.entity, plan.ref, clash)
+            for one in plan.unread:
+                await conflicts.cannot_read(db, owner, plan.ref, one)
+            if plan.understood:
+                how = {"by": "reading"}
+                await conflicts.settle(db, plan.ref, fields=plan.understood, how=how, kind="word")
             if plan.settled:
                 how = {"by": "agreement"}
                 await conflicts.settle(db, plan.ref, fields=plan.settled, how=how)

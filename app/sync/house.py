@@ -34,6 +34,7 @@ from app.sdk.connector import Account, Connector
 from app.sdk.quota import Allowance
 from app.sdk.registry import Registry
 from app.sync.respell import respell
+from app.sync.unread import read_anew
 
 log = structlog.get_logger()
 
@@ -120,6 +121,10 @@ class House:
         await self._release(account)
         return self._directories[account][0]
 
+    def directory(self, account: str) -> Directory:
+        """What is known of an account; nothing, before it was learned."""
+        return self._directories.get(account, (Directory(), now()))[0]
+
     async def _look_up(self, member: Member) -> Directory:
         """What the account says of itself, with the options of the fields that we write."""
         options: dict[str, dict[str, list[str]]] = {}
@@ -165,6 +170,7 @@ class House:
             if await accounts.mapped_as(db, account, known):
                 count = await outbox.release_held(db, account)
                 await lanes.wake(db, account, "out")
+                await read_anew(db, account, self.members[account].mappings)
                 if count:
                     log.info("push.released", account=account, marks=count)
         self._released.add(account)

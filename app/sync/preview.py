@@ -274,7 +274,7 @@ class Preview:
             there_already: dict[UUID, list[Link]] = {}
             for one in await links.by_record(db, ids, account=member.name):
                 there_already.setdefault(one.record_id, []).append(one)
-            held = await conflicts.held_fields(db, ids, member.name)
+            held = await conflicts.held_fields(db, ids, member.name, kinds=conflicts.UNWRITTEN)
         met = {record_id: latest(listed) for record_id, listed in there_already.items()}
         barred = {record_id for record_id, link in met.items() if is_barred(link)}
         linked = {i: link for i, link in met.items() if link and link.state == "live"}

@@ -40,6 +40,7 @@ from app.errors import (
 from app.sdk.quota import background
 from app.sync import guard
 from app.sync.adopt import adopt, hold, link_to
+from app.sync.anew import look_anew
 from app.sync.deletes import deleted, is_barred, latest, prepare_deletes
 from app.sync.departed import bury_departed
 from app.sync.draft import Job, Near, bury_held, count, prepare, travels
@@ -147,7 +148,7 @@ async def _plan(
     own: dict[UUID, list[Link]] = {}
     for each in await links.by_record(db, ids, account=member.name):
         own.setdefault(each.record_id, []).append(each)
-    held = await conflicts.held_fields(db, ids, member.name)
+    held = await conflicts.held_fields(db, ids, member.name, kinds=conflicts.UNWRITTEN)
     here: list[Job] = []
     settled: list[Mark] = []
     doomed: list[tuple[Mark, RecordState, Link]] = []
@@ -285,6 +286,7 @@ async def _write(
                 raise LanePaused(error) from error
             except Exception as error:  # a bug in a connector: every row of the batch tries again
                 outcomes = [Outcome(write, error=error) for write in writes]
+            outcomes = await look_anew(house, member, outcomes)
             await _settle(house, lane, member, batch, outcomes, counts)
             if probing:
                 probing = False
@@ -379,7 +381,7 @@ async def _as_planned(
     there = await links.by_record(db, ids, account=member.name, lock=True)
     living = {link.record_id: link for link in there if link.state == "live"}
     fresh = await records.get(db, ids)
-    held = await conflicts.held_fields(db, ids, member.name)
+    held = await conflicts.held_fields(db, ids, member.name, kinds=conflicts.UNWRITTEN)
     still: list[Job] = []
     for job in batch:
         link, record = living.get(job.record.id), fresh.get(job.record.id)

@@ -49,9 +49,9 @@ class About:
         own = [link for link in self.row["links"] if link["account"] == account]
         return next((link for link in own if link["state"] == "live"), own[-1] if own else None)
 
-    def card(self, account: str, field: str) -> Row | None:
+    def card(self, account: str, field: str, kind: str = "field") -> Row | None:
         for card in self.row["conflicts"]:
-            if (card["account"], card["field"], card["kind"]) == (account, field, "field"):
+            if (card["account"], card["field"], card["kind"]) == (account, field, kind):
                 return card  # type: ignore[no-any-return]
         return None
 
@@ -119,6 +119,13 @@ def _why_differs(
         held = f"held for a person since {_at(card['opened_at'])} (conflict {card['id']})"
         theirs, kept = (card[side]["value"] for side in ("theirs", "ours"))
         return "held", f"{name} shows {said(theirs)}, we hold {said(kept)}: {held}."
+    if (card := about.card(name, field, "word")) is not None:
+        word, since = said(card["theirs"]["value"]), _at(card["opened_at"])
+        return "held", (
+            f"{name} shows {word} since {since}, which no value map names: it is neither read nor "
+            f"written over (conflict {card['id']}). Next: add `{card['detail']['line']}` to "
+            f"{card['detail']['key']}."
+        )
     if mapping.row_of(field) is None and field not in relations_of(entity):
         return "not_carried", f"{name} has no place for it: its mapping does not name {field}."
     if equal(shown, ours):

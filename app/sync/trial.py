@@ -155,7 +155,9 @@ async def _told(
         member.name, record.id, record.entity, record.version, True, _LONG_AGO, 0, None, None
     )
     job = Job(mark, record, link)
-    waits = (await conflicts.held_fields(db, [record.id], member.name)).get(record.id, frozenset())
+    waits = (
+        await conflicts.held_fields(db, [record.id], member.name, kinds=conflicts.UNWRITTEN)
+    ).get(record.id, frozenset())
     wait = await prepare(db, house, member, job, waits, await Near.load(db, member, [job]))
     if wait is not None:
         return replace(nothing, note="it waits for a parent that is on its way there")

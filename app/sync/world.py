@@ -58,6 +58,8 @@ class World:
     #: Living refs of this account by record: whoever is here already has a counterpart.
     standing: dict[UUID, set[Ref]] = field(default_factory=dict)
     held: dict[UUID, frozenset[str]] = field(default_factory=dict)
+    #: What the refs showed that no value map names.
+    words: dict[Ref, dict[str, str]] = field(default_factory=dict)
     #: What creates of ours say whose outcome is not known yet.
     intended: dict[UUID, Fields] = field(default_factory=dict)
     #: Refs that show an address of somebody who was purged.
@@ -93,6 +95,7 @@ class World:
             if link.state == "live":
                 world.standing.setdefault(link.record_id, set()).add(link.ref)
         world.held = await conflicts.held_fields(db, wanted, world.account)
+        world.words = await conflicts.words(db, world.account, record_ids=wanted)
         return world
 
     async def _owners(self, db: AsyncConnection, batch: Sequence[Seen]) -> set[UUID]:
@@ -166,6 +169,7 @@ class World:
                     self.held.get(link.record_id, frozenset()),
                     link.written,
                     link.intended,
+                    self.words.get(ref, {}),
                 ),
                 record=self.records.get(link.record_id),
                 parents=state.parents,

@@ -15,6 +15,7 @@ from app.db.journal import Cause, Entry
 from app.db.links import Link
 from app.domain.merge import Take
 from app.domain.state import RecordState
+from app.domain.unread import Unread
 from app.domain.values import Key, Ref
 
 HUB = Ref("hubspot", "contacts", "1")
@@ -151,6 +152,21 @@ async def test_an_identity_card_shows_its_sides_and_is_settled_by_a_word(
     assert (await api.post(place, json={"new": True})).status_code == 409
     shown = (await api.get(f"/api/records/{other}")).json()
     assert (shown["state"], shown["merged_into"]) == ("merged", str(ada))
+
+
+async def test_an_option_that_nothing_names_settles_by_the_configuration_alone(
+    api: httpx.AsyncClient, database: Database, ada: UUID
+):
+    async with database.transaction() as db:
+        record = (await records.get(db, [ada]))[ada]
+        ref = Ref("hubspot", "contacts", "9")
+        await conflicts.cannot_read(db, record, ref, Unread("title", "CHIEF", "title"))
+    (card,) = (await api.get("/api/conflicts", params={"kind": "word"})).json()["items"]
+    assert (card["field"], card["theirs"]) == ("title", "CHIEF")
+    for word in ({"value": "Chief"}, {"new": True}, {"delete": True}):
+        refused = await api.post(f"/api/conflicts/{card['id']}/resolve", json=word)
+        assert refused.status_code == 409
+        assert "name the option in the configuration" in refused.json()["detail"]
 
 
 async def test_a_value_that_lost_is_restored_and_travels(

@@ -84,6 +84,10 @@ class Witness:
     before: Cells = field(default_factory=dict)
     doubtful: Cells = field(default_factory=dict)
     forgiven: set[int] = field(default_factory=set)
+    #: The same for sets: what the latest write brought, and what nobody remembers to have brought.
+    brought: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    doubted: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    forgiven_elements: set[str] = field(default_factory=set)
     #: Accounts whose vendor tells when each field was edited, so that the later edit is known.
     timely: frozenset[str] = frozenset()
     renamed: set[int] = field(default_factory=set)
@@ -113,6 +117,7 @@ class Witness:
             self.renamed.add(thing)
         if path == "phones":
             before, after = set(old or ()), set(new)
+            self.forgiven_elements |= (before - after) & self.doubted.get((account, id), set())
             self.added.setdefault(thing, {}).update(dict.fromkeys(after - before, id))
             self.removed.setdefault(thing, {}).update(dict.fromkeys(before - after, id))
             self.had.setdefault((account, id), set()).update(after)
@@ -159,11 +164,20 @@ class Witness:
         """
         for path in paths:
             where = (account, id, path)
+            if path == "phones":
+                self._doubt_elements(account, id)
+                continue
             if self._typed_over(where):
                 continue
             if where in self.cells:
                 self.doubtful[where] = self.cells[where]
                 self.cells[where] = self.before.get(where, Cell())
+
+    def _doubt_elements(self, account: str, id: str) -> None:
+        """Who removes one of these cannot be told from one who never had it."""
+        brought = self.doubted[account, id] = self.brought.pop((account, id), set())
+        for removed in self.removed.values():
+            self.forgiven_elements |= {x for x in brought if removed.get(x) == id}
 
     def _typed_over(self, where: tuple[str, str, str]) -> bool:
         """Whether somebody has typed over what was written; that is such an edit as well."""
@@ -187,6 +201,7 @@ class Witness:
             if self.cells[where] is self.before.get(where) or self.cells[where] == Cell():
                 self.cells[where] = cell
         self.doubtful.clear()
+        self.doubted.clear()
         self.known |= {(account, id) for (account, _), ids in self.living.items() for id in ids}
 
     # --- what the engine does
@@ -263,12 +278,15 @@ class Witness:
         if not new - old <= added.keys():
             raise BrokenError(f"nobody ever said that: {where}")
         # What was added or removed in the instant of a write is put right afterwards.
-        if not unseen and (new - old) & removed.keys() & had - self.unseen_elements:
+        forgiven = self.unseen_elements | self.forgiven_elements
+        if not unseen and (new - old) & removed.keys() & had - forgiven:
             raise BrokenError(f"a removed element came back: {where}")
         if not unseen and not old - new <= removed.keys():
             raise BrokenError(f"an element was dropped that nobody removed: {where}")
         if unseen:
             self.unseen_elements |= old ^ new
+        self.brought[account, id] = new - old
+        self.doubted.pop((account, id), None)
         had |= new
 
     # --- what must hold at rest
@@ -342,6 +360,7 @@ class Witness:
         gone = {id for _, id in self.left}
         must = {x for x, id in added.items() if id not in gone and x not in removed}
         may = {x for x in added if x not in removed or removed[x] in gone}
+        may |= self.forgiven_elements & added.keys()
         found = [frozenset(raw["phones"]) for raw in shown.values()]
         if len(set(found)) > 1:
             raise BrokenError(f"thing {thing}: the sets differ at rest: {found}")

@@ -12,6 +12,7 @@ from app.domain import policy
 from app.domain.merge import Winner
 from tests.prove import engine
 from tests.prove.history import draw, prove, shrink
+from tests.prove.oracle import BrokenError, Witness
 
 
 def _forgetful(*_args: Any, **_named: Any) -> frozenset[str]:
@@ -61,3 +62,36 @@ def test_a_wrong_turn_of_the_engine_is_noticed(wrong: str, monkeypatch: pytest.M
 
 def test_a_seed_is_always_the_same_history() -> None:
     assert [draw(seed) for seed in range(20)] == [draw(seed) for seed in range(20)]
+
+
+def _phone_carried() -> Witness:
+    """A phone of one person in A, which our create has just brought to B."""
+    witness = Witness()
+    witness.created("A", "A1", 1, {"phones": ["+491"]}, 1)
+    witness.made("B", "B1", 1, {"phones": ["+491"]})
+    return witness
+
+
+def test_an_element_removed_from_a_create_that_nobody_remembers_may_come_back() -> None:
+    witness = _phone_carried()
+    witness.edited("B", "B1", 1, "phones", ["+491"], [], 2)
+    witness.crashed("B", "B1", ["phones"])
+    witness.wrote("B", "B1", 1, "phones", [], ["+491"])
+
+
+@pytest.mark.parametrize("since", ["no crash", "at rest", "written since", "another element"])
+def test_a_removal_that_was_to_be_known_is_noticed_if_it_is_lost(since: str) -> None:
+    witness = _phone_carried()
+    gone, left = "+491", list[str]()
+    if since != "no crash":
+        witness.crashed("B", "B1", ["phones"])
+    if since == "at rest":
+        witness.rested()
+    if since in ("written since", "another element"):
+        witness.edited("A", "A1", 1, "phones", ["+491"], ["+491", "+492"], 2)
+        witness.wrote("B", "B1", 1, "phones", ["+491"], ["+491", "+492"])
+    if since == "another element":
+        gone, left = "+492", ["+491"]
+    witness.edited("B", "B1", 1, "phones", [*left, gone], left, 3)
+    with pytest.raises(BrokenError, match="came back"):
+        witness.wrote("B", "B1", 1, "phones", left, [*left, gone])

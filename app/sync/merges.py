@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from uuid import UUID
 
 import structlog
@@ -14,9 +13,9 @@ from app.db.journal import Cause, Entry
 from app.db.lanes import Lane
 from app.db.links import Link
 from app.db.outbox import Mark
-from app.domain.absorb import absorb
 from app.domain.decide import reading
-from app.domain.entities import equal, relations_of
+from app.domain.entities import relations_of
+from app.domain.meeting import last_words
 from app.domain.values import NOTHING, Op, Ref
 from app.errors import AccountError, RateLimitedError, SyncError, TransientError
 from app.sync import guard
@@ -101,17 +100,12 @@ async def _look_before(house: House, member: Member, loser: Link) -> None:
         link, record = world.links.get(loser.ref), world.records.get(loser.record_id)
         if link is None or record is None or link.state != "merging":
             return
-        news = {
-            name: value
-            for name, value in reading(world.state_of(seen), found).items()
-            if name not in relations_of(link.entity)
-            and not equal(value, link.base.get(name, value))
-        }
-        takes, clashes = absorb(record.fields, news)
-        if not takes and not clashes:
+        shown = reading(world.state_of(seen), found)
+        after, takes, clashes = last_words(
+            record, link.base, shown, without=relations_of(link.entity)
+        )
+        if after is record:
             return
-        fields = {**record.fields, **{take.field: take.new for take in takes}}
-        after = replace(record, fields=fields, version=record.version + 1)
         await records.change(db, [after], source=member.name)
         await journal.write(
             db, [Entry(record.id, after.version, member.name, cause, takes, clashes)]

@@ -12,8 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import conflicts, journal, lanes, links, outbox, records
 from app.db.journal import Cause, Entry
 from app.db.links import Link
-from app.domain.absorb import absorb, renamed
+from app.domain.absorb import renamed
 from app.domain.entities import relations_of
+from app.domain.meeting import (
+    Step,
+    promoted,
+    state_after_move,
+    state_after_rename,
+    step_of,
+    united,
+)
 from app.domain.state import RecordState
 from app.domain.values import Ref
 from app.sync.house import House
@@ -29,30 +37,25 @@ async def relink(db: AsyncConnection, ref: Ref, to: Ref) -> None:
     """
     found = await links.by_ref(db, [ref, to], lock=True)
     lost, kept = found.get(ref), found.get(to)
-    if lost is not None and lost.state == "unlinked":
-        await links.end(db, [ref], "merged")  # a person said that it is nobody's
-        return
-    if lost is not None and kept is not None and kept.state == "unlinked":
-        await links.remove(db, to)  # it is somebody's again: of the one that was merged into it
-        kept = None
-    if lost is None and kept is not None:
-        # We never met it: late news of it must not make it a record of its own.
+    step = step_of(lost, kept)
+    if lost is None and kept is not None and step is Step.REMEMBER:
         tombstone = Link.new(kept.record_id, kept.entity, ref, {}, {}, None)
         await links.add(db, [tombstone.now(state="gone", ended="merged")])
-    elif lost is not None and kept is None:
+    elif lost is not None and step is Step.DISMISS:
+        await links.end(db, [ref], "merged")
+    elif lost is not None and step is Step.RENAME:
+        if kept is not None:
+            await links.remove(db, to)
         await _rename(db, lost, to)
-    elif lost is not None and kept is not None:
+    elif lost is not None and kept is not None and step is Step.FOLLOW:
         await _follow(db, lost, kept)
 
 
 async def _rename(db: AsyncConnection, lost: Link, to: Ref) -> None:
     """We never met the survivor: our link has a new name, and keeps what was agreed."""
-    if lost.ended in ("merged", "purged"):
-        return  # whatever it was merged into has news of its own
     await links.end(db, [lost.ref], "merged")
     standing = await _standing(db, lost.record_id, to.account)
-    parked = lost.state in ("parked", "merging") or standing is not None
-    state = "parked" if parked else "live"
+    state = state_after_rename(lost.state, beside=standing is not None)
     new = Link.new(lost.record_id, lost.entity, to, lost.base, lost.sent, lost.seen_at)
     await links.add(db, [new.now(state=state)])
     if standing is None:
@@ -68,8 +71,6 @@ async def _rename(db: AsyncConnection, lost: Link, to: Ref) -> None:
 
 async def _follow(db: AsyncConnection, lost: Link, kept: Link) -> None:
     """Both are known: their records become one."""
-    if "purged" in (lost.ended, kept.ended):
-        return
     if lost.ended != "merged":
         await links.end(db, [lost.ref], "merged")
         await conflicts.settle_refs(db, [lost.ref], how={"by": "merge", "into": str(kept.ref)})
@@ -97,22 +98,13 @@ async def unite(
     both = await records.get(db, [lost_id, kept_id], lock=True)
     lost, kept = both[lost_id], both[kept_id]
     moved = await _move_links(db, lost, kept, into)
-    takes, clashes = absorb(kept.fields, lost.fields)
-    stamps = {t.field: lost.stamps[t.field] for t in takes if t.field in lost.stamps}
-    united = replace(
-        kept,
-        fields={**kept.fields, **{take.field: take.new for take in takes}},
-        stamps={**kept.stamps, **stamps},
-        version=max(kept.version, lost.version) + 1,
-        container=kept.container and lost.container,
-        state="live" if "live" in (kept.state, lost.state) else kept.state,
-    )
-    await records.change(db, [united], source=source)
+    record, takes, clashes = united(kept, lost)
+    await records.change(db, [record], source=source)
     await records.merge_into(db, lost.id, kept.id)
     cause = cause or Cause("merge", str(lost.id))
-    await journal.write(db, [Entry(kept.id, united.version, source, cause, takes, clashes)])
+    await journal.write(db, [Entry(kept.id, record.version, source, cause, takes, clashes)])
     await conflicts.hand_over(db, lost.id, kept.id)
-    await outbox.hand_over(db, lost.id, united)
+    await outbox.hand_over(db, lost.id, record)
     await mark(db, [kept.id])
     there = {*moved, *([into.account] if into else [])}
     await _hand_over(db, lost.id, kept.id, there, cause, source)
@@ -130,14 +122,12 @@ async def _move_links(
     moved = []
     for link in await links.by_record(db, [lost.id], lock=True):
         account = link.ref.account
-        if link.state in ("gone", "unlinked"):
-            await links.move(db, link.ref, kept.id, state=link.state)
-        elif link.state in ("parked", "merging") or account in standing:
-            await links.move(db, link.ref, kept.id, state="parked")
+        state = state_after_move(link.state, beside=account in standing)
+        await links.move(db, link.ref, kept.id, state=state)
+        if state == "parked":
             survivor = into or standing.get(account) or link.ref
             await conflicts.parked(db, lost.entity, kept.id, link.ref, survivor)
-        else:
-            await links.move(db, link.ref, kept.id, state="live")
+        elif state == "live":
             moved.append(account)
     return moved
 
@@ -201,12 +191,12 @@ async def follow(db: AsyncConnection, house: House, ref: Ref) -> None:
 async def promote(db: AsyncConnection, record_id: UUID, account: str) -> bool:
     """Where the living counterpart is gone, a parked one takes its place; say whether."""
     own = await links.by_record(db, [record_id], account=account, lock=True)
-    parked = [link for link in own if link.state in ("parked", "merging")]
-    if not parked or any(link.state == "live" for link in own):
+    heir = promoted(own)
+    if heir is None:
         return False
-    await links.set_state(db, [parked[0].ref], "live")
+    await links.set_state(db, [heir.ref], "live")
     await conflicts.settle_refs(
-        db, [parked[0].ref], kinds=("merge", "suspect"), how={"by": "the other is gone"}
+        db, [heir.ref], kinds=("merge", "suspect"), how={"by": "the other is gone"}
     )
     await mark(db, [record_id])
     return True

@@ -57,6 +57,8 @@ class Quirks:
     lag: int = 0  # ticks until its search finds a new record
     terse: bool = False  # its answers show only what was written
     tells: bool = True  # its events tell what was before, or its fields have a history
+    silent: bool = False  # an id that was merged away answers as if it had been deleted
+    buries: bool = False  # it also tells of what was merged away as of a delete
     keeps: str = "log"  # what it tells of deleted records: all of them, those named, or nothing
 
 
@@ -77,6 +79,7 @@ class Contact:
     values: dict[str, Any]
     version: int
     born: int
+    absorbed: tuple[str, ...] = ()  # the ids that it had before
 
 
 @dataclass(slots=True)
@@ -91,6 +94,7 @@ class News:
     by_program: bool = False
     snapshot: Observation | None = None
     survivor: str | None = None
+    losers: tuple[str, ...] = ()
     received: int = 0
     tries: int = 0
 
@@ -105,6 +109,7 @@ class News:
             self.by_program,
             self.snapshot,
             self.survivor,
+            self.losers,
             received,
         )
 
@@ -174,11 +179,45 @@ class Crm:
         self.witness.restored(self.name, id, contact.thing)
         self._tell(contact, {}, now)
 
+    def merge(
+        self, id: str, loser: str, now: int, *, third: bool = False, ours: bool = False
+    ) -> str:
+        """The second goes into the first, which keeps what it has; the id that lives on.
+
+        ``third``: that is a new one; ``ours``: no person does it, but the engine.
+        """
+        gone, kept = self.contacts.pop(loser), self.contacts.pop(id)
+        filled = {
+            path: value
+            for path, value in gone.values.items()
+            if value not in (None, []) and kept.values[path] in (None, [])
+        }
+        before = {path: kept.values[path] for path in filled}
+        if third:
+            self.made += 1
+            kept.id, kept.absorbed = f"{self.name}{self.made}", (*kept.absorbed, id)
+            self.things[kept.id] = kept.thing
+        losers = [id, loser] if third else [loser]
+        self.witness.merged(
+            self.name, id, loser, (kept.thing, gone.thing), filled, now=kept.id, ours=ours
+        )
+        kept.values |= filled
+        self.contacts[kept.id] = kept
+        self.history[kept.id] = self.history.get(id, {})
+        at = now + self.quirks.skew
+        self.merged |= dict.fromkeys(losers, kept.id)
+        news = News(loser, at, "merged", survivor=kept.id, losers=tuple(losers))
+        self.underway.append(news)
+        if self.quirks.buries:
+            self.underway += [News(lost, at, "gone") for lost in losers]
+        self._tell(kept, before, now, by_program=ours)
+        return kept.id
+
     # --- what the engine asks for
 
     def read(self, id: str) -> Observation:
         asked = Ref(self.name, TYPE, id)
-        while id in self.merged:
+        while id in self.merged and not self.quirks.silent:
             id = self.merged[id]
         ref = Ref(self.name, TYPE, id)
         contact = self.contacts.get(id)
@@ -189,6 +228,7 @@ class Crm:
             self._shown(contact),
             moment(contact.version),
             asked=asked if asked != ref else None,
+            absorbed=tuple(Ref(self.name, TYPE, former) for former in contact.absorbed),
         )
 
     def find(self, address: str, now: int) -> list[Observation]:

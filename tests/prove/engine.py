@@ -23,7 +23,16 @@ from app.domain.draft import agreed_after_create, agreed_after_update, outgoing
 from app.domain.edits import made_at
 from app.domain.fights import after_write
 from app.domain.mapping import edited
-from app.domain.merge import Winner, behind
+from app.domain.meeting import (
+    Step,
+    last_words,
+    promoted,
+    state_after_move,
+    state_after_rename,
+    step_of,
+    united,
+)
+from app.domain.merge import Clash, Take, Winner, behind
 from app.domain.state import LinkState, Plan, RecordState, Result, State
 from app.domain.values import NOTHING, Claim, Edit, Fields, Key, Observation, Ref, Value
 from tests.prove.crm import MAPPING, TYPE, Crm, ExistsError, News, moment
@@ -48,6 +57,7 @@ class Link:
     writing: bool = False
     written: Mapping[str, Any] = field(default_factory=dict)
     intended: Fields = field(default_factory=dict)
+    ended: str | None = None
 
 
 @dataclass(slots=True)
@@ -125,6 +135,7 @@ class Engine:
     sync: EntitySync
     crms: Mapping[str, Crm]
     patience: Mapping[str, int]
+    follow: bool = False  # a merge in one CRM is carried to the others
     rash: bool = False  # people may edit between our look at a record and our write to it
     blank: State = field(init=False)  # as if nothing were known
     now: int = 0
@@ -144,6 +155,7 @@ class Engine:
     #: Creates of which a person must say whether what they made was deleted.
     riddles: dict[tuple[str, UUID], list[Ref]] = field(default_factory=dict)
     things: dict[UUID, int] = field(default_factory=dict)
+    merged: dict[UUID, UUID] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.blank = State(ENTITY, MAPPING, self.sync, CONTEXT)
@@ -180,7 +192,12 @@ class Engine:
     def _observe(self, account: str) -> list[Look]:
         looks: dict[str, Look] = {}
         for news in self.inbox[account]:
-            look = looks.setdefault(news.id, Look([], news.received))
+            about = news.id
+            if news.survivor is not None:
+                about = news.survivor
+                for loser in news.losers:
+                    self.relink(Ref(account, TYPE, loser), Ref(account, TYPE, about))
+            look = looks.setdefault(about, Look([], news.received))
             look.news.append(news)
             look.known_at = min(look.known_at, news.received)
             if news.change == "gone":
@@ -253,8 +270,11 @@ class Engine:
     ) -> Plan | None:
         """What was decided and applied; None if it must be looked at again."""
         ref = observation.ref
+        for former in (observation.asked, *observation.absorbed):
+            if former in self.links and former != ref and self.links[former].ended != "merged":
+                self.relink(former, ref)
         link = self.links.get(ref)
-        state = self._state(observation, link, same_as)
+        state = self._state(observation, link, same_as and self.merged.get(same_as, same_as))
         if self._distrusts(ref.account, state, link, known_at, read_at):
             return None
         new_id = _number(len(self.records) + 1)
@@ -365,7 +385,8 @@ class Engine:
             return
         if plan.result is Result.GONE:
             assert link is not None
-            link.state = "gone"
+            link.state, link.ended = "gone", "deleted"
+            self._promote(link.record_id, ref.account)
             return
         owner = plan.record or state.record
         if owner is None:
@@ -384,8 +405,11 @@ class Engine:
             link.sent = plan.sent if plan.sent is not None else link.sent
             link.seen_at = max(filter(None, (link.seen_at, plan.seen_at)), default=None)
             link.synced_at = self.tick()
-        if link.state == "gone":
-            link.state = "live"
+        if plan.back:
+            beside = self._standing(owner.id, ref.account) is not None
+            link.state, link.ended = "parked" if beside else "live", None
+            if not beside:
+                self.by_record[owner.id, ref.account] = link
         self._write_down(plan, owner, ref)
         for account in plan.marks:
             self.mark(account, owner, scan=scan)
@@ -400,12 +424,8 @@ class Engine:
             self.keys.setdefault(key, owner.id)
 
     def _write_down(self, plan: Plan, owner: RecordState, ref: Ref) -> None:
-        for take in plan.takes:
-            if take.lost is not ABSENT:
-                self.journal.append((take.field, take.lost))
+        self._note_losers(plan.takes, plan.clashes)
         for clash in plan.clashes:
-            if clash.winner is Winner.OURS:
-                self.journal.append((clash.field, clash.theirs))
             if clash.winner is Winner.NOBODY:
                 card = Card(ref, owner.id, clash.field, clash.theirs, clash.ours)
                 self.cards[ref, clash.field] = card
@@ -415,6 +435,137 @@ class Engine:
             )
         for name in plan.settled:
             self.cards.pop((ref, name), None)
+
+    def _note_losers(self, takes: Sequence[Take], clashes: Sequence[Clash]) -> None:
+        self.journal += [(take.field, take.lost) for take in takes if take.lost is not ABSENT]
+        self.journal += [(c.field, c.theirs) for c in clashes if c.winner is Winner.OURS]
+
+    # --- merges in the CRMs
+
+    def relink(self, ref: Ref, to: Ref) -> None:
+        """Follow a merge of two remote records, as app/sync/relink.py does."""
+        lost, kept = self.links.get(ref), self.links.get(to)
+        step = step_of(lost, kept)
+        if kept is not None and step is Step.REMEMBER:
+            tombstone = Link(kept.record_id, ref, {}, {}, None, self.tick(), "gone")
+            tombstone.ended = "merged"
+            self.links[ref] = tombstone
+        elif lost is not None and step is Step.RENAME:
+            self._rename(lost, to)
+        elif lost is not None and kept is not None and step is Step.FOLLOW:
+            self._bury_merged(lost)
+            if lost.record_id != kept.record_id:
+                self._unite(lost.record_id, kept.record_id)
+            self._promote(kept.record_id, to.account)
+        if self.follow and to in self.links:
+            self.follow_merge(self.links[to].record_id)
+
+    def _bury_merged(self, lost: Link) -> None:
+        if lost.ended != "merged":
+            lost.state, lost.ended, lost.writing = "gone", "merged", False
+            lost.synced_at = self.tick()
+            for key in [key for key in self.cards if key[0] == lost.ref]:
+                del self.cards[key]
+
+    def _rename(self, lost: Link, to: Ref) -> None:
+        was, cards = lost.state, [c for c in self.cards.values() if c.ref == lost.ref]
+        self._bury_merged(lost)
+        beside = self._standing(lost.record_id, to.account) is not None
+        new = Link(lost.record_id, to, lost.base, lost.sent, lost.seen_at, self.tick())
+        new.state = state_after_rename(was, beside=beside)
+        self.links[to] = new
+        if new.state == "live":
+            self.by_record[new.record_id, to.account] = new
+        for card in cards if not beside else ():
+            self.cards[to, card.field] = replace(card, ref=to)
+        self._mark_all(self.records[lost.record_id])
+
+    def _unite(self, lost_id: UUID, kept_id: UUID) -> None:
+        lost, kept = self.records[lost_id], self.records[kept_id]
+        for link in [one for one in self.links.values() if one.record_id == lost_id]:
+            account = link.ref.account
+            beside = self._standing(kept_id, account) is not None
+            link.record_id, link.sent = kept_id, {}
+            link.state = state_after_move(link.state, beside=beside)
+            known = self.by_record.get((kept_id, account))
+            if link.state == "live" or known is None:
+                self.by_record[kept_id, account] = link
+        record, takes, clashes = united(kept, lost)
+        self.records[kept_id] = record
+        self.records[lost_id] = replace(lost, state="merged", version=lost.version + 1)
+        self.merged |= {id: kept_id for id, to in self.merged.items() if to == lost_id}
+        self.merged[lost_id] = kept_id
+        self.keys |= {key: kept_id for key, owner in self.keys.items() if owner == lost_id}
+        self._note_losers(takes, clashes)
+        for card in self.cards.values():
+            if card.record_id == lost_id:
+                card.record_id = kept_id
+        for account in self.crms:
+            mark = self.outbox.pop((account, lost_id), None)
+            if mark is not None and (account, kept_id) not in self.outbox:
+                mark.wanted, mark.dead, mark.due = record.version, False, self.now
+                self.outbox[account, kept_id] = mark
+        self._mark_all(record)
+
+    def _mark_all(self, record: RecordState) -> None:
+        for link in self.links.values():
+            if link.record_id == record.id and link.state == "live":
+                self.mark(link.ref.account, record)
+
+    def _own(self, record_id: UUID, account: str) -> list[Link]:
+        return [
+            link
+            for link in self.links.values()
+            if (link.record_id, link.ref.account) == (record_id, account)
+        ]
+
+    def _promote(self, record_id: UUID, account: str) -> None:
+        heir = promoted(self._own(record_id, account))
+        if heir is not None:
+            heir.state = "live"
+            self.by_record[record_id, account] = heir
+            self._mark_all(self.records[record_id])
+
+    def follow_merge(self, record_id: UUID) -> None:
+        """Merge elsewhere too what is one record of ours."""
+        for account in self.crms:
+            own = self._own(record_id, account)
+            parked = [link for link in own if link.state == "parked"]
+            if parked and any(link.state == "live" for link in own):
+                for link in parked:
+                    link.state = "merging"
+                record = self.records[record_id]
+                record = replace(record, version=record.version + 1)
+                self.records[record_id] = record
+                self.mark(account, record)
+
+    def parked(self) -> list[UUID]:
+        """Records of which a person must say whether they shall be merged elsewhere too."""
+        return [link.record_id for link in self.links.values() if link.state == "parked"]
+
+    def _merge_there(self, account: str, record_id: UUID) -> bool:
+        """Merge what is to be merged there; whether there was anything."""
+        own = self._own(record_id, account)
+        living = next((link for link in own if link.state == "live"), None)
+        loser = next((link for link in own if link.state == "merging"), None)
+        if living is None or loser is None:
+            return False
+        crm = self.crms[account]
+        if {living.ref.id, loser.ref.id} <= crm.contacts.keys():
+            shown = reading(self.blank, crm.read(loser.ref.id))
+            record = self.records[record_id]
+            after, takes, clashes = last_words(record, loser.base, shown)
+            self.records[record_id] = after
+            self._note_losers(takes, clashes)
+            if after is not record:
+                self._mark_all(after)
+            crm.merge(living.ref.id, loser.ref.id, self.now, ours=True)
+            self.relink(loser.ref, living.ref)
+        else:
+            loser.state = "parked"  # somebody was faster: there is news of that
+        read_at = self.tick()
+        self.reconcile(crm.read(living.ref.id), read_at, read_at)
+        return True
 
     def mark(self, account: str, record: RecordState, *, scan: bool = False) -> None:
         known = self.outbox.get((account, record.id))
@@ -455,6 +606,8 @@ class Engine:
 
     def _plan(self, account: str, record_id: UUID) -> None:
         mark, record = self.outbox[account, record_id], self.records[record_id]
+        if self._merge_there(account, record_id):
+            return
         link = self.by_record.get((record_id, account))
         if link is not None and link.state != "live":
             del self.outbox[account, record_id]
@@ -523,6 +676,9 @@ class Engine:
 
     def _create(self, account: str, job: Job) -> None:
         mark, crm, started = job.mark, self.crms[account], self.tick()
+        if job.record.id in self.merged:  # meanwhile; its mark is the survivor's
+            self._put_off(account, mark, 0)
+            return
         begun = mark.scan or mark.intent_at is not None
         oldest = min((n.received for n in self.inbox.get(account, ())), default=None)
         if not begun and oldest is not None:
@@ -646,17 +802,18 @@ class Engine:
         else:
             base, sent = agreed_after_create(record.fields, told=job.names, stored=shown)
             seen_at = None if stored.partial else stored.version
-            made = Link(record.id, stored.ref, base, sent, seen_at, self.tick())
-            rival = self._standing(record.id, account)
+            owner = self.merged.get(record.id, record.id)
+            made = Link(owner, stored.ref, base, sent, seen_at, self.tick())
+            rival = self._standing(owner, account)
             if rival is not None and rival.ref == stored.ref:
                 # The in-lane has linked it meanwhile, and knows more than our answer.
                 job.mark.intent_at, job.mark.due = None, self.now
                 return
             if rival is not None:
                 made.state = "parked"
-                self.unsure += 1
+                self.unsure += owner not in self.merged.values()
             else:
-                self.by_record[record.id, account] = made
+                self.by_record[owner, account] = made
             self.links[stored.ref] = made
         if job.mark.wanted <= job.wanted:
             self.outbox.pop((account, record.id), None)

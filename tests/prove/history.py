@@ -30,9 +30,10 @@ class History:
     score: str  # the direction of this one field
     thorough: bool  # afterwards a resync must find nothing, and one edit make n - 1 writes
     steps: tuple[Step, ...]
+    follow: bool = False  # merges are carried to the other CRMs
 
     def __str__(self) -> str:
-        lines = [f"policy {self.policy}, score {self.score}"]
+        lines = [f"policy {self.policy}, score {self.score}, follow {self.follow}"]
         for name, quirks in zip(NAMES, self.quirks, strict=False):
             odd = dict(_odd(quirks))
             lines.append(f"{name}: {odd or 'no quirks'}")
@@ -58,13 +59,19 @@ def draw(seed: int) -> History:
     policy = random.choice(("A", "B", "latest", "latest", "review"))
     score = "both" if chance() < 0.8 else random.choice(("from A", "to B", "off"))
     steps: list[Step] = [("create", random.randrange(count), 0)]
+    meeting = chance() < 0.15  # two whom somebody may take for one
+    if meeting:
+        steps.append(("create", random.randrange(count), 0))
     if chance() < 0.6:
         steps.append(("rest",))
     for _ in range(min(11, int(random.expovariate(0.45)))):
         if chance() < 0.8:
             steps += _lanes(random, count)
-        steps.append(_deed(random, count))
-    return History(quirks, policy, score, chance() < 0.3, tuple(steps))
+        if meeting and chance() < 0.3:
+            steps.append(("merge", random.randrange(count), random.randrange(2), chance() < 0.2))
+        else:
+            steps.append(_deed(random, count))
+    return History(quirks, policy, score, chance() < 0.3, tuple(steps), chance() < 0.5)
 
 
 def _quirks(random: Random) -> Quirks:
@@ -84,6 +91,8 @@ def _quirks(random: Random) -> Quirks:
         lag=3 if unique and bits & 4096 else 0,
         terse=bits & 8192 > 0,
         tells=bits & 49152 > 0,
+        silent=random.random() < 0.4,
+        buries=random.random() < 0.4,
         keeps=random.choice(("log", "log", "told", "nothing")),
     )
 
@@ -160,7 +169,7 @@ class Life:
         }
         sync = _sync(len(self.crms), history.policy, history.score)
         rash = all(quirks.tells and quirks.times for quirks in history.quirks)
-        self.engine = Engine(sync, self.crms, dict.fromkeys(self.crms, 0), rash)
+        self.engine = Engine(sync, self.crms, dict.fromkeys(self.crms, 0), history.follow, rash)
 
     def _timely(self) -> frozenset[str]:
         """Which can be asked when their fields were edited."""
@@ -179,6 +188,7 @@ class Life:
             self.engine.resync(name)
         self.rest()
         self._answer_riddles()
+        self._merge_elsewhere()
         self._judge()
         self._decide_cards()
         self._judge()
@@ -233,6 +243,26 @@ class Life:
             crm.delete(id, self.engine.now)
         return id is not None
 
+    def _merge(self, at: int, thing: int, third: bool) -> bool:
+        """Two become one; only whom all have met, as nobody could know whom else it means."""
+        crm = self._crm(at)
+        known = [id for id in crm.contacts if (crm.name, id) in self.witness.known]
+        if len(known) < 2:
+            return False
+        kept, lost = known[:2] if thing else known[1::-1]
+        things = crm.thing_of(kept), crm.thing_of(lost)
+        crm.merge(kept, lost, self.engine.now, third=third)
+        self._unite(*things)
+        return True
+
+    def _unite(self, kept: int, lost: int) -> None:
+        for crm in self.crms.values():
+            for contact in (*crm.contacts.values(), *crm.bin.values()):
+                contact.thing = kept if contact.thing == lost else contact.thing
+            crm.things |= {id: kept for id, thing in crm.things.items() if thing == lost}
+        known = self.engine.things
+        known |= {record: kept for record, thing in known.items() if thing == lost}
+
     def _restore(self, at: int, _: int) -> bool:
         """What was deleted last comes back, where nothing has taken its place."""
         crm = self._crm(at)
@@ -281,7 +311,7 @@ class Life:
 
     def _lost(self, at: int, which: int) -> bool:
         crm = self._crm(at)
-        if which >= len(crm.underway) or crm.underway[which].change == "gone":
+        if which >= len(crm.underway) or crm.underway[which].change != "changed":
             return False
         del crm.underway[which]
         self.lossy.add(crm.name)
@@ -319,7 +349,7 @@ class Life:
                         busy = True
                         self._note(f"{lane.__name__} {name}")
             if not busy and all(mark.dead for mark in self.engine.outbox.values()):
-                self.witness.rested()
+                self.witness.rested(lossy=bool(self.lossy))
                 return
         raise BrokenError("it never comes to rest")
 
@@ -408,6 +438,12 @@ class Life:
                 account, record_id, next((r for r in refs if crm.thing_of(r.id) == thing), None)
             )
         self.rest()
+
+    def _merge_elsewhere(self) -> None:
+        """A person says that what was merged in one CRM shall be one in the others too."""
+        for record_id in self.engine.parked():
+            self.engine.follow_merge(record_id)
+            self.rest()
 
     def _decide_cards(self) -> None:
         """A person takes one card after the other: theirs, ours, theirs, …"""

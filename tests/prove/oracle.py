@@ -77,6 +77,10 @@ class Witness:
     added: dict[int, dict[str, str]] = field(default_factory=dict)
     removed: dict[int, dict[str, str]] = field(default_factory=dict)
     had: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    #: Things that were two once, and the edits that the person saw who merged them away.
+    united: set[int] = field(default_factory=set)
+    dropped: set[int] = field(default_factory=set)
+    quiet: int = 0  # edits up to this one were known to the engine when all was at rest
     numbers: int = 0
     #: Records that the engine has made, or that were there when all was at rest.
     known: set[tuple[str, str]] = field(default_factory=set)
@@ -156,6 +160,91 @@ class Witness:
         self.departed.discard((account, thing))
         self.left.discard((account, id))
 
+    def merged(
+        self,
+        account: str,
+        id: str,
+        loser: str,
+        things: tuple[int, int],
+        filled: Collection[str],
+        *,
+        now: str,
+        ours: bool,
+    ) -> None:
+        """One record goes into another, whose blanks it fills; from then on both are one thing.
+
+        A person who merges has seen what is lost by it. What the engine knew of it must have
+        been written down all the same, and everything where it merges itself (``ours``).
+        """
+        kept, lost = things
+        if kept != lost:
+            self._unite(kept, lost)
+        self.living[account, kept] = self.living.get((account, kept), set()) - {loser}
+        for path in {path for at, there, path in self.cells if (at, there) == (account, loser)}:
+            cell = self.cells[account, loser, path]
+            if not ours:
+                self.dropped |= {n for n in cell.seen if n > self.quiet or now != id}
+            if path in filled:
+                over = self.cells.get((account, id, path), Cell()).seen
+                origin = self._again(kept, path, cell, over)
+                self.cells[account, id, path] = Cell(origin, cell.seen | over)
+        if "phones" in filled:
+            self.had.setdefault((account, id), set()).update(self.had.get((account, loser), ()))
+        if now != id:
+            self._rename(account, id, now)
+
+    def _again(self, thing: int, path: str, cell: Cell, over: frozenset[int]) -> int | None:
+        """What the CRM itself fills a blank with in a merge is as if it were said anew."""
+        edits = self.edits.get((thing, path), [])
+        said = next((edit for edit in edits if edit.number == cell.origin), None)
+        if said is None:
+            return cell.origin
+        self.numbers += 1
+        self.dropped.add(self.numbers)
+        edits.append(replace(said, number=self.numbers, past=cell.seen | over))
+        return self.numbers
+
+    def _unite(self, kept: int, lost: int) -> None:
+        self.united.add(kept)
+        for _, path in [key for key in self.edits if key[0] == lost]:
+            self.edits.setdefault((kept, path), []).extend(self.edits.pop((lost, path)))
+            self.edits[kept, path].sort(key=lambda edit: edit.number)
+        for known in (self.added, self.removed):
+            known.setdefault(kept, {}).update(known.pop(lost, {}))
+        for account, thing in [key for key in self.living if key[1] == lost]:
+            ids = self.living.pop((account, thing))
+            self.living.setdefault((account, kept), set()).update(ids)
+        for where in (self.departed, self.missed):
+            for account in {at for at, thing in where if thing == lost}:
+                where.discard((account, lost))
+                where.add((account, kept))
+        for some in (self.doubled, self.renamed):
+            if lost in some:
+                some.add(kept)
+
+    def _rename(self, account: str, id: str, now: str) -> None:
+        """A record has another id from now on."""
+        for cells in (self.cells, self.before, self.doubtful):
+            for where in [key for key in cells if key[:2] == (account, id)]:
+                cells[account, now, where[2]] = cells.pop(where)
+        for where in [key for key in self.touched if key[:2] == (account, id)]:
+            self.touched[account, now, where[2]] = self.touched.pop(where)
+        for sets in (self.had, self.brought, self.doubted):
+            if (account, id) in sets:
+                sets[account, now] = sets.pop((account, id))
+        if (account, id) in self.glances:
+            self.glances[account, now] = self.glances.pop((account, id))
+        if (account, id) in self.known:
+            self.known.add((account, now))
+        for ids in self.living.values():
+            if id in ids:
+                ids.remove(id)
+                ids.add(now)
+        for edits in self.edits.values():
+            edits[:] = [replace(e, id=now) if e.id == id else e for e in edits]
+        for known in (*self.added.values(), *self.removed.values()):
+            known.update({x: now for x, at in known.items() if at == id})
+
     def crashed(self, account: str, id: str, paths: Iterable[str]) -> None:
         """These were written, and who wrote them died before the answer was kept.
 
@@ -195,11 +284,12 @@ class Witness:
                 self.cells[where] = Cell(edit.number, edits[at].past)
         return typed
 
-    def rested(self) -> None:
-        """Everybody has been looked at since."""
+    def rested(self, *, lossy: bool = False) -> None:
+        """Everybody has been looked at since; unless news were lost (``lossy``)."""
         for where, cell in self.doubtful.items():
             if self.cells[where] is self.before.get(where) or self.cells[where] == Cell():
                 self.cells[where] = cell
+        self.quiet = self.quiet if lossy else self.numbers
         self.doubtful.clear()
         self.doubted.clear()
         self.known |= {(account, id) for (account, _), ids in self.living.items() for id in ids}
@@ -325,20 +415,28 @@ class Witness:
     ) -> None:
         edits = self.edits.get((thing, path), [])
         counted = [e for e in edits if (e.account, e.id) not in self.left]
-        over = frozenset[int]().union(*(e.past for e in counted))
+        # What somebody merged away may be lost with the merge; what it was made over may not.
+        over = frozenset[int]().union(*(e.past for e in counted if e.number not in self.dropped))
         last = [e for e in edits if e.number not in over]
         where = f"thing {thing}, {path}"
-        if not any(e.essence == final for e in last) and (counted or final is not None):
+        # Where two became one an older value may stand; the newer ones are written down.
+        may = edits if thing in self.united else last
+        if not any(e.essence == final for e in may) and (counted or final is not None):
             raise BrokenError(f"{where}: an edit was lost; at rest {final!r}, not one of {last}")
         heads = [e for e in last if (e.account, e.id) not in self.left]
         chosen = frozenset[int]().union(*(e.past for e in last if e.essence == final))
-        heads = [e for e in heads if e.number not in chosen | self.forgiven]
-        if not all(is_unique(path, e.essence) for e in heads):
+        heads = [e for e in heads if e.number not in chosen | self.forgiven | self.dropped]
+        if thing not in self.united and not all(is_unique(path, e.essence) for e in heads):
             return
-        losers = [e for e in heads if e.essence != final]
+        losers = [e for e in heads if e.essence != final and is_unique(path, e.essence)]
+        if thing in self.united:  # what was edited before it was dropped was known as an edit
+            replaced = frozenset[int]().union(*(e.past for e in edits))
+            losers = [e for e in losers if e.number not in replaced]
         for loser in losers:
             if loser.essence not in lost:
                 raise BrokenError(f"{where}: {loser} lost, and nobody wrote it down")
+        if thing in self.united:
+            return  # where two records meet, the survivor keeps its own, whatever the policy
         named = [e for e in heads if e.account == policy]
         if named and all(e.essence != final for e in named):
             raise BrokenError(f"{where}: {policy} wins conflicts, but {final!r} stands: {heads}")

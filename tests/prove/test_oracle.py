@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.domain import merge as merging
 from app.domain import policy
+from app.domain.meeting import Step
 from app.domain.merge import Winner
+from app.domain.state import RecordState
 from tests.prove import engine
 from tests.prove.history import draw, prove, shrink
 from tests.prove.oracle import BrokenError, Witness
@@ -38,6 +41,16 @@ def _whoever_came_last(policy: str, **named: Any) -> tuple[Winner, str]:
     return (Winner.OURS if policy == named["ours_by"] else Winner.THEIRS), ""
 
 
+def _barren(kept: RecordState, lost: RecordState) -> tuple[RecordState, tuple[()], tuple[()]]:
+    """As if who was merged away had had nothing."""
+    return replace(kept, version=max(kept.version, lost.version) + 1), (), ()
+
+
+def _deaf(*_: Any) -> Step:
+    """As if nobody told of merges."""
+    return Step.NOTHING
+
+
 WRONG: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "never behind": lambda patch: patch.setattr(engine, "behind", _forgetful),
     "write without a look": lambda patch: patch.setattr(engine.Engine, "_update", _blind),
@@ -47,6 +60,8 @@ WRONG: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     ),
     "the last to come wins": lambda patch: patch.setattr(policy, "settle", _whoever_came_last),
     "keep no journal": lambda patch: patch.setattr(engine.Engine, "_write_down", lambda *_: None),
+    "a merge forgets the lost one": lambda patch: patch.setattr(engine, "united", _barren),
+    "merges are not heard": lambda patch: patch.setattr(engine, "step_of", _deaf),
     "sets are values": lambda patch: patch.setattr(merging, "_elements", lambda _: set()),
 }
 

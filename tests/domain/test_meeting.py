@@ -1,0 +1,74 @@
+"""What follows from a merge of two remote records, given what we know of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import pytest
+
+from app.domain.meeting import Step, last_words, promoted, state_after_move, step_of, united
+from app.domain.state import RecordState
+from app.domain.values import Value
+
+
+@dataclass(frozen=True)
+class Known:
+    state: str = "live"
+    ended: str | None = None
+
+
+def record(id: int, **fields: Value) -> RecordState:
+    return RecordState(UUID(int=id), "person", fields, version=id)
+
+
+@pytest.mark.parametrize(
+    ("lost", "kept", "step"),
+    [
+        (None, None, Step.NOTHING),
+        (None, Known(), Step.REMEMBER),
+        (Known(), None, Step.RENAME),
+        (Known(), Known("unlinked"), Step.RENAME),
+        (Known("gone", "deleted"), None, Step.RENAME),
+        (Known("gone", "merged"), None, Step.NOTHING),
+        (Known("unlinked"), Known(), Step.DISMISS),
+        (Known(), Known(), Step.FOLLOW),
+        (Known("gone", "merged"), Known(), Step.FOLLOW),
+        (Known("gone", "purged"), Known(), Step.NOTHING),
+    ],
+)
+def test_what_a_merge_means_follows_from_what_we_know(
+    lost: Known | None, kept: Known | None, step: Step
+) -> None:
+    assert step_of(lost, kept) is step
+
+
+def test_beside_a_counterpart_that_lives_there_a_second_one_waits() -> None:
+    assert state_after_move("live", beside=True) == "parked"
+    assert state_after_move("live", beside=False) == "live"
+    assert state_after_move("gone", beside=False) == "gone"
+
+
+def test_a_parked_counterpart_takes_the_place_of_one_that_is_gone() -> None:
+    parked = Known("parked")
+    assert promoted([Known("gone"), parked]) is parked
+    assert promoted([Known(), parked]) is None
+
+
+def test_the_survivor_fills_its_blanks_and_what_does_not_fit_is_told() -> None:
+    after, takes, clashes = united(
+        record(1, title="CEO", score=None), record(2, title="CTO", score="5")
+    )
+    assert after.fields == {"title": "CEO", "score": "5"}
+    assert [take.field for take in takes] == ["score"]
+    assert [(clash.field, clash.theirs) for clash in clashes] == [("title", "CTO")]
+
+
+def test_an_edit_made_before_the_merge_is_taken_if_nobody_else_changed_the_field() -> None:
+    ours = record(1, title="CEO", score="5")
+    after, takes, clashes = last_words(
+        ours, {"title": "CEO", "score": "1"}, {"title": "Founder", "score": "2"}
+    )
+    assert after.fields == {"title": "Founder", "score": "5"}
+    assert [take.field for take in takes] == ["title"]
+    assert [(clash.field, clash.theirs) for clash in clashes] == [("score", "2")]

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
@@ -169,7 +170,7 @@ async def _register(desk: Desk) -> None:
 
 def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     """Everything but the webhooks."""
-    inner = FastAPI(
+    inner = FastAPIOffline(
         title="Syncline",
         version=app.__version__,
         description=DESCRIPTION,

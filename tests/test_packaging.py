@@ -125,6 +125,7 @@ def test_dev_says_what_it_can_do():
         "bench",
         "prove",
         "prove-full",
+        "chaos",
         "clean",
     }
 
@@ -142,6 +143,7 @@ def test_make_knows_every_verb_of_dev():
         "bench",
         "prove",
         "prove-full",
+        "chaos",
         "clean",
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -45,6 +46,15 @@ async def test_health_and_docs_need_no_token(web: httpx.AsyncClient):
         assert (await web.get(path)).status_code == 200, path
     assert (await web.get("/docs")).status_code == 200
     assert "syncline_" in (await web.get("/metrics")).text
+
+
+async def test_the_pages_of_the_api_bring_all_they_need(web: httpx.AsyncClient):
+    """A browser without the internet can read them."""
+    for page in ("/docs", "/redoc"):
+        named = re.findall(r'(?:src|href)="([^"#]+)"', (await web.get(page)).text)
+        assert named, page
+        for address in named:
+            assert (await web.get(address)).status_code == 200, address
 
 
 async def test_the_webhook_stands_in_the_schema(web: httpx.AsyncClient):

@@ -13,14 +13,21 @@ from tests.full import harness
 from tests.full.harness import Company, World
 from tests.postgres import clone, make_template, server
 
+#: The worlds of a whole run; the others live as long as a module or a test.
+SHARED = {"shared_world", "workless_world"}
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all of these: two whole services at once would only time each other out."""
+    """One worker runs what shares a world, another what brings its own.
+
+    So a world is started once, and no more than two services work at the same time.
+    """
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("full"))
+        if here in item.path.parents and isinstance(item, pytest.Function):
+            shares = not SHARED.isdisjoint(item.fixturenames)
+            item.add_marker(pytest.mark.xdist_group("shared world" if shares else "own world"))
 
 
 Databases: TypeAlias = Callable[[], AbstractAsyncContextManager[str]]

@@ -25,7 +25,7 @@ GRACE = "grace@syncline.example"
 
 def stages(there: str) -> str:
     """The deals' stages, Legal being this one in HubSpot."""
-    return f"{{New: {{close: Active, hubspot: appointmentscheduled}}, {_legal(there)}}}"
+    return f"{{New: {{close: New, hubspot: appointmentscheduled}}, {_legal(there)}}}"
 
 
 def _legal(there: str) -> str:
@@ -38,8 +38,8 @@ async def town(database: Database, control: Control) -> AsyncIterator[Town]:
         yield found
 
 
-async def deal(town: Town) -> tuple[Ref, Ref]:
-    """A deal in Close and its counterpart in HubSpot."""
+async def deal(town: Town, *, moves: bool = True) -> tuple[Ref, Ref]:
+    """A deal in Close, which moves on to Paperwork unheard, and its counterpart in HubSpot."""
     status = await town.close("POST", "/status/opportunity/", label="Paperwork", type="active")
     lead = await town.close("POST", "/lead/", name="Acme", url="https://acme.example")
     made = await town.close("POST", "/opportunity/", lead_id=lead["id"], value=100)
@@ -50,7 +50,8 @@ async def deal(town: Town) -> tuple[Ref, Ref]:
     record = await town.record_of(ref)
     async with town.db.transaction() as db:
         there = {k.ref.account: k.ref for k in await links.by_record(db, [record.id])}
-    await town.close("PUT", f"/opportunity/{ref.id}/", status_id=status["id"])
+    if moves:
+        await town.close("PUT", f"/opportunity/{ref.id}/", status_id=status["id"])
     return ref, there["hubspot"]
 
 
@@ -85,6 +86,26 @@ async def test_a_stage_that_has_left_since_is_held_and_goes_once_it_is_mapped(
         await wiser.work()
         assert await shown(wiser, there, "dealstage") == "qualifiedtobuy"
         assert await letters(wiser) == []
+
+
+async def test_a_status_that_has_left_close_is_held_and_goes_once_it_is_there_again(town: Town):
+    ref, there = await deal(town, moves=False)
+    known = (await town.close("GET", "/status/opportunity/"))["data"]
+    (paperwork,) = (one["id"] for one in known if one["label"] == "Paperwork")
+    await town.close("DELETE", f"/status/opportunity/{paperwork}/")
+    path = f"/crm/v3/objects/deals/{there.id}"
+    await town.hubspot("PATCH", path, properties={"dealstage": "contractsent"})
+    await town.hear_hubspot("deal.propertyChange", there.id, propertyName="dealstage")
+    await town.work()
+    ((kind, field, reason),) = await letters(town)
+    assert (kind, field) == ("HeldError", "stage")
+    assert "'Paperwork' does not exist there" in reason
+
+    again = await town.close("POST", "/status/opportunity/", label="Paperwork", type="active")
+    await town.house.learn("close", age=timedelta())
+    await town.work()
+    assert (await town.close("GET", f"/opportunity/{ref.id}/"))["status_id"] == again["id"]
+    assert await letters(town) == []
 
 
 async def test_an_option_that_has_left_since_is_held_and_goes_once_it_is_back(town: Town):

@@ -80,6 +80,8 @@ class Witness:
     #: Things that were two once, and the edits that the person saw who merged them away.
     united: set[int] = field(default_factory=set)
     dropped: set[int] = field(default_factory=set)
+    #: Blanks that a merge has filled, in a spelling that nobody has agreed on.
+    filled: set[tuple[str, str, str]] = field(default_factory=set)
     quiet: int = 0  # edits up to this one were known to the engine when all was at rest
     numbers: int = 0
     #: Records that the engine has made, or that were there when all was at rest.
@@ -188,6 +190,7 @@ class Witness:
                 over = self.cells.get((account, id, path), Cell()).seen
                 origin = self._again(kept, path, cell, over)
                 self.cells[account, id, path] = Cell(origin, cell.seen | over)
+                self.filled.add((account, now, path))
         if "phones" in filled:
             self.had.setdefault((account, id), set()).update(self.had.get((account, loser), ()))
         if now != id:
@@ -314,8 +317,9 @@ class Witness:
         same = essence(path, old) == essence(path, new)
         if same and (self._unseen(account, id, path) or essence(path, new) is None):
             return  # somebody typed the very same in this instant; "" is not null to everybody
-        if same and path != "flag":
+        if same and path != "flag" and (account, id, path) not in self.filled:
             raise BrokenError(f"a write that changes nothing: {where}")
+        self.filled.discard((account, id, path))
         self._carry(account, id, thing, path, new, where)
 
     def made(

@@ -1,4 +1,4 @@
-"""What a vendor's own history says of a value of ours."""
+"""When fields were edited, by the vendors' own news and histories."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from app.domain.codecs import ABSENT, Context
 from app.domain.entities import equal
 from app.domain.mapping import EntityMapping, edited, to_canonical
-from app.domain.values import Edit, Value
+from app.domain.values import Claim, Edit, Raw, Value
 
 #: Before every history.
 EVER = datetime.min.replace(tzinfo=UTC)
@@ -35,3 +35,23 @@ def made_at(
         if equal(to_canonical(mapping, {path: edit.value}, context).get(name, ABSENT), value)
     ]
     return max(given or (edit.at for _, edit in every if edit.at <= seen_at), default=EVER)
+
+
+def still_timed(
+    times: Mapping[str, datetime], claims: Sequence[Claim], raw: Raw | None
+) -> dict[str, datetime]:
+    """When these fields were edited, as far as the news tell of what the record shows.
+
+    One that was edited again before it was read has a later time, which nobody has told us.
+    """
+    told: dict[str, Claim] = {}
+    for claim in sorted(claims, key=lambda claim: claim.at):
+        told |= dict.fromkeys(claim.fields, claim)
+
+    def is_of_another(name: str) -> bool:
+        claim = told.get(name)
+        if claim is None or claim.raw is not None or raw is None or name not in raw:
+            return False
+        return (claim.fields[name] or "") != (raw[name] or "")
+
+    return {name: at for name, at in times.items() if not is_of_another(name)}

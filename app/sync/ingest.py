@@ -17,6 +17,7 @@ from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.links import Link
 from app.domain.decide import contradicts, newest
+from app.domain.edits import still_timed
 from app.domain.entities import order_of
 from app.domain.state import PURGED
 from app.domain.values import Claim, Delivery, Event, Observation, Ref
@@ -438,7 +439,8 @@ def _agrees(look: Look, link: Link | None) -> bool:
 
 def _timed(observation: Observation, look: Look) -> Observation:
     """With what the events said of each field, and when."""
-    times = {**observation.field_times, **look.times}
+    told = still_timed(look.times, look.claims, observation.raw)
+    times = {**observation.field_times, **told}
     return replace(observation, field_times=times, claims=tuple(look.claims))
 
 

@@ -20,7 +20,7 @@ from app.domain.codecs import ABSENT, Context
 from app.domain.decide import contradicts, decide, keys_of, needs_reading, newest, reading, writable
 from app.domain.departed import is_ours
 from app.domain.draft import agreed_after_create, agreed_after_update, outgoing
-from app.domain.edits import made_at
+from app.domain.edits import made_at, still_timed
 from app.domain.fights import after_write
 from app.domain.mapping import edited
 from app.domain.meeting import (
@@ -240,7 +240,8 @@ class Engine:
     def _timed(self, observation: Observation, look: Look) -> Observation:
         if not look.times and not look.claims:
             return observation
-        return replace(observation, field_times=look.times, claims=tuple(look.claims))
+        times = still_timed(look.times, look.claims, observation.raw)
+        return replace(observation, field_times=times, claims=tuple(look.claims))
 
     def _apply(self, account: str, looks: Sequence[Look]) -> None:
         done: set[int] = set()

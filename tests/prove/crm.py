@@ -180,11 +180,19 @@ class Crm:
         self._tell(contact, {}, now)
 
     def merge(
-        self, id: str, loser: str, now: int, *, third: bool = False, ours: bool = False
+        self,
+        id: str,
+        loser: str,
+        now: int,
+        *,
+        third: bool = False,
+        ours: bool = False,
+        parked: bool = False,
     ) -> str:
         """The second goes into the first, which keeps what it has; the id that lives on.
 
-        ``third``: that is a new one; ``ours``: no person does it, but the engine.
+        ``third``: that is a new one; ``ours``: no person does it, but the engine; ``parked``: the
+        loser waited to be merged, and nobody listened to it.
         """
         gone, kept = self.contacts.pop(loser), self.contacts.pop(id)
         filled = {
@@ -199,7 +207,14 @@ class Crm:
             self.things[kept.id] = kept.thing
         losers = [id, loser] if third else [loser]
         self.witness.merged(
-            self.name, id, loser, (kept.thing, gone.thing), filled, now=kept.id, ours=ours
+            self.name,
+            id,
+            loser,
+            (kept.thing, gone.thing),
+            filled,
+            now=kept.id,
+            ours=ours,
+            known=not (third or parked),
         )
         kept.values |= filled
         self.contacts[kept.id] = kept

@@ -9,8 +9,8 @@ from random import Random
 from typing import Any, TypeAlias
 
 from app.config import EntitySync
-from app.domain.values import Observation
-from tests.prove.crm import FIELDS, Crm, ExistsError, Quirks
+from app.domain.values import Observation, Ref
+from tests.prove.crm import FIELDS, TYPE, Crm, ExistsError, Quirks
 from tests.prove.engine import Engine
 from tests.prove.oracle import BrokenError, Witness, lost_values
 
@@ -251,7 +251,9 @@ class Life:
             return False
         kept, lost = known[:2] if thing else known[1::-1]
         things = crm.thing_of(kept), crm.thing_of(lost)
-        crm.merge(kept, lost, self.engine.now, third=third)
+        link = self.engine.links.get(Ref(crm.name, TYPE, lost))
+        parked = link is None or link.state != "live"
+        crm.merge(kept, lost, self.engine.now, third=third, parked=parked)
         self._unite(*things)
         return True
 

@@ -172,6 +172,7 @@ class Witness:
         *,
         now: str,
         ours: bool,
+        known: bool,
     ) -> None:
         """One record goes into another, whose blanks it fills; from then on both are one thing.
 
@@ -185,7 +186,7 @@ class Witness:
         for path in {path for at, there, path in self.cells if (at, there) == (account, loser)}:
             cell = self.cells[account, loser, path]
             if not ours:
-                self.dropped |= {n for n in cell.seen if n > self.quiet or now != id}
+                self.dropped |= {n for n in cell.seen if n > self.quiet or not known}
             if path in filled:
                 over = self.cells.get((account, id, path), Cell()).seen
                 origin = self._again(kept, path, cell, over)

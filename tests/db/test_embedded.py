@@ -213,8 +213,9 @@ async def test_a_port_taken_by_another_is_given_up(home):
     with using(home):
         pass
     port = json.loads(secret_file(home).read_text())["port"]
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # then another has it already
+            held.enter_context(socket.create_server(("127.0.0.1", port)))
         server = embedded.start(home)
         assert f":{port}/" not in server.url
         assert await ask(server.url, "select 1") == 1

@@ -109,7 +109,3 @@ async def world(shared_world: World) -> AsyncIterator[World]:
 def company() -> Company:
     """A company that nobody else has."""
     return Company.new("Analytical Engines")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "heavy: many records; leave out with -m 'not heavy'")

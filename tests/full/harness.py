@@ -4,7 +4,6 @@ Everything here goes through the outside contract: HTTP, the command line, the S
 """
 
 import asyncio
-import atexit
 import base64
 import contextlib
 import hashlib
@@ -12,16 +11,13 @@ import hmac
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -34,6 +30,8 @@ from cryptography.fernet import Fernet
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 45.0  # seconds; the machine may be busy with other things
 POLL = 0.05
+#: Where the programs keep their bytecode: they start often.
+BYTECODE = str(Path(sys.prefix) / "bytecode")
 
 CLOSE_KEY = "api_FullTestsCloseKey000000.full"
 CLOSE_SIGNATURE_KEY = "7d0f9b0f6ae94b1c8d3e5f60718293a4b5c6d7e8f90123456789abcdef012345"
@@ -115,13 +113,13 @@ class Company:
 
 
 def client(url: str, *, token: str | None = None) -> httpx.AsyncClient:
-    """A client that is never the last to notice that an idle connection was closed."""
+    """A client that keeps no connection: it cannot be the last to notice that one was closed."""
     return httpx.AsyncClient(
         base_url=url,
         headers={"authorization": f"Bearer {token}"} if token else {},
         timeout=60,
         trust_env=False,
-        limits=httpx.Limits(keepalive_expiry=1),
+        limits=httpx.Limits(max_keepalive_connections=0),
     )
 
 
@@ -221,17 +219,9 @@ def clean_environment(**more: str) -> dict[str, str]:
     ours_too = {
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONPYCACHEPREFIX": bytecode(),
+        "PYTHONPYCACHEPREFIX": BYTECODE,
     }
     return {**kept, **ours_too, **more}
-
-
-@cache
-def bytecode() -> str:
-    """Where the programs of this run keep their bytecode: they start often."""
-    folder = tempfile.mkdtemp(prefix="syncline-bytecode-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 # -------------------------------------------------------------------------------- signatures

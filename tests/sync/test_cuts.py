@@ -22,7 +22,7 @@ __all__ = ["control", "sandbox"]
 
 ALL = os.environ.get("CUTS") == "all"
 #: Somebody dies every so many steps, …
-STRIDE = 1 if ALL else 14
+STRIDE = 1 if ALL else 23
 #: … first after this one.
 FIRST = 1 if ALL else 8
 
@@ -103,6 +103,7 @@ async def _run(control: Control, story: Story, last: int | None) -> tuple[Any, A
     return found, {name: n - before.get(name, 0) for name, n in after.items()}, outlived
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(0 if ALL else 180)
 @pytest.mark.parametrize(
     "story",

@@ -356,6 +356,7 @@ async def test_a_create_whose_answer_is_lost_makes_one_activity(sale: Sale):
     await world.steady()
 
 
+@pytest.mark.heavy
 async def test_a_worker_killed_between_a_create_and_its_answer_leaves_one_activity(sale: Sale):
     world = sale.world
     slow = {"seconds": 2, "times": 1, "method": "POST"}

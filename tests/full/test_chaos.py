@@ -7,7 +7,6 @@ import pytest
 from tests.full.chaos import chaos
 
 
-@pytest.mark.heavy
 @pytest.mark.timeout(600)
 async def test_whatever_dies_nothing_accepted_is_lost_and_nothing_is_doubled(
     tmp_path: Path,

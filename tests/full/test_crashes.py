@@ -117,6 +117,7 @@ async def test_what_the_api_acknowledged_before_a_kill_9_is_there_after_it_and_h
     await world.steady()
 
 
+@pytest.mark.heavy
 async def test_the_work_of_a_worker_killed_in_the_middle_is_taken_over_and_nothing_is_doubled(
     world: World,
 ) -> None:

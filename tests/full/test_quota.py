@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from bench.quota import READS, SEARCHES, call, judge
 from tests.full.conftest import Databases
 from tests.full.harness import crms, free_port
@@ -11,6 +13,7 @@ ALLOWED_READS, ALLOWED_SEARCHES = 60, 5
 DEMAND, WORKERS = 1.3, 3
 
 
+@pytest.mark.heavy
 async def test_more_demand_than_allowance_meets_no_refusal(
     tmp_path: Path, databases: Databases
 ) -> None:

@@ -33,6 +33,7 @@ async def _in_step(world: World) -> bool:
     return all(one["last"] and one["last"]["reason"] == "start" for one in read) and bool(read)
 
 
+@pytest.mark.heavy
 async def test_a_restored_database_catches_up_before_it_writes(
     tmp_path_factory: pytest.TempPathFactory, databases: Databases
 ) -> None:

@@ -63,6 +63,12 @@ async def delete_unseen(town: Town, account: str) -> Ref:
     return Ref(account, type, row["id"])
 
 
+async def empty_the_bin(town: Town, departed: Ref) -> None:
+    """HubSpot shows it no more, not among the archived either."""
+    match = {"method": "GET", "path": f"/objects/{departed.type}/{departed.id}$"}
+    await town.control.fault(vendor="hubspot", fault="status", status=404, match=match)
+
+
 async def there_now(town: Town, account: str) -> int:
     rows = await town.control.person("GET", CONTACTS[account])
     return len(rows.get("results", rows.get("data", ())))
@@ -113,12 +119,7 @@ async def test_where_nothing_tells_what_was_deleted_a_person_is_asked(
 ):
     await ada_in(town, "close")
     departed = await delete_unseen(town, "hubspot")
-    connector = town.house.members["hubspot"].connector
-
-    async def recall(*_: object) -> list[object]:
-        return []  # the recycle bin was emptied
-
-    connector.recall = recall
+    await empty_the_bin(town, departed)
     await town.hear_hubspot("contact.deletion", departed.id)
     await town.work()
     assert await there_now(town, "hubspot") == 0
@@ -134,12 +135,7 @@ async def test_where_nothing_tells_what_was_deleted_a_person_is_asked(
 async def test_an_edit_while_a_person_is_asked_does_not_make_it_anew(town: Town):
     ada = await ada_in(town, "close")
     departed = await delete_unseen(town, "hubspot")
-    connector = town.house.members["hubspot"].connector
-
-    async def recall(*_: object) -> list[object]:
-        return []  # the recycle bin was emptied
-
-    connector.recall = recall
+    await empty_the_bin(town, departed)
     await town.hear_hubspot("contact.deletion", departed.id)
     await town.work()
     await town.close("PUT", f"/contact/{ada.id}/", title="Countess")

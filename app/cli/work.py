@@ -86,8 +86,8 @@ def health(ctx: typer.Context) -> None:
         return
     found.say(f"✓ {found.rest.url} is ready")
     found.table(lanes["lanes"], _LANES, empty="There are no lanes: no account is configured.")
-    if lanes["quotas"]:
-        found.table(lanes["quotas"], _QUOTAS, empty="", title="Calls")
+    if called := [w for w in lanes["quotas"] if w["used"] or w["paused_until"]]:
+        found.table(called, _QUOTAS, empty="", title="Calls")
     if lanes["status"] == "ok":
         found.table(lanes["workers"], _WORKERS, empty="")
     else:

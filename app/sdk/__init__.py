@@ -48,16 +48,16 @@ from app.sdk.client import (
     Bearer,
     Client,
     Dialect,
-    OAuthRefresh,
     Reason,
     TokenSource,
-    TokenStore,
     Wire,
     each,
+    origin_of,
     retry_after,
 )
 from app.sdk.connector import Account, Connector
 from app.sdk.handler import Context, Handler, Wishes, on
+from app.sdk.oauth import OAuthRefresh, OwnStore, Session, StoredTokens, Tokens, TokenStore
 from app.sdk.quota import background
 from app.sdk.signature import verify
 
@@ -90,6 +90,7 @@ __all__ = [
     "Observation",
     "Op",
     "Outcome",
+    "OwnStore",
     "Page",
     "Pipeline",
     "Rate",
@@ -100,12 +101,15 @@ __all__ = [
     "RejectedError",
     "RelationEdit",
     "RemoteField",
+    "Session",
     "Stage",
     "StaleError",
+    "StoredTokens",
     "Subscription",
     "SyncError",
     "TokenSource",
     "TokenStore",
+    "Tokens",
     "Trail",
     "TransientError",
     "UnknownOutcomeError",
@@ -118,6 +122,7 @@ __all__ = [
     "normalise",
     "now",
     "on",
+    "origin_of",
     "retry_after",
     "verify",
 ]

@@ -18,6 +18,8 @@ from app.db.tables import (
     conflicts,
     deliveries,
     events,
+    intake_bases,
+    intakes,
     journal,
     keys,
     links,
@@ -154,6 +156,10 @@ async def forget(db: AsyncConnection, ids: Collection[UUID], refs: Collection[Re
         )
     )
     await db.execute(sa.delete(plan_items).where(plan_items.c.item["record_id"].astext.in_(names)))
+    await db.execute(sa.delete(intake_bases).where(intake_bases.c.record_id.in_(ids)))
+    for name in names:
+        told = sa.cast(intakes.c.answer, sa.Text).contains(name, autoescape=True)
+        await db.execute(sa.delete(intakes).where(told))
     for ref in refs:  # their errors quote values; there are few runs
         told = sa.cast(resyncs.c.errors, sa.Text).contains(ref.id, autoescape=True)
         await db.execute(sa.update(resyncs).where(told).values(errors=nothing))

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.clock import now
 from app.config.model import Days, Retention
-from app.db import partitions
+from app.db import intakes, partitions
 from app.db.engine import Database
 from app.db.partitions import ATTEMPTS, CUTS, DELIVERIES, EVENTS, JOURNAL, Cut
 
@@ -51,6 +51,9 @@ async def tidy(database: Database, retention: Retention, moment: datetime) -> No
         for cut, days in limits:
             if days != "forever":
                 await _forget(database, cut, moment - timedelta(days=days))
+        if retention.deliveries != "forever":
+            async with database.transaction() as db:
+                await intakes.forget(db, moment - timedelta(days=retention.deliveries))
         if retention.plans != "forever":
             await _forget_plans(database, moment - timedelta(days=retention.plans))
 

@@ -166,4 +166,4 @@ async def _take_in(db: AsyncConnection, fresh: Sequence[_Told]) -> None:
     ids = await catchups.store(db, [(one.delivery, one.key) for one in fresh])
     for one in fresh:
         if (id := ids.get(one.key)) is not None:
-            await inbox.add(db, replace(one.delivery, id=id), [one.answered])
+            await inbox.add(db, [(replace(one.delivery, id=id), [one.answered])])

@@ -83,6 +83,7 @@ async def _parse(house: House, lane: Lane) -> None:
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):
             return
+        read: list[tuple[Delivery, list[Answered]]] = []
         for delivery, answered in answers:
             assert delivery.id is not None
             if isinstance(answered, Exception):
@@ -95,11 +96,10 @@ async def _parse(house: House, lane: Lane) -> None:
                     reason=error["reason"],
                 )
                 continue
-            await inbox.add(db, delivery, answered)
+            read.append((delivery, answered))
             others |= {item.account for item in answered if item.account != lane.account}
-        await inbox.mark_read(
-            db, [d.id for d, a in answers if d.id is not None and not isinstance(a, Exception)]
-        )
+        await inbox.add(db, read)
+        await inbox.mark_read(db, [d.id for d, _ in read if d.id is not None])
         for account in sorted(others):
             await lanes.wake(db, account, "in")
     for _, answered in answers:

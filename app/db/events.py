@@ -72,18 +72,23 @@ class Answered:
     error: Mapping[str, Any] | None = None
 
 
-async def add(db: AsyncConnection, delivery: Delivery, answered: Sequence[Answered]) -> None:
+async def add(
+    db: AsyncConnection, read: Sequence[tuple[Delivery, Sequence[Answered]]]
+) -> None:
     """Store what is new; a handled event waits to be looked at, the others are kept as they are.
 
     A replayed delivery finds its events already there: those that were unsupported get today's
     answer.
     """
-    if not answered:
+    wanted: dict[tuple[str, str], tuple[Delivery, Answered]] = {}
+    for delivery, answered in read:
+        for item in answered:
+            wanted.setdefault((item.account, item.event.key), (delivery, item))
+    if not wanted:
         return
-    wanted = {(item.account, item.event.key): item for item in answered}
     known = await _known(db, wanted)
     for place, answer in known.items():
-        item = wanted.pop(place)
+        _, item = wanted.pop(place)
         if answer in ("unsupported", "foreign") and answer != item.answer:
             await db.execute(
                 sa.update(events)
@@ -105,10 +110,10 @@ async def add(db: AsyncConnection, delivery: Delivery, answered: Sequence[Answer
             "state": _state(item),
             "error": item.error,
         }
-        for item in wanted.values()
+        for delivery, item in wanted.values()
     ]
     if rows:
-        await db.execute(insert(events).values(rows).on_conflict_do_nothing())
+        await db.execute(insert(events).on_conflict_do_nothing(), rows)
 
 
 def _state(item: Answered) -> str:

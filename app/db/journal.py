@@ -74,7 +74,7 @@ async def write(db: AsyncConnection, entries: Sequence[Entry]) -> None:
             for name, old, new, rule, lost in changes
         ]
     if rows:
-        await db.execute(sa.insert(journal).values(rows))
+        await db.execute(sa.insert(journal), rows)
 
 
 async def replaced(db: AsyncConnection, record_id: UUID, row_id: int) -> tuple[str, Value] | None:

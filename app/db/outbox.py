@@ -43,6 +43,23 @@ class Mark:
     anew: bool = False
 
 
+_BEHIND = insert(outbox)
+_NEWER = _BEHIND.excluded.wanted > outbox.c.wanted
+_MARK = _BEHIND.on_conflict_do_update(
+    index_elements=[outbox.c.account, outbox.c.record_id],
+    set_={
+        "wanted": sa.func.greatest(outbox.c.wanted, _BEHIND.excluded.wanted),
+        "scan": sa.and_(outbox.c.scan, _BEHIND.excluded.scan),
+        "state": sa.case((sa.and_(outbox.c.state == "dead", ~_NEWER), "dead"), else_="pending"),
+        "attempts": sa.case((_NEWER, 0), else_=outbox.c.attempts),
+        "due_at": sa.func.least(outbox.c.due_at, sa.func.now()),
+        "trace": sa.func.coalesce(_BEHIND.excluded.trace, outbox.c.trace),
+        # What a guard holds is weighed anew: it may be another kind of write by now.
+        "guard": sa.case((outbox.c.state != "held", outbox.c.guard)),
+    },
+)
+
+
 async def mark(
     db: AsyncConnection,
     behind: Mapping[tuple[str, UUID], RecordState],
@@ -57,7 +74,8 @@ async def mark(
     """
     if not behind:
         return
-    row = insert(outbox).values(
+    await db.execute(
+        _MARK,
         [
             {
                 "account": account,
@@ -68,25 +86,7 @@ async def mark(
                 "trace": (traces or {}).get(record_id),
             }
             for (account, record_id), record in sorted(behind.items(), key=lambda item: item[0])
-        ]
-    )
-    newer = row.excluded.wanted > outbox.c.wanted
-    await db.execute(
-        row.on_conflict_do_update(
-            index_elements=[outbox.c.account, outbox.c.record_id],
-            set_={
-                "wanted": sa.func.greatest(outbox.c.wanted, row.excluded.wanted),
-                "scan": sa.and_(outbox.c.scan, row.excluded.scan),
-                "state": sa.case(
-                    (sa.and_(outbox.c.state == "dead", ~newer), "dead"), else_="pending"
-                ),
-                "attempts": sa.case((newer, 0), else_=outbox.c.attempts),
-                "due_at": sa.func.least(outbox.c.due_at, sa.func.now()),
-                "trace": sa.func.coalesce(row.excluded.trace, outbox.c.trace),
-                # What a guard holds is weighed anew: it may be another kind of write by now.
-                "guard": sa.case((outbox.c.state != "held", outbox.c.guard)),
-            },
-        )
+        ],
     )
 
 

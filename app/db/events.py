@@ -85,18 +85,15 @@ async def add(db: AsyncConnection, read: Sequence[tuple[Delivery, Sequence[Answe
     A replayed delivery finds its events already there: those that were unsupported get today's
     answer.
     """
-    wanted: dict[tuple[str, str], Answered] = {}
-    source: dict[tuple[str, str], Delivery] = {}
+    wanted: dict[tuple[str, str], tuple[Delivery, Answered]] = {}
     for delivery, answered in read:
         for item in answered:
-            place = (item.account, item.event.key)
-            wanted[place] = item
-            source.setdefault(place, delivery)
+            wanted.setdefault((item.account, item.event.key), (delivery, item))
     if not wanted:
         return
     known = await _known(db, wanted)
     for place, answer in known.items():
-        item = wanted.pop(place)
+        _, item = wanted.pop(place)
         if answer in ("unsupported", "foreign") and answer != item.answer:
             await db.execute(
                 sa.update(events)
@@ -107,18 +104,18 @@ async def add(db: AsyncConnection, read: Sequence[tuple[Delivery, Sequence[Answe
         {
             "account": item.account,
             "key": item.event.key,
-            "delivery_id": source[place].id,
+            "delivery_id": delivery.id,
             "type": item.event.type,
             "ref_type": item.event.ref.type if item.event.ref else None,
             "ref_id": item.event.ref.id if item.event.ref else None,
             "gone": item.event.change is not Change.CHANGED,
             "at": item.event.at,
-            "received_at": source[place].received_at,
+            "received_at": delivery.received_at,
             "answer": item.answer,
             "state": _state(item),
             "error": item.error,
         }
-        for place, item in wanted.items()
+        for delivery, item in wanted.values()
     ]
     if rows:
         await db.execute(_ADD, columns(events, _COLUMNS, rows))

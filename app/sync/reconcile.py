@@ -235,9 +235,8 @@ def _decide(world: World, changes: Changes, seen: Seen, untimed: list[Untimed]) 
 def _distrust(world: World, seen: Seen, state: State, link: links.Link | None) -> str | None:
     """Why this observation must be made again; None if it can be used."""
     if link is None:
-        strong = state.candidates and not state.taken
         begun = world.creating_since
-        if not strong and begun is not None and begun <= seen.known_at:
+        if not state.recognised and begun is not None and begun <= seen.known_at:
             return "a create of ours is on its way; this may be it"
         return None
     if link.writing:

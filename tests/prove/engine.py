@@ -33,7 +33,7 @@ from app.domain.meeting import (
     united,
 )
 from app.domain.merge import Clash, Take, Winner, behind
-from app.domain.state import LinkState, Plan, RecordState, Result, State
+from app.domain.state import OURS, LinkState, Plan, RecordState, Result, State
 from app.domain.values import NOTHING, Claim, Edit, Fields, Key, Observation, Ref, Value
 from tests.prove.crm import MAPPING, TYPE, Crm, ExistsError, News, moment
 
@@ -334,7 +334,7 @@ class Engine:
             return State(ENTITY, MAPPING, self.sync, CONTEXT, known, record)
         candidates: dict[Key, UUID] = {}
         if same_as is not None:
-            candidates = {Key("ours", str(same_as)): same_as}
+            candidates = {Key(OURS, str(same_as)): same_as}
         elif observation.raw is not None:
             keys = keys_of(self.blank, reading(self.blank, observation))
             candidates = {key: self.keys[key] for key in keys if key in self.keys}
@@ -364,9 +364,8 @@ class Engine:
     ) -> bool:
         if link is not None:
             return link.writing or (read_at is not None and link.synced_at >= read_at)
-        strong = state.candidates and not state.taken
         begun = self._begun(account)
-        return not strong and begun is not None and begun <= known_at
+        return not state.recognised and begun is not None and begun <= known_at
 
     def _begun(self, account: str) -> int | None:
         return min(

@@ -272,7 +272,7 @@ class Engine:
     ) -> Plan | None:
         """What was decided and applied; None if it must be looked at again."""
         ref = observation.ref
-        for former in (observation.asked, *observation.absorbed):
+        for former in (*observation.absorbed, observation.asked):
             if former in self.links and former != ref and self.links[former].ended != "merged":
                 self.relink(former, ref)
         link = self.links.get(ref)
@@ -364,6 +364,10 @@ class Engine:
     ) -> bool:
         if link is not None:
             return link.writing or (read_at is not None and link.synced_at >= read_at)
+        leaving = {news.id for news in self.inbox.get(account, ()) if news.change == "gone"}
+        rivals = [self._standing(owner, account) for owner in state.taken]
+        if any(rival is not None and rival.ref.id in leaving for rival in rivals):
+            return True
         begun = self._begun(account)
         return not state.recognised and begun is not None and begun <= known_at
 

@@ -323,6 +323,8 @@ class Witness:
         if same and path != "flag" and not told:
             raise BrokenError(f"a write that changes nothing: {where}")
         self.filled.discard((account, id, path))
+        if same and told:
+            return
         self._carry(account, id, thing, path, new, where)
 
     def made(

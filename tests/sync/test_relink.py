@@ -91,6 +91,17 @@ async def test_a_merge_is_learned_from_a_reading_alone(company: Company):
     assert (await states(company))["hubspot/1"] == "gone merged"
 
 
+async def test_a_survivor_found_under_a_losers_name_keeps_the_values_it_had_before(company: Company):
+    """Asked for the loser the CRM shows the survivor, which had an id of its own before as well."""
+    await three(company)
+    third = hub_contact(9, email="ada@x.example", jobtitle="the ada")
+    asked, before = hub_contact(2).ref, hub_contact(1).ref
+    await company.see(replace(third, asked=asked, absorbed=(before,)))
+    person = await company.record_of(third.ref)
+    assert person.id == (await company.record_of(contact(1).ref)).id
+    assert person.fields["title"] == "the ada"
+
+
 async def test_a_chain_of_merges_told_backwards_ends_as_told_forwards(company: Company):
     await three(company)
     await merged(company, contact(2).ref, contact(3).ref)

@@ -492,6 +492,8 @@ class Engine:
             beside = self._standing(kept_id, account) is not None
             link.record_id, link.sent = kept_id, {}
             link.state = state_after_move(link.state, beside=beside)
+            if link.state != "live":
+                link.writing, link.synced_at = False, self.tick()
             known = self.by_record.get((kept_id, account))
             if link.state == "live" or known is None:
                 self.by_record[kept_id, account] = link

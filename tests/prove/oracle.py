@@ -79,9 +79,13 @@ class Witness:
     had: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     #: Things that were two once, and the edits that the person saw who merged them away.
     united: set[int] = field(default_factory=set)
+    #: The accounts in which people have merged each of them.
+    merged_in: dict[int, set[str]] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
     #: Blanks that a merge has filled, in a spelling that nobody has agreed on.
     filled: set[tuple[str, str, str]] = field(default_factory=set)
+    #: Those that somebody has cleared again, which nobody can know who has not seen them filled.
+    emptied: set[tuple[str, str, str]] = field(default_factory=set)
     quiet: int = 0  # edits up to this one were known to the engine when all was at rest
     numbers: int = 0
     #: Records that the engine has made, or that were there when all was at rest.
@@ -128,6 +132,8 @@ class Witness:
             self.removed.setdefault(thing, {}).update(dict.fromkeys(before - after, id))
             self.had.setdefault((account, id), set()).update(after)
             return
+        if (account, id, path) in self.filled and essence(path, new) is None:
+            self.emptied.add((account, id, path))
         cell = self.cells.setdefault((account, id, path), Cell())
         self.numbers += 1
         if (account, id, path) in self.doubtful:
@@ -182,6 +188,8 @@ class Witness:
         kept, lost = things
         if kept != lost:
             self._unite(kept, lost)
+        if not ours:
+            self.merged_in.setdefault(kept, set()).add(account)
         self.living[account, kept] = self.living.get((account, kept), set()) - {loser}
         for path in {path for at, there, path in self.cells if (at, there) == (account, loser)}:
             cell = self.cells[account, loser, path]
@@ -210,6 +218,7 @@ class Witness:
 
     def _unite(self, kept: int, lost: int) -> None:
         self.united.add(kept)
+        self.merged_in.setdefault(kept, set()).update(self.merged_in.pop(lost, ()))
         for _, path in [key for key in self.edits if key[0] == lost]:
             self.edits.setdefault((kept, path), []).extend(self.edits.pop((lost, path)))
             self.edits[kept, path].sort(key=lambda edit: edit.number)
@@ -359,7 +368,10 @@ class Witness:
         seen = cell.past if self._unseen(account, id, path) else cell.seen
         fresh = [e for e in known if e.number not in seen]
         if not fresh:
-            if self.sources.get(path, account) == account:
+            # Two who merge the same records in two CRMs, each their own way, contradict each other.
+            crossed = len(self.merged_in.get(thing, ())) > 1
+            crossed = crossed or (account, id, path) in self.emptied
+            if self.sources.get(path, account) == account and not crossed:
                 raise BrokenError(f"flipped back: {where}")
             fresh = known  # what was typed where it does not count is undone
         edit = fresh[-1]

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from app.db import links, outbox
 from app.db.outbox import Mark
 from app.db.tables import links as link_rows
+from app.domain.state import Plan
 from app.domain.values import Observation, Ref
 from app.sync.relink import relink
 from tests.sync.conftest import NOON, Company, contact, hub_contact, lead
@@ -216,6 +217,16 @@ async def test_a_create_on_its_way_for_the_lost_record_is_the_survivors(company:
     owner = await company.scalar("select record_id from outbox where account = 'hubspot'")
     assert owner == kept.id
     assert await company.scalar("select intent from outbox where account = 'hubspot'") == "trace"
+
+
+async def test_a_parked_one_is_heard_though_a_write_to_it_was_never_answered(company: Company):
+    await three(company)
+    async with company.db.transaction() as db:
+        await links.begin_writes(db, {hub_contact(2).ref: {"title": "new"}})  # … and its worker died
+    await merged(company, contact(2).ref, contact(1).ref)
+    assert (await states(company))["hubspot/2"] == "parked"
+    (answer,) = await company.see(hub_contact(2, email="ben@x.example"))
+    assert isinstance(answer, Plan)
 
 
 async def test_a_card_about_the_lost_record_is_about_the_survivor(company: Company):

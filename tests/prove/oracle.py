@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 Cells: TypeAlias = dict[tuple[str, str, str], "Cell"]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NONE: frozenset[int] = frozenset()
 
 
@@ -29,6 +31,14 @@ class Edit:
     essence: Any
     at: int
     past: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """A person's delete that the others shall follow, and what that person knew."""
+
+    seen: frozenset[int]
+    elements: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -67,6 +77,10 @@ class Witness:
 
     #: Fields that count from one account only; elsewhere a person's edit is undone.
     sources: Mapping[str, str] = field(default_factory=dict)
+    #: Accounts whose deletes are carried over.
+    spreads: frozenset[str] = frozenset()
+    deletes: dict[int, list[Delete]] = field(default_factory=dict)
+    returned: set[int] = field(default_factory=set)  # things that people restored or made anew
     edits: dict[tuple[int, str], list[Edit]] = field(default_factory=dict)
     cells: Cells = field(default_factory=dict)
     departed: set[tuple[str, int]] = field(default_factory=set)
@@ -82,6 +96,8 @@ class Witness:
     #: The accounts in which people have merged each of them.
     merged_in: dict[int, set[str]] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
+    #: By (account, id), the ids that it had before, and those of who was merged into it.
+    absorbed: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     #: Blanks that a merge has filled, in a spelling that nobody has agreed on.
     filled: set[tuple[str, str, str]] = field(default_factory=set)
     #: Those that somebody has cleared again, which nobody can know who has not seen them filled.
@@ -113,6 +129,7 @@ class Witness:
     ) -> None:
         if any(t == thing for _, t in self.living):
             self.doubled.add(thing)
+            self.returned.add(thing)
         self.living.setdefault((account, thing), set()).add(id)
         self.departed.discard((account, thing))
         for path, value in values.items():
@@ -157,16 +174,67 @@ class Witness:
                     self.cells[account, id, path] = Cell(self.numbers, cell.seen)
 
     def deleted(self, account: str, id: str, thing: int) -> None:
+        if account in self.spreads:
+            own = [cell for (at, its, _), cell in self.cells.items() if (at, its) == (account, id)]
+            seen = frozenset[int]().union(*(cell.seen for cell in own))
+            elements = frozenset(self.had.get((account, id), ()))
+            self.deletes.setdefault(thing, []).append(Delete(seen, elements))
         self.living[account, thing].discard(id)
         self.missed.add((account, thing))
         if thing not in self.doubled or (account, id) in self.known:
             self.departed.add((account, thing))
-        self.left.add((account, id))
+        self.left |= {(account, one) for one in (id, *self.absorbed.get((account, id), ()))}
+
+    def condemned(self, thing: int) -> None:
+        """A person who knows all there is says that it shall be deleted everywhere."""
+        seen = frozenset(e.number for (t, _), edits in self.edits.items() if t == thing for e in edits)
+        self.deletes.setdefault(thing, []).append(
+            Delete(seen, frozenset(self.added.get(thing, ())))
+        )
+
+    def _unknown(self, thing: int) -> list[Edit | str]:
+        """What somebody has edited whom no delete can have known; more than that has not lost."""
+        found: list[Edit | str] = []
+        for (its, path), edits in self.edits.items():
+            if its != thing or path in self.sources:
+                continue
+            for edit in edits:
+                fate = (edit.account, edit.id) in self.left or edit.number in self.forgiven
+                if not fate and not any(_knew(one, edit, edits) for one in self.deletes[thing]):
+                    found.append(edit)
+        ids = {id for _, id in self.left}
+        for element, id in self.added.get(thing, {}).items():
+            known = any(element in one.elements for one in self.deletes[thing])
+            removed = element in self.removed.get(thing, ())
+            if not known and not removed and id not in ids:
+                found.append(element)
+        return found
+
+    def erased(self, account: str, id: str, thing: int) -> None:
+        """The engine carries a delete over: never over an edit that the deleter cannot have known."""
+        self.living[account, thing].discard(id)
+        if thing not in self.deletes:
+            raise BrokenError(f"deleted, and nobody said so: {account} {id}, thing {thing}")
+        for lost in self._unknown(thing):
+            if isinstance(lost, Edit) and (lost.account, lost.id) == (account, id):
+                raise BrokenError(f"an edit was deleted along: {account} {id}: {lost}")
+
+    def judge_deletes(self, thing: int, *, lives: bool, asked: bool) -> None:
+        """``asked``: a person shall say whether it is deleted."""
+        if thing not in self.deletes:
+            return
+        unknown = self._unknown(thing)
+        if unknown and not lives and not asked:
+            raise BrokenError(f"thing {thing} was deleted, and with it {unknown}")
+        again = thing in self.returned | self.united
+        if lives and not unknown and not asked and not again:
+            raise BrokenError(f"thing {thing} was deleted, and yet it stands")
 
     def restored(self, account: str, id: str, thing: int) -> None:
+        self.returned.add(thing)
         self.living.setdefault((account, thing), set()).add(id)
         self.departed.discard((account, thing))
-        self.left.discard((account, id))
+        self.left -= {(account, one) for one in (id, *self.absorbed.get((account, id), ()))}
 
     def merged(
         self,
@@ -186,6 +254,8 @@ class Witness:
         been written down all the same, and everything where it merges itself (``ours``).
         """
         kept, lost = things
+        before = [self.absorbed.get((account, one), set()) | {one} for one in (id, loser)]
+        self.absorbed[account, now] = set[str]().union(*before) - {now}
         if kept != lost:
             self._unite(kept, lost)
         if not ours:
@@ -231,7 +301,9 @@ class Witness:
             for account in {at for at, thing in where if thing == lost}:
                 where.discard((account, lost))
                 where.add((account, kept))
-        for some in (self.doubled, self.renamed):
+        if lost in self.deletes:
+            self.deletes.setdefault(kept, []).extend(self.deletes.pop(lost))
+        for some in (self.doubled, self.renamed, self.returned):
             if lost in some:
                 some.add(kept)
 
@@ -411,10 +483,12 @@ class Witness:
         journal: Mapping[str, Collection[Any]],
         policy: Mapping[str, str],
         skip: Mapping[str, Collection[str]],
+        replaced: Mapping[str, Collection[Any]] = NOTHING,
     ) -> None:
         """``shown`` are the living remote records of a thing by (account, id); ``held`` the
         (account, path) that wait for a person; ``journal`` has the values that lost, by path;
-        ``skip`` the accounts that a path is not carried to.
+        ``skip`` the accounts that a path is not carried to. Where two became one, what the
+        survivor shows otherwise stands in the journal as an ordinary change: ``replaced``.
         """
         for path in policy:
             values = {
@@ -427,7 +501,10 @@ class Witness:
                 raise BrokenError(f"thing {thing}, {path}: the CRMs differ at rest: {values}")
             if said and not held and path not in skip:
                 final = said.pop()
-                self._judge_final(thing, path, final, journal.get(path, ()), policy[path])
+                lost = {*journal.get(path, ())}
+                if thing in self.united:
+                    lost |= {*replaced.get(path, ())}
+                self._judge_final(thing, path, final, lost, policy[path])
         if all("phones" in raw for raw in shown.values()):
             self._judge_set(thing, shown)
 
@@ -486,6 +563,13 @@ class Witness:
         for one in found[:1]:
             if not must <= one <= may:
                 raise BrokenError(f"thing {thing}: {set(one)} is not between {must} and {may}")
+
+
+def _knew(one: Delete, edit: Edit, edits: Collection[Edit]) -> bool:
+    """Whether the deleter has seen this edit, or one that contradicts it and may have won."""
+    return edit.number in one.seen or any(
+        e.number in one.seen and e.number not in edit.past for e in edits
+    )
 
 
 def lost_values(entries: Iterable[tuple[str, Any]]) -> dict[str, set[Any]]:

@@ -91,6 +91,8 @@ def _with_words(state: State, observation: Observation, fields: Fields, plan: Pl
     """The plan with the words there that we cannot read: a person is told, and they stay."""
     mapping, raw = state.mapping, observation.raw or {}
     known = state.link.words if state.link else NOTHING
+    if not known and not mapping.has_words:
+        return plan
     may_read, account = state.sync.may_read, observation.ref.account
     found = {n: one for n, one in unread(mapping, raw, fields).items() if may_read(account, n)}
     if not found and not known:

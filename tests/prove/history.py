@@ -212,9 +212,8 @@ class Life:
         self._merge_elsewhere()
         self._decide_guards()
         self._judge()
-        self._decide_deletes()
-        self._decide_cards()
-        self._judge()
+        if any([self._decide_deletes(), self._decide_cards()]):
+            self._judge()
         if not self.history.thorough:
             return
         self.engine.limit = 0
@@ -486,8 +485,9 @@ class Life:
         while any([self.engine.approve(name) for name in self.crms]):
             self.rest()
 
-    def _decide_deletes(self) -> None:
+    def _decide_deletes(self) -> bool:
         """A person says of what was to be deleted and was not: delete it, let it live, …"""
+        asked = bool(self.engine.kept)
         for turn, record_id in enumerate(sorted(self.engine.kept)):
             thing, delete = self.engine.things[record_id], turn % 2 == 0
             if delete and self._shown(thing):
@@ -495,7 +495,7 @@ class Life:
             self.engine.decide_delete(record_id, delete=delete)
             self.rest()
             self._decide_guards()
-        self._judge()
+        return asked
 
     def _merge_elsewhere(self) -> None:
         """A person says that what was merged in one CRM shall be one in the others too."""
@@ -503,12 +503,12 @@ class Life:
             self.engine.follow_merge(record_id)
             self.rest()
 
-    def _decide_cards(self) -> None:
-        """A person takes one card after the other: theirs, ours, theirs, …"""
+    def _decide_cards(self) -> bool:
+        """A person takes one card after the other: theirs, ours, theirs, …; whether there was one."""
         paths = {name: path for path, name in FIELDS.items()}
         for turn in range(20):
             if not self.engine.cards:
-                return
+                return turn > 0
             card = next(iter(self.engine.cards.values()))
             thing = self.engine.things[card.record_id]
             chosen = (

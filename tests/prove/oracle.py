@@ -512,6 +512,8 @@ class Witness:
         self, thing: int, path: str, final: Any, lost: Collection[Any], policy: str
     ) -> None:
         edits = self.edits.get((thing, path), [])
+        if all(e.essence == final for e in edits) and (edits or final is None):
+            return
         counted = [e for e in edits if (e.account, e.id) not in self.left]
         # What somebody merged away may be lost with the merge; what it was made over may not.
         over = frozenset[int]().union(*(e.past for e in counted if e.number not in self.dropped))

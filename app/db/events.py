@@ -150,6 +150,22 @@ async def departed(db: AsyncConnection, refs: Collection[Ref]) -> set[Ref]:
     return {Ref(*row) for row in rows}
 
 
+async def leaving(db: AsyncConnection, refs: Collection[Ref]) -> set[Ref]:
+    """Those of these refs of which news that they left still waits to be looked at."""
+    if not refs:
+        return set()
+    rows = await db.execute(
+        sa.select(events.c.account, events.c.ref_type, events.c.ref_id).where(
+            sa.tuple_(events.c.account, events.c.ref_type, events.c.ref_id).in_(
+                [(ref.account, ref.type, ref.id) for ref in sorted(refs)]
+            ),
+            events.c.gone,
+            events.c.state == "pending",
+        )
+    )
+    return {Ref(*row) for row in rows}
+
+
 async def departed_since(
     db: AsyncConnection, account: str, ref_type: str, since: datetime
 ) -> list[Ref]:

@@ -331,6 +331,9 @@ async def move(
 ) -> None:
     """Give a link to another record (after a remote merge); ``base`` None keeps what it has."""
     values: dict[str, Any] = {"record_id": record_id, "state": state, "sent": {}}
+    if state != "live":
+        # Nothing is written to it any more: a write whose worker died would shut it for ever.
+        values |= {"writing": False, "synced_at": sa.func.clock_timestamp()}
     if base is not None:
         values["base"] = base
     await db.execute(sa.update(links).where(_named([ref])).values(**values))

@@ -432,12 +432,14 @@ async def delay(db: AsyncConnection, record_id: UUID, until: datetime) -> None:
     )
 
 
-async def begun(db: AsyncConnection, record_id: UUID) -> bool:
-    """Whether a create of this record was begun anywhere and is not settled yet."""
+async def begun(db: AsyncConnection, record_id: UUID) -> list[str]:
+    """The accounts in which a create of this record was begun and is not settled yet."""
     found = await db.execute(
-        sa.select(sa.exists().where(outbox.c.record_id == record_id, outbox.c.intent.is_not(None)))
+        sa.select(outbox.c.account)
+        .where(outbox.c.record_id == record_id, outbox.c.intent.is_not(None))
+        .order_by(outbox.c.account)
     )
-    return bool(found.scalar_one())
+    return list(found.scalars())
 
 
 async def creating_since(db: AsyncConnection, account: str) -> datetime | None:

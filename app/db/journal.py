@@ -29,7 +29,7 @@ class Cause:
     trace: str | None = None
 
 
-def _value(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """SQL null for "there was none", JSON null for "cleared"."""
     return sa.null() if value is ABSENT else value
 
@@ -74,10 +74,10 @@ async def write(db: AsyncConnection, entries: Sequence[Entry]) -> None:
             {
                 **common,
                 "field": name,
-                "old": _value(old),
-                "new": _value(new),
+                "old": as_json(old),
+                "new": as_json(new),
                 "rule": rule,
-                "lost": _value(lost),
+                "lost": as_json(lost),
             }
             for name, old, new, rule, lost in changes
         ]

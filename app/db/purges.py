@@ -18,6 +18,8 @@ from app.db.tables import (
     attempts,
     conflicts,
     deliveries,
+    differences,
+    drifts,
     events,
     journal,
     keys,
@@ -155,9 +157,11 @@ async def forget(db: AsyncConnection, ids: Collection[UUID], refs: Collection[Re
         )
     )
     await db.execute(sa.delete(plan_items).where(plan_items.c.item["record_id"].astext.in_(names)))
+    await db.execute(sa.delete(differences).where(differences.c.record_id.in_(ids)))
     for ref in refs:  # their errors quote values; there are few runs
-        told = sa.cast(resyncs.c.errors, sa.Text).contains(ref.id, autoescape=True)
-        await db.execute(sa.update(resyncs).where(told).values(errors=nothing))
+        for run in (resyncs, drifts):
+            told = sa.cast(run.c.errors, sa.Text).contains(ref.id, autoescape=True)
+            await db.execute(sa.update(run).where(told).values(errors=nothing))
 
 
 async def forget_words(db: AsyncConnection, words: Collection[str]) -> list[int]:
@@ -168,7 +172,7 @@ async def forget_words(db: AsyncConnection, words: Collection[str]) -> list[int]
     """
     if not words:
         return []
-    for table in (plan_items, matches):
+    for table in (plan_items, matches, differences):
         row = sa.func.lower(sa.cast(sa.text(table.name), sa.Text))
         said = [row.contains(word.lower(), autoescape=True) for word in words]
         await db.execute(sa.delete(table).where(sa.or_(*said)))

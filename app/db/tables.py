@@ -58,6 +58,7 @@ accounts = sa.Table(
     sa.Column("secrets", BYTEA),
     sa.Column("callback", sa.Text),  # where the CRM was told to call, once somebody subscribed
     _at("callback_due_at", null=True),  # when its subscription is looked at next
+    _at("drift_due_at", null=True),  # when it is compared with our records next
     _json("directory", null=True),
     _at("directory_at", null=True),
     sa.Column("mapped", sa.Text),  # digest of configuration and directories at the last release
@@ -452,6 +453,51 @@ resyncs = sa.Table(
         postgresql_where=sa.text("state in ('queued', 'running')"),
     ),
     sa.Index("ix_resyncs_match", "match_id", postgresql_where=sa.text("match_id is not null")),
+)
+
+#: Comparisons of the linked records of an account with ours; ``cursor`` is {entity, after, n}.
+#: ``ours`` and ``theirs`` are digests of what was compared, equal if and only if nothing differs.
+drifts = sa.Table(
+    "drifts",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("entities", sa.ARRAY(sa.Text), nullable=False),
+    sa.Column("repair", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("reason", sa.Text, nullable=False, server_default="person"),
+    *_state("queued", "running", "done", "failed", "cancelled"),
+    _json("cursor", null=True),
+    _json("counts"),
+    _json("causes"),
+    sa.Column("total", sa.BigInteger),
+    sa.Column("ours", sa.Text),
+    sa.Column("theirs", sa.Text),
+    _json("errors", null=True),
+    _at("created_at", default=True),
+    _at("started_at", null=True),
+    _at("finished_at", null=True),
+    sa.Index(
+        "ix_drifts_open",
+        "account",
+        postgresql_where=sa.text("state in ('queued', 'running')"),
+    ),
+)
+
+#: What such a comparison found: one field, or a whole record where ``field`` is null.
+differences = sa.Table(
+    "differences",
+    metadata,
+    sa.Column("drift_id", UUID(as_uuid=True), sa.ForeignKey(drifts.c.id), primary_key=True),
+    sa.Column("n", sa.BigInteger, primary_key=True),
+    sa.Column("entity", sa.Text, nullable=False),
+    sa.Column("record_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("remote_id", sa.Text, nullable=False),
+    sa.Column("field", sa.Text),
+    sa.Column("ours", JSONB(none_as_null=False)),
+    sa.Column("theirs", JSONB(none_as_null=False)),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Index("ix_differences_record", "record_id"),
 )
 
 #: How far the log of each account was read, by entity: all it knew until ``through`` was taken

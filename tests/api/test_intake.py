@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from app.db.engine import Database
 
@@ -188,3 +189,17 @@ async def test_whom_it_is_about_must_be_certain(api: httpx.AsyncClient):
     told = await send(api, {"company": COMPANY, "contacts": [named]}, "both")
     assert told.status_code == 202
     assert (await fields(api, told, 1))["title"] == "CEO"
+
+
+async def test_of_who_is_purged_no_intake_keeps_anything(
+    api: httpx.AsyncClient, database: Database
+):
+    answer = await send(api, {"company": COMPANY, "contacts": [ADA]}, "one")
+    ada = answer.json()["records"][1]["record_id"]
+    assert (await api.post(f"/api/records/{ada}/purge", json={})).is_success
+    async with database.transaction() as db:
+        for table in ("intakes", "intake_bases"):
+            rows = (await db.execute(sa.text(f"select {table}::text from {table}"))).scalars()
+            assert not [row for row in rows if "lovelace" in row.lower()]
+    again = await send(api, {"contacts": [ADA]})
+    assert (again.status_code, "purged" in again.json()["detail"]) == (409, True)

@@ -120,6 +120,10 @@ class Connector:
         """The events of a delivery, in its order. Raises BadPayloadError."""
         raise NotImplementedError
 
+    async def greet(self) -> None:
+        """See that the credential signs us in, by one cheap call. Raises AccountError if not."""
+        await self.client.call("GET", self.manifest.whoami, accept=(403, 404))
+
     async def check(self) -> list[Finding]:
         """What works and what is missing, in words; never raises for the vendor's refusals."""
         raise NotImplementedError

@@ -510,7 +510,7 @@ class HubSpot(Connector):
 
     async def directory(self) -> Directory:
         pipelines = await self.client.call("GET", "/crm/v3/pipelines/deals", accept=(403, 404))
-        details = await self.client.call("GET", "/account-info/v3/details", accept=(403, 404))
+        details = await self.client.call("GET", self.manifest.whoami, accept=(403, 404))
         rows = pipelines.data["results"] if pipelines.status == 200 else ()
         retired, active = await self._owners(archived=True), await self._owners(archived=False)
         owners = [*retired, *active]

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import records
+from app.db.arrays import columns, insert_rows
 from app.db.links import Link
 from app.db.tables import attempts, journal
 from app.domain.codecs import ABSENT
@@ -45,6 +46,13 @@ class Entry:
     clashes: Sequence[Clash] = ()
 
 
+_COLUMNS = (
+    *("record_id", "version", "account", "cause", "cause_id"),
+    *("field", "old", "new", "rule", "lost"),
+)
+_WRITE = insert_rows(journal, *_COLUMNS)
+
+
 async def write(db: AsyncConnection, entries: Sequence[Entry]) -> None:
     """One row per changed field, and one per conflict that our value won."""
     rows: list[dict[str, Any]] = []
@@ -74,7 +82,7 @@ async def write(db: AsyncConnection, entries: Sequence[Entry]) -> None:
             for name, old, new, rule, lost in changes
         ]
     if rows:
-        await db.execute(sa.insert(journal).values(rows))
+        await db.execute(_WRITE, columns(journal, _COLUMNS, rows))
 
 
 async def replaced(db: AsyncConnection, record_id: UUID, row_id: int) -> tuple[str, Value] | None:

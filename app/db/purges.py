@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.accounts import Box
+from app.db.arrays import any_of
 from app.db.tables import (
     attempts,
     conflicts,
@@ -89,7 +90,7 @@ async def known(db: AsyncConnection, digests: Collection[bytes]) -> set[bytes]:
     if not digests:
         return set()
     rows = await db.execute(
-        sa.select(purged_keys.c.digest).where(purged_keys.c.digest.in_(set(digests)))
+        sa.select(purged_keys.c.digest).where(any_of(purged_keys.c.digest, digests))
     )
     return set(rows.scalars())
 

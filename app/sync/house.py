@@ -222,6 +222,8 @@ class House:
             return Context(
                 directory=directory, owners=owners, names=names, accounts=frozenset(self.members)
             )
+        known = {n: stages.completed(d, deal, n) for n, d in known.items()}
+        directory = known.get(account, directory)
         return Context(
             directory=directory,
             stages=stages.stages_in(deal, account),

@@ -201,7 +201,8 @@ async def _follow_merges(db: AsyncConnection, house: House, batch: Sequence[Seen
     told = [
         (former, seen.observation.ref)
         for seen in batch
-        for former in (seen.observation.asked, *seen.observation.absorbed)
+        # What the survivor itself was called before goes first: its values are those that stand.
+        for former in (*seen.observation.absorbed, seen.observation.asked)
         if former is not None and former != seen.observation.ref
     ]
     if not told:
@@ -235,10 +236,12 @@ def _decide(world: World, changes: Changes, seen: Seen, untimed: list[Untimed]) 
 def _distrust(world: World, seen: Seen, state: State, link: links.Link | None) -> str | None:
     """Why this observation must be made again; None if it can be used."""
     if link is None:
-        strong = state.candidates and not state.taken
         begun = world.creating_since
-        if not strong and begun is not None and begun <= seen.known_at:
+        if not state.recognised and begun is not None and begun <= seen.known_at:
             return "a create of ours is on its way; this may be it"
+        rivals = {ref for owner in state.taken for ref in world.standing.get(owner, ())}
+        if rivals & world.leaving:
+            return "another record has its keys, and may just have left"
         return None
     if link.writing:
         return "a write of ours is on its way"

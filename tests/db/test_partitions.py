@@ -145,7 +145,7 @@ async def _add(database: Database, answers: Collection[tuple[str, str]], at: dat
     delivery = Delivery("close", "POST", "/", {}, b"", at, id=7)
     read = [Answered("close", Event(type="x", key=key, at=at), answer) for key, answer in answers]
     async with database.transaction() as db:
-        await events.add(db, delivery, read)
+        await events.add(db, [(delivery, read)])
 
 
 async def test_an_event_is_known_in_whatever_part_and_gets_todays_answer(

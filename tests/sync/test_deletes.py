@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 
-from app.db import guards, links, records
+from app.db import conflicts, guards, links, records
 from app.db.engine import Database
 from app.db.journal import Cause
-from app.domain.values import Ref
+from app.domain.merge import Clash, Winner
+from app.domain.values import Op, Outcome, Ref, Write
 from app.errors import RejectedError
 from app.sync import byhand
 from app.sync.cards import begin_merge
@@ -542,3 +543,41 @@ async def test_an_old_word_of_a_delete_proves_nothing_of_a_record_seen_since(tow
     await town.work()
     assert await town.state_of(hers) == "live"
     assert await town.there(ada)
+
+
+@PROPAGATE
+async def test_what_is_deleted_while_its_copy_is_made_is_deleted_there_too(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+):
+    companies = "/crm/v3/objects/companies"
+    properties = {"name": "Acme", "domain": "acme.example"}
+    id = (await town.hubspot("POST", companies, properties=properties))["id"]
+    await town.hear_hubspot("company.creation", id)
+    connector = town.house.members["close"].connector
+    write = connector.write
+
+    async def made_and_deleted(batch: Sequence[Write]) -> list[Outcome]:
+        outcomes: list[Outcome] = await write(batch)
+        if batch[0].op is Op.CREATE:
+            await town.hubspot("DELETE", f"{companies}/{id}")
+            await town.hear_hubspot("company.deletion", id)
+        return outcomes
+
+    monkeypatch.setattr(connector, "write", made_and_deleted)
+    await town.work()
+    await town.go_on()
+    assert await town.wrote("close") == ["create lead", "delete lead"]
+    assert (await town.close("GET", "/lead/"))["data"] == []
+
+
+@PROPAGATE
+async def test_no_card_asks_about_a_field_of_what_was_deleted(town: Town):
+    ada, hers = await town.ada()
+    async with town.db.transaction() as db:
+        record = await town.record_of(ada)
+        clash = Clash("title", "ours", "theirs", Winner.NOBODY, "held")
+        await conflicts.hold_field(db, record.id, "person", hers, clash)
+    await delete_in_close(town, ada)
+    await town.go_on()
+    assert not await town.there(hers)
+    assert await town.scalar("select count(*) from conflicts where state = 'open'") == 0

@@ -61,7 +61,8 @@ async def claim(
                    lease_until = now() + make_interval(secs => :lease), worked_at = now()
             from (
                 select lanes.account, lanes.direction from lanes
-                join accounts a on a.name = lanes.account and not a.paused
+                join accounts a on a.name = lanes.account
+                                and not a.paused and a.refused_at is null
                 where lanes.account = any(:accounts)
                   and (lanes.direction <> 'out' or lanes.account = any(:writers))
                   and (lanes.paused_until is null or lanes.paused_until <= now())
@@ -225,7 +226,8 @@ async def next_due(
         sa.text(
             """
             select extract(epoch from min(greatest(due_at, coalesce(paused_until, due_at))) - now())
-            from lanes where owner is null and due_at is not null and account = any(:accounts)
+            from lanes join accounts a on a.name = account and not a.paused and a.refused_at is null
+            where owner is null and due_at is not null and account = any(:accounts)
               and (direction <> 'out' or account = any(:writers))
             """
         ),

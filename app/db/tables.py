@@ -55,6 +55,10 @@ accounts = sa.Table(
     sa.Column("position", sa.Integer, nullable=False, server_default="0"),  # in the file
     sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("pause_reason", sa.Text),
+    _at("refused_at", null=True),  # since when the CRM refuses its credential
+    sa.Column("refused_reason", sa.Text),
+    _at("probe_at", null=True),  # when it is asked next whether it is let in again
+    sa.Column("probes", sa.Integer, nullable=False, server_default="0"),
     sa.Column("secrets", BYTEA),
     sa.Column("callback", sa.Text),  # where the CRM was told to call, once somebody subscribed
     _at("callback_due_at", null=True),  # when its subscription is looked at next

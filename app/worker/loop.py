@@ -7,8 +7,9 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
+from typing import Any
 
 import asyncpg
 import structlog
@@ -17,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.clock import now
 from app.config import Config
-from app.db import accounts, catchups, lanes, outbox
+from app.db import accounts, catchups, lanes, outbox, refusals
 from app.db.accounts import Box
 from app.db.engine import Database, is_away
 from app.db.lanes import CHANNEL, Lane
@@ -30,6 +31,7 @@ from app.sync.alerts import keep_watch
 from app.sync.house import DIRECTORY_AGE, House, build
 from app.sync.ingest import ingest
 from app.sync.push import push
+from app.sync.refusal import ask, is_refused
 from app.sync.rekey import rekey
 from app.sync.scan import scan
 from app.sync.trouble import LanePaused, describe
@@ -50,7 +52,7 @@ DRAIN = 20
 #: While a system is down it is asked this often, so that work resumes soon after it is back.
 PROBE = timedelta(seconds=8)
 
-#: While a credential is refused it is tried this often; somebody may have mended it.
+#: While one kind of call is refused it is tried this often; somebody may have mended that.
 REFUSED = timedelta(seconds=60)
 #: After so many failures in a row (half a minute) webhooks may be lost as well.
 OUTAGE = 6
@@ -142,6 +144,8 @@ class Worker:
                             db, name, synced, every=member.config.catch_up.every
                         )
                     await lanes.beat(db, self.id)
+                    # Perhaps somebody has changed a credential.
+                    await refusals.hurry(db, self._workable())
                     # The configuration may have changed while nobody was at work.
                     for name in await outbox.to_learn(db, self._writers(), timedelta()):
                         await lanes.wake(db, name, "out")
@@ -175,6 +179,10 @@ class Worker:
                 await lanes.release(db, lane, self.id, failed=True)
         self._owed.clear()
         async with self.house.database.transaction() as db:
+            refused = await refusals.take(db, self._workable())
+        for name, probes in refused.items():
+            self._start(self._ask(name, probes))
+        async with self.house.database.transaction() as db:
             claimed = await lanes.claim(
                 db,
                 self.id,
@@ -186,10 +194,13 @@ class Worker:
             due = await lanes.next_due(db, self._workable(), self._writers())
         for lane in claimed:
             self._held[lane.account, lane.direction] = lane
-            task = asyncio.create_task(self._run(lane))
-            self._tasks.add(task)
-            task.add_done_callback(self._finished)
+            self._start(self._run(lane))
         return POLL if due is None else min(POLL, max(due, 0.005))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -222,6 +233,11 @@ class Worker:
                 paused_until = await self._until(lane, error)
             await self._release(lane, paused_until, reason, failed=failed)
 
+    async def _ask(self, account: str, probes: int) -> None:
+        """See whether a refused account is let in again."""
+        with contextlib.suppress(*AWAY):  # then somebody asks in a minute
+            await ask(self.house, account, probes=probes)
+
     async def _until(self, lane: Lane, error: Exception) -> datetime:
         """How long the lane rests, by the remedy of what went wrong."""
         failures = 0
@@ -234,6 +250,8 @@ class Worker:
                 pass
             case AccountError():
                 until = min(retry_at(failures, now()), now() + REFUSED)
+                if await is_refused(self.house, lane.account, cause):
+                    until = now()  # the account waits, and not the lane
             case _:
                 until = min(retry_at(failures, now()), now() + PROBE)
         log.warning(

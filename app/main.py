@@ -34,6 +34,7 @@ from app.api import (
     problems,
     records,
     resyncs,
+    signing,
     tokens,
     webhooks,
     why,
@@ -193,6 +194,7 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     )
     for part in (
         accounts,
+        signing,
         catchups,
         mapping,
         guards,

@@ -63,6 +63,8 @@ class Connector:
     manifest: ClassVar[Manifest]
     #: How this vendor words refusals and limits.
     dialect: ClassVar[Dialect] = Dialect()
+    #: What a delivery with its token in the path is answered: media type and text.
+    receipt: ClassVar[tuple[str, str]] = ("application/json", '{"status":"ok"}')
 
     def __init__(
         self,
@@ -102,8 +104,12 @@ class Connector:
     ) -> None:
         """Pass if one scheme of the manifest and one secret fit the raw bytes.
 
-        Raises BadSignatureError with a reason for the log; never says which secret was tried.
+        What has a token in its path is not signed: then the token decides. Raises
+        BadSignatureError with a reason for the log; never says which secret was tried.
         """
+        if token := signature.path_token(delivery.target):
+            signature.verify_path(token, secrets)
+            return
         signature.verify(
             cls.manifest.signature,
             delivery,

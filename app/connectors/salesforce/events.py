@@ -107,7 +107,7 @@ def moment(value: Any, name: str) -> datetime:
 
 def _read(row: Raw, account: str, key: str) -> Event:
     object, change, fields = row.get("object"), row.get("change"), row.get("fields") or {}
-    if not isinstance(object, str) or not _OBJECT.fullmatch(object):
+    if not isinstance(object, str):
         raise BadPayloadError("it has no object")
     if not isinstance(change, str) or change not in CHANGES:
         raise BadPayloadError(f"its change is none of {', '.join(CHANGES)}")
@@ -133,6 +133,8 @@ def event(
 
     ``fields`` are those that changed; they say when each was edited, never what the record is.
     """
+    if not _OBJECT.fullmatch(object):
+        raise BadPayloadError("it has no object")
     type, kind = object, CHANGES[change]
     survivor = None
     if object in READ_THROUGH:

@@ -162,7 +162,7 @@ async def _register(desk: Desk) -> None:
     known = {name: account.connector for name, account in desk.config.accounts.items()}
     try:
         async with desk.database.transaction() as db:
-            await register(db, known)
+            await register(db, known, listeners=desk.house.listeners())
     except Exception as error:
         if not is_away(error):
             raise

@@ -462,6 +462,14 @@ class AccountConfig(_Frozen):
     owners: OwnersConfig = Field(
         default_factory=OwnersConfig, description="Owners without a user here: who stands in."
     )
+    push: Literal["webhooks", "pubsub"] = Field(
+        "webhooks",
+        description="How it tells of changes: `webhooks`, or Salesforce's Change Data Capture "
+        "through its Pub/Sub API (`pubsub`), which a worker listens to.",
+    )
+    pubsub_url: str | None = Field(
+        None, description="Salesforce: another address of its Pub/Sub API."
+    )
     organization_id: str | None = Field(
         None,
         pattern=r"^00D[0-9A-Za-z]{12}(?:[A-Z0-5]{3})?$",
@@ -503,12 +511,13 @@ class AccountConfig(_Frozen):
             "legacy_signatures",
             "lifecycle",
             "organization_id",
+            "pubsub_url",
             "login_url",
             "audience",
         )
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
-    @field_validator("base_url", "login_url", "audience")
+    @field_validator("base_url", "pubsub_url", "login_url", "audience")
     @classmethod
     def _is_url(cls, url: str | None) -> str | None:
         if url is None:

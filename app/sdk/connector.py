@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
@@ -17,6 +17,7 @@ from app.domain.values import (
     Edit,
     Event,
     Finding,
+    Heard,
     Key,
     Observation,
     Outcome,
@@ -27,7 +28,7 @@ from app.domain.values import (
     Trail,
     Write,
 )
-from app.errors import RejectedError
+from app.errors import ConfigError, RejectedError
 from app.sdk import signature
 from app.sdk.client import Client, Dialect, TokenSource, TokenStore, Wire
 
@@ -208,6 +209,18 @@ class Connector:
         no log: a scan of what changed takes its place.
         """
         return Trail(gap=f"{self.manifest.title} has no log that can be read")
+
+    def may_listen(self) -> None:
+        """Pass if `listen` can be asked. Raises ConfigError that says what is missing."""
+        raise ConfigError(f"{self.manifest.title} has no event bus; take `push` away")
+
+    def listen(self, position: str | None) -> AsyncGenerator[Heard, None]:
+        """What the account's event bus tells from there on, for as long as it is asked.
+
+        Without a position, from now on. The next is asked for once the one before is stored; all
+        that a position names is told again to whoever comes back with it. Ends only by an error.
+        """
+        raise NotImplementedError
 
     async def write(self, batch: Sequence[Write]) -> list[Outcome]:
         """Carry these changes out; one outcome per write, a bad row fails alone.

@@ -544,8 +544,11 @@ def test_the_example_shows_every_key_of_its_systems():
     assert {key for key in keys if f"{key}:" not in text} == {
         "login_url",
         "audience",
+        "api_version",
         "organization_id",
         "outbound_token",
+        "push",
+        "pubsub_url",
     }
 
 

@@ -492,6 +492,9 @@ class AccountConfig(_Frozen):
     )
     login_url: str | None = Field(None, description="Salesforce: where to sign in.")
     audience: str | None = Field(None, description="Salesforce: the JWT's audience.")
+    api_version: _Word | None = Field(
+        None, pattern=r"^[1-9]\d{1,2}\.0$", description="Salesforce: the version of its API, 62.0."
+    )
     mapping: dict[str, dict[str, MappingRow]] = Field(
         default_factory=dict,
         description="Entity, then canonical field (or several, comma-separated), then its row.",
@@ -506,15 +509,9 @@ class AccountConfig(_Frozen):
     @property
     def options(self) -> Mapping[str, object]:
         """The further settings that only some connectors read."""
-        names = (
-            "portal_id",
-            "legacy_signatures",
-            "lifecycle",
-            "organization_id",
-            "pubsub_url",
-            "login_url",
-            "audience",
-        )
+        hubspot = ("portal_id", "legacy_signatures", "lifecycle")
+        salesforce = ("login_url", "audience", "api_version", "organization_id", "pubsub_url")
+        names = (*hubspot, *salesforce)
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @field_validator("base_url", "pubsub_url", "login_url", "audience")

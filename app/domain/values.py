@@ -35,6 +35,10 @@ class Ref:
         return f"{self.account}/{self.type}/{self.id}"
 
 
+#: The method of a delivery that no request brought, but an event bus.
+BUS = "BUS"
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One HTTP webhook as received.

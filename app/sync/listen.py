@@ -12,15 +12,12 @@ from app import metrics
 from app.clock import now
 from app.db import catchups, deliveries, lanes
 from app.db.lanes import Lane
-from app.domain.values import Delivery, Heard
+from app.domain.values import BUS, Delivery, Heard
 from app.errors import AccountError, RateLimitedError, TransientError
 from app.sync.house import House
 from app.sync.trouble import LanePaused
 
 log = structlog.get_logger()
-
-#: How a delivery of the bus is marked, where others show the method of their request.
-METHOD = "BUS"
 
 
 async def listen(house: House, lane: Lane) -> None:
@@ -46,7 +43,7 @@ async def _take_in(house: House, lane: Lane, heard: Heard) -> bool:
     moment = now()
     target = f"bus/{lane.account}"
     arrivals = [
-        (Delivery(lane.account, METHOD, target, {}, body, moment), hashlib.sha256(body).digest())
+        (Delivery(lane.account, BUS, target, {}, body, moment), hashlib.sha256(body).digest())
         for body in heard.bodies
     ]
     async with house.database.transaction() as db:

@@ -206,7 +206,10 @@ def upgrade() -> None:
         sa.Column("pause_reason", sa.Text(), nullable=True),
         sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
         sa.Column("worked_at", sa.TIMESTAMP(timezone=True), nullable=True),
-        sa.CheckConstraint("direction in ('in', 'out', 'scan')", name=op.f("ck_lanes_direction")),
+        sa.Column("position", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "direction in ('in', 'out', 'scan', 'listen')", name=op.f("ck_lanes_direction")
+        ),
         sa.PrimaryKeyConstraint("account", "direction", name=op.f("pk_lanes")),
     )
     op.create_table(

@@ -308,7 +308,7 @@ lanes = sa.Table(
     metadata,
     sa.Column("account", sa.Text, primary_key=True),
     sa.Column("direction", sa.Text, primary_key=True),
-    sa.CheckConstraint("direction in ('in', 'out', 'scan')", name="direction"),
+    sa.CheckConstraint("direction in ('in', 'out', 'scan', 'listen')", name="direction"),
     _at("due_at", null=True),
     sa.Column("owner", sa.Text),
     sa.Column("fence", sa.BigInteger, nullable=False, server_default="0"),
@@ -317,6 +317,7 @@ lanes = sa.Table(
     sa.Column("pause_reason", sa.Text),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     _at("worked_at", null=True),
+    sa.Column("position", sa.Text),  # up to where the event bus was listened to
 )
 
 #: One row per living worker process.

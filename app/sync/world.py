@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import conflicts, links, outbox, purges, records
+from app.db import conflicts, events, links, outbox, purges, records
 from app.db.journal import Cause
 from app.db.links import Link
 from app.domain.decide import keys_of, reading
@@ -66,6 +66,8 @@ class World:
     purged: set[Ref] = field(default_factory=set)
     #: (record, account) that have met; None unless a scan asks whom everybody else lacks.
     known_there: set[tuple[UUID, str]] | None = None
+    #: Counterparts of whom news waits that they left.
+    leaving: set[Ref] = field(default_factory=set)
     #: When the oldest create of ours that is not settled yet was begun.
     creating_since: datetime | None = None
 
@@ -98,6 +100,11 @@ class World:
                 world.standing.setdefault(link.record_id, set()).add(link.ref)
         if batch[0].cause.kind == "resync":
             world.known_there = await outbox.met(db, wanted)
+        if world.keys:
+            standing = {
+                ref for owner in world.keys.values() for ref in world.standing.get(owner, ())
+            }
+            world.leaving = await events.leaving(db, standing)
         world.held = await conflicts.held_fields(db, wanted, world.account)
         world.words = await conflicts.words(db, world.account, record_ids=wanted)
         return world

@@ -6,8 +6,10 @@ https://developer.salesforce.com/docs/atlas.en-us.api_tooling.meta/api_tooling/t
 import re
 from typing import TYPE_CHECKING
 
-from sandbox.salesforce.errors import invalid, refuse
+from sandbox.salesforce.errors import invalid, missing, refuse
 from sandbox.salesforce.org import Salesforce, people, routes
+from sandbox.salesforce.rows import existing
+from sandbox.salesforce.schema import SObject
 from sandbox.wire import Answer, Call, Json
 
 if TYPE_CHECKING:
@@ -84,6 +86,36 @@ def create_object(org: Salesforce, call: Call) -> Answer:
         raise invalid("INVALID_FULLNAME", f"{name} is no name of a custom object, or taken")
     plural = str(body.get("plural") or f"{name.removesuffix('__c')}s")
     return Answer(201, {"name": name, "keyPrefix": org.add_object(name, plural)})
+
+
+@people.on("POST", "/setup/{type}")
+def add_row(org: Salesforce, call: Call, type: str) -> Answer:
+    """A stage, status, queue or record type that an administrator adds."""
+    found = _setup(org, call, type)
+    id = org.next_id(found.name)
+    org.store.create(found.name, id, org.read_json(call), at=call.at, by=call.actor)
+    return Answer(201, {"id": id, "success": True, "errors": []})
+
+
+@people.on("PATCH", "/setup/{type}/{id}")
+def change_row(org: Salesforce, call: Call, type: str, id: str) -> Answer:
+    """One that is renamed, moved, or (`IsActive`) taken out of use."""
+    record = existing(org, _setup(org, call, type), id)
+    org.store.update(record, org.read_json(call), at=call.at, by=call.actor)
+    return Answer(204)
+
+
+@people.on("DELETE", "/setup/{type}/{id}")
+def remove_row(org: Salesforce, call: Call, type: str, id: str) -> Answer:
+    org.store.remove(existing(org, _setup(org, call, type), id), at=call.at)
+    return Answer(204)
+
+
+def _setup(org: Salesforce, call: Call, type: str) -> SObject:
+    found = org.sobject(type, call)
+    if not found.setup:
+        raise missing()
+    return found
 
 
 def grant(org: Salesforce, transaction: "Transaction") -> None:

@@ -81,6 +81,22 @@ async def test_custom_objects_are_records_like_others(salesforce, control):
     assert "Thing__c" in names
 
 
+async def test_stages_come_change_and_go(salesforce, control):
+    stage = {"ApiName": "Demo", "MasterLabel": "Demo", "IsActive": True, "DefaultProbability": 30.0}
+    made = await control.post(f"{PERSON}/setup/OpportunityStage", json=stage)
+    id = made.json()["id"]
+    deal = {"Name": "D", "StageName": "Demo", "CloseDate": "2030-01-01"}
+    found = await read(salesforce, "Opportunity", await make(salesforce, "Opportunity", **deal))
+    assert (found["StageName"], found["Probability"]) == ("Demo", 30)
+    await control.patch(f"{PERSON}/setup/OpportunityStage/{id}", json={"IsActive": False})
+    refused = await salesforce.post("/sobjects/Opportunity", json=deal)
+    assert refused.json()[0]["errorCode"] == "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"
+    await control.delete(f"{PERSON}/setup/OpportunityStage/{id}")
+    text = "SELECT Id FROM OpportunityStage WHERE ApiName = 'Demo'"
+    assert (await ask(salesforce, text))["records"] == []
+    assert (await control.post(f"{PERSON}/setup/Account", json={"Name": "A"})).status_code == 404
+
+
 async def test_what_was_made_is_kept_over_a_restart(tmp_path: Any):
     state = ("--state", str(tmp_path / "state.json"))
     async with running(*QUICK, *state) as url, httpx.AsyncClient(base_url=url) as client:

@@ -222,7 +222,9 @@ class World:
         all there is, and live traffic has no time for that.
         """
         record = self.records.get(record_id)
-        if self.known_there is None or record is None or record.state != "live":
+        if self.known_there is None or record is None:
+            return frozenset()
+        if record.state != "live" or record.container:
             return frozenset()
         takers = (a for a in state.sync.accounts if state.sync.receives(a))
         return frozenset(

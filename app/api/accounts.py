@@ -18,12 +18,13 @@ from app.api.guards import GuardShape
 from app.api.health import LaneShape
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME, Listed
-from app.db import accounts, deliveries, events, lanes, outbox, overview
+from app.db import accounts, deliveries, events, lanes, outbox, overview, refusals
 from app.db import catchups as overdue
+from app.db.refusals import Refusal
 from app.domain import owners, stages
 from app.domain.values import Finding, Subscription
 from app.errors import SyncError
-from app.sync import fields, guardian
+from app.sync import fields, guardian, refusal
 
 log = logs.get()
 
@@ -38,6 +39,16 @@ class SecretsShape(BaseModel):
     webhook_learned: int = Field(description="Signing keys kept when we subscribed")
 
 
+class RefusalShape(BaseModel):
+    """Why the CRM lets us in no more, and when it is asked next."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    since: datetime
+    reason: str
+    asked_at: datetime
+
+
 class AccountShape(BaseModel):
     """One signed-in tenancy of a connector."""
 
@@ -50,6 +61,7 @@ class AccountShape(BaseModel):
                 "mode": "live",
                 "paused": False,
                 "pause_reason": None,
+                "refused": None,
                 "entities": ["company", "person", "deal"],
                 "webhook_path": "/webhooks/close",
                 "webhook_url": "https://sync.example.com/webhooks/close",
@@ -73,6 +85,9 @@ class AccountShape(BaseModel):
     mode: str = Field(description="live; observe: reads and plans, never writes; paused")
     paused: bool = Field(description="A person or the configuration paused it")
     pause_reason: str | None
+    refused: RefusalShape | None = Field(
+        description="The CRM refuses its credential: all of its work waits"
+    )
     entities: list[str] = Field(description="What it takes part in")
     webhook_path: str
     webhook_url: str | None = Field(description="Null while PUBLIC_URL is not set")
@@ -155,12 +170,13 @@ class Subscribed(SubscriptionShape):
 async def _show(desk: Desk, names: Sequence[str]) -> list[AccountShape]:
     async with desk.database.transaction() as db:
         paused = await accounts.paused(db)
+        refused = await refusals.all_of(db)
         rows = await overview.list_lanes(db)
         last = await deliveries.last_received(db)
         guarded = await guards.shapes(db, desk, names)
         read = await catchups.shapes(db, names)
     return [
-        _shape(desk, name, paused, rows, last.get(name), guarded[name], read[name])
+        _shape(desk, name, paused, refused, rows, last.get(name), guarded[name], read[name])
         for name in names
     ]
 
@@ -169,6 +185,7 @@ def _shape(
     desk: Desk,
     name: str,
     paused: Mapping[str, str | None],
+    refused: Mapping[str, Refusal],
     rows: Sequence[Mapping[str, Any]],
     last: datetime | None,
     guarded: list[GuardShape],
@@ -184,6 +201,7 @@ def _shape(
         mode=account.mode,
         paused=name in paused or by_config is not None,
         pause_reason=paused.get(name) or by_config,
+        refused=RefusalShape.model_validate(refused[name]) if name in refused else None,
         entities=[e for e, how in desk.config.sync.items() if name in how.accounts],
         webhook_path=f"/webhooks/{name}",
         webhook_url=_url(desk, name),
@@ -234,10 +252,14 @@ def _findings(name: str, findings: Sequence[Finding]) -> Findings:
 async def test(name: str, desk: DeskDep, connector: ConnectorDep) -> Findings:
     """Ask the CRM: do credentials, permissions, objects and fields suffice? Writes nothing there.
 
+    An account that waited because its credential was refused goes on if it signs in now.
     What it says of its pipelines, stages and owners is remembered, and compared with the
     configuration; and every row of the mapping with its fields and options.
     """
-    found = [*await connector.check(), *await _directory(desk, name)]
+    found = await connector.check()
+    if found[0].ok:
+        await refusal.admit(desk.house, name)
+    found += await _directory(desk, name)
     if found[0].ok:  # whoever cannot sign in cannot look at fields either
         found += await fields.check(desk.config, desk.house.members[name])
     return _findings(name, found)

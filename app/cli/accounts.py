@@ -20,6 +20,7 @@ _ACCOUNTS: Sequence[Column] = (
     ("system", "connector"),
     ("mode", "mode"),
     ("paused", lambda row: row["pause_reason"] or "by a person" if row["paused"] else None),
+    ("refused", lambda row: row["refused"] and row["refused"]["reason"]),
     ("entities", lambda row: ", ".join(row["entities"])),
     ("waiting", lambda row: sum(lane["pending"] for lane in row["lanes"])),
     ("held", lambda row: ", ".join(f"{g['held']} {g['op']}s" for g in _holding(row)) or None),

@@ -106,7 +106,16 @@ async def pause(db: AsyncConnection, name: str, *, reason: str | None) -> None:
 async def resume(db: AsyncConnection, name: str) -> None:
     """Let the account work again, at once, whatever had paused it."""
     await db.execute(
-        sa.update(accounts).where(accounts.c.name == name).values(paused=False, pause_reason=None)
+        sa.update(accounts)
+        .where(accounts.c.name == name)
+        .values(
+            paused=False,
+            pause_reason=None,
+            refused_at=None,
+            refused_reason=None,
+            probe_at=None,
+            probes=0,
+        )
     )
     await db.execute(
         sa.update(lanes)

@@ -63,7 +63,8 @@ async def claim(
                    lease_until = now() + make_interval(secs => :lease), worked_at = now()
             from (
                 select lanes.account, lanes.direction from lanes
-                join accounts a on a.name = lanes.account and (:listening or not a.paused)
+                join accounts a on a.name = lanes.account and a.refused_at is null
+                                and (:listening or not a.paused)
                 where lanes.account = any(:accounts)
                   and (lanes.direction = 'listen') = :listening
                   and (lanes.direction <> 'out' or lanes.account = any(:writers))
@@ -185,8 +186,10 @@ _EARLIEST = {
         select least(
             (select min(created_at) from resyncs
              where account = :account and state in ('queued', 'running')),
+            (select min(created_at) from drifts
+             where account = :account and state in ('queued', 'running')),
             (select min(due_at) from catchups where account = :account),
-            (select callback_due_at from accounts where name = :account))
+            (select least(callback_due_at, drift_due_at) from accounts where name = :account))
         """,
     "listen": "select now() from accounts where name = :account",  # there is always more to hear
 }
@@ -263,9 +266,10 @@ async def next_due(
         sa.text(
             """
             select extract(epoch from min(greatest(due_at, coalesce(paused_until, due_at))) - now())
-            from lanes where owner is null and due_at is not null
+            from lanes join accounts a on a.name = account and a.refused_at is null
+            where owner is null and due_at is not null
               and case direction when 'listen' then account = any(:listeners)
-                                 else account = any(:accounts) end
+                                 else account = any(:accounts) and not a.paused end
               and (direction <> 'out' or account = any(:writers))
             """
         ),

@@ -44,6 +44,7 @@ from app.errors import (
     UnknownOutcomeError,
     UnsupportedEventError,
 )
+from app.sdk.absences import NO_SUCH_CALL, Absences
 from app.sdk.client import (
     Answer,
     Basic,
@@ -66,6 +67,8 @@ from app.sdk.signature import path_token, verify
 __all__ = [
     "BUS",
     "NOTHING",
+    "NO_SUCH_CALL",
+    "Absences",
     "Account",
     "AccountError",
     "Answer",

@@ -30,6 +30,7 @@ from app.domain.values import (
 )
 from app.errors import ConfigError, RejectedError
 from app.sdk import signature
+from app.sdk.absences import NO_SUCH_CALL
 from app.sdk.client import Client, Dialect, TokenSource, Wire
 from app.sdk.oauth import TokenStore
 
@@ -132,6 +133,10 @@ class Connector:
     def parse(cls, delivery: Delivery, account: Account) -> list[Event]:
         """The events of a delivery, in its order. Raises BadPayloadError."""
         raise NotImplementedError
+
+    async def greet(self) -> None:
+        """See that the credential signs us in, by one cheap call. Raises AccountError if not."""
+        await self.client.call("GET", self.manifest.whoami, accept=(403, *NO_SUCH_CALL))
 
     async def check(self) -> list[Finding]:
         """What works and what is missing, in words; never raises for the vendor's refusals."""

@@ -552,7 +552,10 @@ def account_settings(sandbox: str, **changes: Json) -> Json:
         },
     }
     for name, change in changes.items():
-        merged = {**accounts.get(name, {}), **change}
+        known = accounts.get(name, {})
+        if change.get("connector") == "salesforce":
+            known = salesforce_settings(sandbox)
+        merged = {**known, **change}
         if merged.get("base_url") == SAME_SANDBOX:
             merged["base_url"] = f"{sandbox}/hubspot"
         accounts[name] = {key: value for key, value in merged.items() if value is not None}
@@ -670,9 +673,10 @@ class Syncline:
         return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 
     async def pending(self) -> int:
-        """What waits in any lane, plus the lanes that are being worked on."""
+        """What waits in any lane, plus the lanes that are being worked on; who listens is idle."""
         lanes = (await self.get("/health/lanes"))["lanes"]
-        return sum(lane["pending"] + (lane["owner"] is not None) for lane in lanes)
+        busy = [lane for lane in lanes if lane["direction"] != "listen"]
+        return sum(lane["pending"] + (lane["owner"] is not None) for lane in busy)
 
     async def resync(self, **wanted: Any) -> Json:
         """Start one and see it end."""

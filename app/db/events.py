@@ -72,9 +72,7 @@ class Answered:
     error: Mapping[str, Any] | None = None
 
 
-async def add(
-    db: AsyncConnection, read: Sequence[tuple[Delivery, Sequence[Answered]]]
-) -> None:
+async def add(db: AsyncConnection, read: Sequence[tuple[Delivery, Sequence[Answered]]]) -> None:
     """Store what is new; a handled event waits to be looked at, the others are kept as they are.
 
     A replayed delivery finds its events already there: those that were unsupported get today's

@@ -24,16 +24,19 @@ from app.api import (
     conflicts,
     dead_letters,
     deletes,
+    drifts,
     events,
     guards,
     health,
     identity,
+    intake,
     mapping,
     matches,
     pending,
     problems,
     records,
     resyncs,
+    signing,
     tokens,
     webhooks,
     why,
@@ -77,6 +80,10 @@ TAGS = [
     {"name": "matches", "description": "Several accounts compared before anything is written."},
     {"name": "deletes", "description": "What was deleted where, and how it comes back."},
     {"name": "resyncs", "description": "Scans of an account, real or as a dry run."},
+    {
+        "name": "drifts",
+        "description": "Whether an account shows what we hold, and why not.",
+    },
     {"name": "events", "description": "What came in, and what became of it."},
     {"name": "conflicts", "description": "What only a person can decide."},
     {"name": "dead letters", "description": "What needs a person, by cause; and the way back."},
@@ -161,7 +168,7 @@ async def _register(desk: Desk) -> None:
     known = {name: account.connector for name, account in desk.config.accounts.items()}
     try:
         async with desk.database.transaction() as db:
-            await register(db, known)
+            await register(db, known, listeners=desk.house.listeners())
     except Exception as error:
         if not is_away(error):
             raise
@@ -193,16 +200,19 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     )
     for part in (
         accounts,
+        signing,
         catchups,
         mapping,
         guards,
         pending,
         records,
         identity,
+        intake,
         why,
         deletes,
         resyncs,
         matches,
+        drifts,
         events,
         conflicts,
         dead_letters,

@@ -93,6 +93,7 @@ class Codec:
     ``shown`` are the positions that are read but never written (a currency the account has for
     all deals). ``shape`` is how many fields and paths it takes, None for any. ``many`` says that
     its one remote value is a list. ``remembers`` says that ``get`` looks at earlier readings.
+    ``one`` reads the one value that is not None, where that is all that ``get`` does.
     """
 
     get: Get
@@ -101,6 +102,7 @@ class Codec:
     shape: tuple[int, int] | None = None
     many: bool = False
     remembers: bool = False
+    one: Callable[[Any], Value] | None = None
 
 
 def _each(get: Callable[[Any], Value], put: Callable[[Any], Any] = lambda v: v) -> Codec:
@@ -109,6 +111,7 @@ def _each(get: Callable[[Any], Value], put: Callable[[Any], Any] = lambda v: v) 
         get=lambda raw, _: [None if v is None else get(v) for v in raw],
         put=lambda values, _: [None if v is None else put(v) for v in values],
         shape=(1, 1),
+        one=get,
     )
 
 
@@ -438,6 +441,7 @@ CODECS: dict[str, Codec] = {
     "integer": _each(_integer, str),
     "number": _each(_integer, _json_number),
     "decimal": _each(_decimal),
+    "json_decimal": _each(_decimal, _json_number),
     "boolean": _each(_boolean),
     "date": _each(_date),
     "midnight": Codec(_midnight_get, _midnight_put, shape=(1, 1)),

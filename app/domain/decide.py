@@ -7,7 +7,7 @@ observation means for our record and for every other account.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -81,7 +81,7 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
             plan = _introduce(state, observation, theirs, new_id, now)
             return _with_words(state, observation, theirs, plan)
     assert record is not None, "a link or a match always comes with its record"
-    state = _in_todays_words(state)
+    state = in_todays_words(state)
     record = state.record or record
     plan = _update(state, observation, theirs, record, now)
     return _with_words(state, observation, {**record.fields, **theirs}, plan)
@@ -91,6 +91,8 @@ def _with_words(state: State, observation: Observation, fields: Fields, plan: Pl
     """The plan with the words there that we cannot read: a person is told, and they stay."""
     mapping, raw = state.mapping, observation.raw or {}
     known = state.link.words if state.link else NOTHING
+    if not known and not mapping.has_words:
+        return plan
     may_read, account = state.sync.may_read, observation.ref.account
     found = {n: one for n, one in unread(mapping, raw, fields).items() if may_read(account, n)}
     if not found and not known:
@@ -102,7 +104,7 @@ def _with_words(state: State, observation: Observation, fields: Fields, plan: Pl
     )
 
 
-def _in_todays_words(state: State) -> State:
+def in_todays_words(state: State) -> State:
     """A stage that was mapped since we saw it is called anew, so that this is no edit."""
     words, own = state.context.words, state.context.own_words
     if not words and not own:
@@ -172,11 +174,14 @@ def contradicts(snapshot: Observation, other: Observation | None) -> bool:
 def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
     """Whether a snapshot proves too little, so that the record must be read.
 
-    It is used if it is newer than all we have seen, or if it tells nothing new.
+    It is used if it is newer than all we have seen, or if it tells nothing new. A person is asked
+    who is who only about what is still there.
     """
     link = state.link
-    if link is None or snapshot.raw is None:
+    if snapshot.raw is None:
         return False
+    if link is None:
+        return bool(plan.candidates)
     if link.state == "gone":
         return True  # only a reading can prove that it came back
     version = snapshot.version
@@ -233,7 +238,10 @@ def _update(
     link = _as_intended(before, theirs, state.mapping.passing_blank)
     merged, untimed = _merge(state, observation, theirs, record, link, now)
     lost, unsure = overwritten(state, observation, theirs, link)
+    seen_now = len(merged.takes)
     merged = contest(state, observation, record, link, merged, lost)
+    # What a write of ours has replaced was edited when its own edit was, whatever came after it.
+    times = {take.field: edit.at for take in merged.takes[seen_now:] for edit in lost if edit.field == take.field}
     fields = merged.onto(record.fields)
     settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)
@@ -245,7 +253,7 @@ def _update(
         changed = replace(
             record,
             fields=fields,
-            stamps=_stamp(state, record.stamps, merged.takes, observation, now),
+            stamps=_stamp(state, record.stamps, merged.takes, observation, now, times),
             version=record.version + 1,
             container=record.container and not link.base,
             state="live",
@@ -401,11 +409,17 @@ def changed_at(mapping: EntityMapping, observation: Observation, name: str) -> d
 
 
 def _stamp(
-    state: State, stamps: Stamps, takes: Sequence[Take], observation: Observation, now: datetime
+    state: State,
+    stamps: Stamps,
+    takes: Sequence[Take],
+    observation: Observation,
+    now: datetime,
+    times: Mapping[str, datetime] = NOTHING,
 ) -> dict[str, Any]:
+    """``times`` of edits that are known otherwise."""
     fresh: dict[str, Any] = {}
     for take in takes:
-        at = changed_at(state.mapping, observation, take.field)
+        at = times.get(take.field) or changed_at(state.mapping, observation, take.field)
         stamp = {"at": (at or now).isoformat(), "account": observation.ref.account}
         fresh[take.field] = stamp if at else {**stamp, "seen": True}
     return {**stamps, **fresh}

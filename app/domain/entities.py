@@ -38,7 +38,7 @@ def is_set(field: str) -> bool:
 
 def equal(one: Value, other: Value) -> bool:
     """Equality that keeps 0 and False apart, which Python does not."""
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
+    return one is other or (one == other and isinstance(one, bool) == isinstance(other, bool))
 
 
 def alike(one: Value, other: Value) -> bool:

@@ -84,6 +84,7 @@ def domain(text: str) -> str | None:
     return name
 
 
+@lru_cache(maxsize=10_000)
 def phone(text: str) -> str:
     """E.164 (with `;ext=`) where the number says its country, else the text, trimmed."""
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.domain.codecs import ABSENT, Context, Held
 from app.domain.entities import relations_of
-from app.domain.rows import TRANSFORMS, Direction, Row, compile_row, look_up
+from app.domain.rows import TRANSFORMS, Direction, Plain, Row, compile_row, look_up
 from app.domain.values import Fields, Raw, Value
 from app.errors import ConfigError
 
@@ -33,18 +33,20 @@ class EntityMapping:
     #: Paths that a write clears before it sets them.
     clears_first: frozenset[str] = frozenset()
     # Worked out once, for every record that is looked at asks for them.
-    _read: tuple[Row, ...] = field(init=False, repr=False, compare=False)
+    _read: tuple[tuple[Row, Plain | None], ...] = field(init=False, repr=False, compare=False)
     _made: frozenset[str] = field(init=False, repr=False, compare=False)
     _kept: frozenset[str] = field(init=False, repr=False, compare=False)
     _by_field: Mapping[str, Row] = field(init=False, repr=False, compare=False)
     #: The fields that a write of ours leaves blank for a moment.
     passing_blank: frozenset[str] = field(init=False, repr=False, compare=False)
+    #: Whether a row has words of its own for values, some of which may have none.
+    has_words: bool = field(init=False, repr=False, compare=False)
     #: Whether a reading depends on earlier ones.
     remembers: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         found: dict[str, Any] = {
-            "_read": tuple(row for row in self.rows if row.is_read),
+            "_read": tuple((row, row.plain) for row in self.rows if row.is_read),
             "_made": self._writable(creating=True),
             "_kept": self._writable(creating=False),
             "_by_field": {name: row for row in reversed(self.rows) for name in row.fields},
@@ -54,6 +56,7 @@ class EntityMapping:
                 if self.clears_first.intersection(row.written_paths)
                 for name in row.fields
             ),
+            "has_words": any(row.values is not None for row in self.rows),
             "remembers": bool(self.special) or any(row.codec.remembers for row in self.rows),
         }
         for name, value in found.items():
@@ -150,7 +153,13 @@ def to_canonical(mapping: EntityMapping, raw: Raw, context: Context) -> dict[str
     known: Fields = {}
     if mapping.special:
         known = {name: v for hint in reversed(context.hints) for name, v in hint.items()}
-    for row in mapping._read:
+    for row, plain in mapping._read:
+        if plain is not None:  # most are, and every record that is looked at is read
+            name, path, read = plain
+            if path in raw:
+                value = raw[path]
+                fields[name] = None if value is None else read(value)
+            continue
         if mapping.special and row.looks_at_ours and not row.applies({**known, **fields}):
             continue
         values = row.source(raw)

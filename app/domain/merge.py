@@ -140,11 +140,11 @@ def merge(
 
 def behind(base: Fields, sent: Fields, ours: Fields, names: Collection[str]) -> frozenset[str]:
     """The names where our value has moved since the account last agreed with us."""
-    return frozenset(
-        name
-        for name in names
-        if name in ours
-        and not equal(ours[name], base.get(name, ABSENT))
-        and not (name in sent and equal(ours[name], sent[name]))
-        and not (name not in base and is_blank(ours[name]))
-    )
+    found = []
+    for name in names:
+        if name not in ours or equal(mine := ours[name], base.get(name, ABSENT)):
+            continue
+        told = name in sent and equal(mine, sent[name])
+        if not told and (name in base or not is_blank(mine)):
+            found.append(name)
+    return frozenset(found)

@@ -29,6 +29,8 @@ def fitting(
     """What of a write the account can take, and the names held with a reason."""
     taken = dict(fields)
     held: dict[str, str] = {}
+    if not options:
+        return taken, held
     for row in mapping.rows:
         strange = _strange(row, fields, options)
         if strange is None:

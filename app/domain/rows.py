@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from app.config import FIELDS, RELATIONS
 from app.domain import activities
@@ -14,7 +14,7 @@ from app.domain.owners import OWNER
 from app.domain.stages import STAGE
 from app.domain.templates import Template, compile_template
 from app.domain.valuemaps import ValueMap, compile_values, mapped
-from app.domain.values import Fields, Raw
+from app.domain.values import Fields, Raw, Value
 from app.errors import ConfigError
 
 #: Every transform by its name in a mapping.
@@ -27,6 +27,8 @@ TRANSFORMS: Mapping[str, Codec] = {
 
 Direction = Literal["both", "from", "to", "off"]
 _Compiled = TypeVar("_Compiled")
+#: (field, path, how its value is read): a row without anything special.
+Plain: TypeAlias = tuple[str, str, Callable[[Any], Value]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,13 @@ class Row:
     def looks_at_ours(self) -> bool:
         """Whether it is read under a condition on our own fields."""
         return self.direction == "both" and self.when is not None
+
+    @property
+    def plain(self) -> Plain | None:
+        """What reads this row where one value at one place is all there is to it."""
+        one = self.codec.one
+        odd = self.made or self.when is not None or len(self.paths) != 1 or "[]" in self.paths[0]
+        return None if one is None or odd else (self.fields[0], self.paths[0], one)
 
     def applies(self, fields: Mapping[str, Any]) -> bool:
         return self.when is None or self.when.holds(fields)

@@ -79,6 +79,16 @@ class State:
     #: What a create of ours said whose outcome is not known: this may be what it made.
     intended: Fields = field(default_factory=lambda: NOTHING)
 
+    @property
+    def recognised(self) -> bool:
+        """Whether it is known who this is, though creates of ours are on their way there.
+
+        What shows the keys of a record that we are making there just now may be what we make: only
+        the answer tells what of it somebody has edited since.
+        """
+        told = any(key.kind == OURS for key in self.candidates)
+        return bool(self.candidates) and not self.taken and (told or not self.intended)
+
 
 class Result(StrEnum):
     """What became of one observation; the names are those of a resync's counts."""

@@ -4,6 +4,7 @@ from app.clock import now
 from app.domain.identity import normalise
 from app.domain.manifest import Manifest
 from app.domain.values import (
+    BUS,
     NOTHING,
     Change,
     Delivery,
@@ -11,6 +12,7 @@ from app.domain.values import (
     Edit,
     Event,
     Finding,
+    Heard,
     Key,
     Observation,
     Op,
@@ -42,27 +44,31 @@ from app.errors import (
     UnknownOutcomeError,
     UnsupportedEventError,
 )
+from app.sdk.absences import NO_SUCH_CALL, Absences
 from app.sdk.client import (
     Answer,
     Basic,
     Bearer,
     Client,
     Dialect,
-    OAuthRefresh,
     Reason,
     TokenSource,
-    TokenStore,
     Wire,
     each,
+    origin_of,
     retry_after,
 )
 from app.sdk.connector import Account, Connector
 from app.sdk.handler import Context, Handler, Wishes, on
+from app.sdk.oauth import OAuthRefresh, OwnStore, Session, StoredTokens, Tokens, TokenStore
 from app.sdk.quota import background
-from app.sdk.signature import verify
+from app.sdk.signature import path_token, verify
 
 __all__ = [
+    "BUS",
     "NOTHING",
+    "NO_SUCH_CALL",
+    "Absences",
     "Account",
     "AccountError",
     "Answer",
@@ -83,6 +89,7 @@ __all__ = [
     "ExistsError",
     "Finding",
     "Handler",
+    "Heard",
     "Key",
     "Manifest",
     "NotFoundError",
@@ -90,6 +97,7 @@ __all__ = [
     "Observation",
     "Op",
     "Outcome",
+    "OwnStore",
     "Page",
     "Pipeline",
     "Rate",
@@ -100,12 +108,15 @@ __all__ = [
     "RejectedError",
     "RelationEdit",
     "RemoteField",
+    "Session",
     "Stage",
     "StaleError",
+    "StoredTokens",
     "Subscription",
     "SyncError",
     "TokenSource",
     "TokenStore",
+    "Tokens",
     "Trail",
     "TransientError",
     "UnknownOutcomeError",
@@ -118,6 +129,8 @@ __all__ = [
     "normalise",
     "now",
     "on",
+    "origin_of",
+    "path_token",
     "retry_after",
     "verify",
 ]

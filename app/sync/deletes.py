@@ -153,6 +153,7 @@ async def deleted(db: AsyncConnection, jobs: Sequence[Job]) -> None:
         assert job.link is not None
         why = "purged" if job.record.state == "purged" else "propagated"
         await links.end(db, [job.link.ref], why)
+        await conflicts.settle_refs(db, [job.link.ref], how={"by": why})
         await part(db, job.link.ref.account, [job.record.id])
         log.info("record.deleted", ref=str(job.link.ref), record=str(job.record.id))
     await outbox.clear(db, [job.mark for job in jobs])

@@ -72,7 +72,7 @@ async def reconcile(house: House, seen: Sequence[Seen], *, scan: bool = False) -
     record fails alone.
     """
     try:
-        await _ask_about_strangers(house, seen)
+        await ask_about_strangers(house, seen)
     except SyncError as error:
         return [Deferred(one.observation.ref, f"no directory: {error}") for one in seen]
     done: list[Reconciled] = []
@@ -87,7 +87,7 @@ async def reconcile(house: House, seen: Sequence[Seen], *, scan: bool = False) -
     return done
 
 
-async def _ask_about_strangers(house: House, seen: Sequence[Seen]) -> None:
+async def ask_about_strangers(house: House, seen: Sequence[Seen]) -> None:
     """A stage or an owner nobody has heard of is new there: to skip it would lose an edit."""
     strange: set[tuple[str, str]] = set()
     for one in seen:
@@ -201,7 +201,8 @@ async def _follow_merges(db: AsyncConnection, house: House, batch: Sequence[Seen
     told = [
         (former, seen.observation.ref)
         for seen in batch
-        for former in (seen.observation.asked, *seen.observation.absorbed)
+        # What the survivor itself was called before goes first: its values are those that stand.
+        for former in (*seen.observation.absorbed, seen.observation.asked)
         if former is not None and former != seen.observation.ref
     ]
     if not told:
@@ -235,10 +236,12 @@ def _decide(world: World, changes: Changes, seen: Seen, untimed: list[Untimed]) 
 def _distrust(world: World, seen: Seen, state: State, link: links.Link | None) -> str | None:
     """Why this observation must be made again; None if it can be used."""
     if link is None:
-        strong = state.candidates and not state.taken
         begun = world.creating_since
-        if not strong and begun is not None and begun <= seen.known_at:
+        if not state.recognised and begun is not None and begun <= seen.known_at:
             return "a create of ours is on its way; this may be it"
+        rivals = {ref for owner in state.taken for ref in world.standing.get(owner, ())}
+        if rivals & world.leaving:
+            return "another record has its keys, and may just have left"
         return None
     if link.writing:
         return "a write of ours is on its way"

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import conflicts, links, outbox, purges, records
+from app.db import conflicts, events, links, outbox, purges, records
 from app.db.journal import Cause
 from app.db.links import Link
 from app.domain.decide import keys_of, reading
@@ -64,6 +64,8 @@ class World:
     intended: dict[UUID, Fields] = field(default_factory=dict)
     #: Refs that show an address of somebody who was purged.
     purged: set[Ref] = field(default_factory=set)
+    #: Counterparts of whom news waits that they left.
+    leaving: set[Ref] = field(default_factory=set)
     #: When the oldest create of ours that is not settled yet was begun.
     creating_since: datetime | None = None
 
@@ -94,6 +96,11 @@ class World:
         for link in await links.by_record(db, wanted, account=world.account):
             if link.state == "live":
                 world.standing.setdefault(link.record_id, set()).add(link.ref)
+        if world.keys:
+            standing = {
+                ref for owner in world.keys.values() for ref in world.standing.get(owner, ())
+            }
+            world.leaving = await events.leaving(db, standing)
         world.held = await conflicts.held_fields(db, wanted, world.account)
         world.words = await conflicts.words(db, world.account, record_ids=wanted)
         return world

@@ -11,7 +11,7 @@ from app.domain.codecs import Context
 from app.domain.decide import contradicts, decide, needs_reading, newest, writable
 from app.domain.mapping import compile_mapping
 from app.domain.state import LinkState, RecordState, State
-from app.domain.values import Observation, Ref
+from app.domain.values import Key, Observation, Ref
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -69,6 +69,17 @@ def test_an_old_snapshot_says_nothing_of_a_held_field():
     asked, old = linked("CTO", held), shown("CEO", NOON - timedelta(minutes=1))
     plan = decide(asked, old, new_id=UUID(int=2), now=NOON)
     assert needs_reading(asked, old, plan)
+
+
+def test_a_person_is_asked_who_is_who_only_about_what_is_still_there():
+    """A snapshot of somebody who was deleted since, while another took their place."""
+    twin = replace(shown("CEO", NOON), raw={"role": "CEO"})
+    taken = replace(
+        state(), candidates={Key("email", "ada@x.example"): UUID(int=1)}, taken=(UUID(int=1),)
+    )
+    plan = decide(taken, twin, new_id=UUID(int=2), now=NOON)
+    assert plan.candidates == (UUID(int=1),)
+    assert needs_reading(taken, twin, plan)
 
 
 def test_our_value_in_the_vendors_spelling_is_no_edit_though_the_answer_is_late():

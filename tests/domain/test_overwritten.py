@@ -19,7 +19,7 @@ TITLE = EntityMapping("person", (Row(("title",), ("title",), CODECS["text"]),))
 ADA = UUID(int=1)
 
 
-def seen_after_our_write(shows: str) -> Plan:
+def seen_after_our_write(shows: str, **times: datetime) -> Plan:
     """We wrote "ours" over "old"; the vendor tells that it replaced "typed", and shows this."""
     written = after_write({}, {"title": "old"}, {"title": "ours"}, {"title"}, NOON)
     sync = EntitySync.model_validate({"accounts": ("a", "b"), "conflict": "b"})
@@ -28,7 +28,9 @@ def seen_after_our_write(shows: str) -> Plan:
     state = State("person", TITLE, sync, Context(), link, record)
     claim = Claim(NOON, {"title": "ours"}, {"title": "typed"}, {"title": "ours"}, by_program=True)
     later = NOON + timedelta(seconds=1)
-    seen = Observation(Ref("a", "contact", "1"), {"title": shows}, later, claims=(claim,))
+    seen = Observation(
+        Ref("a", "contact", "1"), {"title": shows}, later, field_times=times, claims=(claim,)
+    )
     return decide(state, seen, new_id=UUID(int=2), now=later)
 
 
@@ -42,3 +44,9 @@ def test_an_edit_replaced_unseen_is_written_down_though_it_was_edited_anew_since
     assert plan.record is not None
     assert plan.record.fields["title"] == "newer"
     assert [(c.theirs, c.winner) for c in plan.clashes] == [("typed", Winner.OURS)]
+
+
+def test_an_edit_replaced_unseen_keeps_its_own_time_whatever_was_edited_since():
+    plan = seen_after_our_write("ours", title=NOON + timedelta(seconds=9))
+    assert plan.record is not None
+    assert plan.record.stamps["title"]["at"] == NOON.isoformat()

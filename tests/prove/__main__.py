@@ -56,7 +56,9 @@ def search(start: int, count: int, workers: int) -> int:
                 return _tell_failure(failed)
             if time.monotonic() - told > 10:
                 told = time.monotonic()
-                print(f"  {done:,} · {done / (told - began):,.0f}/s", flush=True)
+                rate = done / (told - began)
+                left = f"{(count - done) / rate / 60:.0f} min left"
+                print(f"  {done:,} of {count:,} · {rate:,.0f}/s · {left}", flush=True)
     seconds = time.monotonic() - began
     print(f"✓ {done:,} histories in {seconds:.0f} s ({done / seconds:,.0f}/s)")
     return 0

@@ -167,9 +167,10 @@ class Crm:
         self._tell(contact, before, now)
         return True
 
-    def delete(self, id: str, now: int) -> None:
+    def delete(self, id: str, now: int, *, ours: bool = False) -> None:
+        """``ours``: no person does it, but the engine."""
         contact = self.bin[id] = self.contacts.pop(id)
-        self.witness.deleted(self.name, id, contact.thing)
+        (self.witness.erased if ours else self.witness.deleted)(self.name, id, contact.thing)
         self.underway.append(News(id, now + self.quirks.skew, "gone"))
 
     def restore(self, id: str, now: int) -> None:
@@ -230,14 +231,16 @@ class Crm:
 
     # --- what the engine asks for
 
-    def read(self, id: str) -> Observation:
+    def read(self, id: str, *, proven: bool = False) -> Observation:
+        """``proven``: what was deleted is looked for in the bin as well, where there is one."""
         asked = Ref(self.name, TYPE, id)
         while id in self.merged and not self.quirks.silent:
             id = self.merged[id]
         ref = Ref(self.name, TYPE, id)
         contact = self.contacts.get(id)
         if contact is None:
-            return Observation(asked, None)
+            gone = proven and self.quirks.keeps == "log" and id in self.bin
+            return Observation(asked, None, gone=gone)
         return Observation(
             ref,
             self._shown(contact),

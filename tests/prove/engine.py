@@ -7,6 +7,7 @@ steps, so that a history may let anything happen between any two of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -33,13 +34,15 @@ from app.domain.meeting import (
     united,
 )
 from app.domain.merge import Clash, Take, Winner, behind
-from app.domain.state import LinkState, Plan, RecordState, Result, State
+from app.domain.state import OURS, LinkState, Plan, RecordState, Result, State
 from app.domain.values import NOTHING, Claim, Edit, Fields, Key, Observation, Ref, Value
 from tests.prove.crm import MAPPING, TYPE, Crm, ExistsError, News, moment
 
 ENTITY = "person"
 CONTEXT = Context()
 LOOKS = 3
+#: Ticks until a delete is carried out: what looks like one may prove to be a merge.
+DELETE_WAIT = 2
 NEWS = 1
 
 
@@ -73,6 +76,8 @@ class Mark:
     intent_tick: int = 0
     intended: Fields = field(default_factory=dict)
     dead: bool = False
+    held: bool = False  # a guard keeps it until a person decides
+    guard: str | None = None  # the kind of write that a guard holds, or held and a person approved
     asked: bool = False  # a person must say what became of this create
 
 
@@ -90,6 +95,8 @@ class Job:
     fields: Mapping[str, Any]
     held: set[str] = field(default_factory=set)
     looked: bool = False
+    deleting: bool = False
+    begun: bool = False  # by somebody who died before he kept the answer
     outcome: Observation | Exception | None = None
 
 
@@ -138,6 +145,7 @@ class Engine:
     patience: Mapping[str, int]
     follow: bool = False  # a merge in one CRM is carried to the others
     rash: bool = False  # people may edit between our look at a record and our write to it
+    limit: int = 0  # so many writes of a kind a guard lets through before it asks; 0: as many as come
     blank: State = field(init=False)  # as if nothing were known
     now: int = 0
     pulse: int = 0
@@ -152,11 +160,16 @@ class Engine:
     departed: dict[str, int] = field(default_factory=dict)  # ids told to be gone, and since when
     cards: dict[tuple[Ref, str], Card] = field(default_factory=dict)
     journal: list[tuple[str, Value]] = field(default_factory=list)
+    replaced: list[tuple[str, Value]] = field(default_factory=list)
     unsure: int = 0
     #: Creates of which a person must say whether what they made was deleted.
     riddles: dict[tuple[str, UUID], list[Ref]] = field(default_factory=dict)
     things: dict[UUID, int] = field(default_factory=dict)
     merged: dict[UUID, UUID] = field(default_factory=dict)
+    #: What was to be deleted and was not, for a person to decide.
+    kept: set[UUID] = field(default_factory=set)
+    #: Writes by account and kind since a person approved last.
+    tallies: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.blank = State(ENTITY, MAPPING, self.sync, CONTEXT)
@@ -272,7 +285,7 @@ class Engine:
     ) -> Plan | None:
         """What was decided and applied; None if it must be looked at again."""
         ref = observation.ref
-        for former in (observation.asked, *observation.absorbed):
+        for former in (*observation.absorbed, observation.asked):
             if former in self.links and former != ref and self.links[former].ended != "merged":
                 self.relink(former, ref)
         link = self.links.get(ref)
@@ -334,7 +347,7 @@ class Engine:
             return State(ENTITY, MAPPING, self.sync, CONTEXT, known, record)
         candidates: dict[Key, UUID] = {}
         if same_as is not None:
-            candidates = {Key("ours", str(same_as)): same_as}
+            candidates = {Key(OURS, str(same_as)): same_as}
         elif observation.raw is not None:
             keys = keys_of(self.blank, reading(self.blank, observation))
             candidates = {key: self.keys[key] for key in keys if key in self.keys}
@@ -364,9 +377,12 @@ class Engine:
     ) -> bool:
         if link is not None:
             return link.writing or (read_at is not None and link.synced_at >= read_at)
-        strong = state.candidates and not state.taken
+        leaving = {news.id for news in self.inbox.get(account, ()) if news.change == "gone"}
+        rivals = [self._standing(owner, account) for owner in state.taken]
+        if any(rival is not None and rival.ref.id in leaving for rival in rivals):
+            return True
         begun = self._begun(account)
-        return not strong and begun is not None and begun <= known_at
+        return not state.recognised and begun is not None and begun <= known_at
 
     def _begun(self, account: str) -> int | None:
         return min(
@@ -388,7 +404,9 @@ class Engine:
         if plan.result is Result.GONE:
             assert link is not None
             link.state, link.ended = "gone", "deleted"
-            self._promote(link.record_id, ref.account)
+            self._settle_cards(ref)
+            promoted = self._promote(link.record_id, ref.account)
+            self._after_delete(plan, link.record_id, promoted=promoted)
             return
         owner = plan.record or state.record
         if owner is None:
@@ -413,8 +431,133 @@ class Engine:
             if not beside:
                 self.by_record[owner.id, ref.account] = link
         self._write_down(plan, owner, ref)
+        if plan.kept:
+            self.kept.add(owner.id)
         for account in plan.marks:
             self.mark(account, owner, scan=scan)
+
+    # --- deletes
+
+    def _after_delete(self, plan: Plan, record_id: UUID, *, promoted: bool) -> None:
+        """What a delete by somebody means for our record and the other accounts."""
+        if not self._left(record_id):
+            begun = [m for (_, id), m in self.outbox.items() if id == record_id and m.intent_at]
+            if not begun:
+                self._lay_to_rest(record_id)
+            elif plan.deletes:
+                # Once the create is answered, what it made is deleted as well.
+                self._set_state(record_id, "gone")
+                for mark in begun:
+                    mark.wanted = self.records[record_id].version
+        elif plan.deletes and not promoted:
+            self._doom(record_id)
+        elif plan.unseen and not promoted:
+            self.kept.add(record_id)
+
+    def _settle_cards(self, ref: Ref) -> None:
+        self.cards = {key: card for key, card in self.cards.items() if key[0] != ref}
+
+    def _left(self, record_id: UUID) -> list[Link]:
+        own = (link for link in self.links.values() if link.record_id == record_id)
+        return [link for link in own if link.state not in ("gone", "unlinked")]
+
+    def _set_state(self, record_id: UUID, state: str) -> None:
+        record = self.records[record_id]
+        if record.state != state:
+            self.records[record_id] = replace(record, state=state, version=record.version + 1)
+
+    def _lay_to_rest(self, record_id: UUID) -> None:
+        """It lives nowhere any more: its keys are free."""
+        self._set_state(record_id, "gone")
+        self.keys = {key: owner for key, owner in self.keys.items() if owner != record_id}
+
+    def _doom(self, record_id: UUID) -> None:
+        """It is to be deleted wherever it still is, in a while."""
+        self._set_state(record_id, "gone")
+        self._mark_all(self.records[record_id])
+        for (_, id), mark in self.outbox.items():
+            if id == record_id and not mark.dead and not mark.held:
+                mark.due = max(mark.due, self.now + DELETE_WAIT)
+
+    def decide_delete(self, record_id: UUID, *, delete: bool) -> None:
+        """A person's word on what was to be deleted and was not."""
+        self.kept.discard(record_id)
+        if delete:
+            self._set_state(record_id, "gone")
+            self._mark_all(self.records[record_id])
+
+    def _delete(self, account: str, job: Job, link: Link) -> None:
+        """Look, then delete if it is still as we know it."""
+        read_at = self.tick()
+        plan = self.reconcile(self.crms[account].read(link.ref.id, proven=True), read_at, read_at)
+        result = plan.result if plan is not None else None
+        still = self.records[job.record.id].version == job.record.version
+        if result is Result.UNCHANGED and still and link.state == "live":
+            if self._admit(account, job, "delete"):
+                link.writing, link.synced_at = True, self.tick()
+                self.crms[account].delete(link.ref.id, self.now, ours=True)
+                job.outcome = Observation(link.ref, None, gone=True)
+        elif result is Result.GONE and job.begun:
+            self._deleted(account, job, link)
+            del self.jobs[account]
+        else:
+            job.mark.due = self.now
+            job.mark.attempts += result is Result.MISSING
+            job.mark.dead = job.mark.attempts >= LOOKS
+            del self.jobs[account]
+
+    def _deleted(self, account: str, job: Job, link: Link) -> None:
+        link.state, link.ended, link.writing = "gone", "propagated", False
+        self._settle_cards(link.ref)
+        link.synced_at = self.tick()
+        if job.mark.wanted <= job.wanted:
+            self.outbox.pop((account, link.record_id), None)
+        else:
+            job.mark.attempts, job.mark.due = 0, self.now
+        record = self.records[link.record_id]
+        if record.state == "gone" and not self._left(record.id):
+            self._lay_to_rest(record.id)
+
+    # --- guards
+
+    def _admit(self, account: str, job: Job, op: str) -> bool:
+        """Whether this write may go now; else it is held until a person decides."""
+        mark = job.mark
+        if not self.limit or mark.guard == op:
+            return True
+        held = any(
+            other.held and other.guard == op
+            for (there, _), other in self.outbox.items()
+            if there == account
+        )
+        if not held and self.tallies[account, op] < self.limit:
+            self.tallies[account, op] += 1
+            return True
+        mark.held, mark.guard, mark.intent_at = True, op, None
+        del self.jobs[account]
+        return False
+
+    def held(self, account: str) -> dict[UUID, Mark]:
+        """What the guard of an account holds."""
+        found = ((id, mark) for (there, id), mark in self.outbox.items() if there == account)
+        return {id: mark for id, mark in found if mark.held}
+
+    def approve(self, account: str) -> bool:
+        """A person lets it through, and the counting begins anew."""
+        held = self.held(account)
+        self.tallies.clear()
+        for mark in held.values():
+            mark.held, mark.attempts, mark.due = False, 0, self.now
+        return bool(held)
+
+    def discard(self, account: str) -> list[UUID]:
+        """A person drops it; the records whose writes were dropped."""
+        held = self.held(account)
+        for record_id, mark in held.items():
+            del self.outbox[account, record_id]
+            if mark.guard == "delete" and self.records[record_id].state == "gone":
+                self._set_state(record_id, "live")
+        return list(held)
 
     def _claim(self, owner: RecordState, plan: Plan) -> None:
         if not plan.keys and plan.result is not Result.CREATED:
@@ -441,6 +584,7 @@ class Engine:
     def _note_losers(self, takes: Sequence[Take], clashes: Sequence[Clash]) -> None:
         self.journal += [(take.field, take.lost) for take in takes if take.lost is not ABSENT]
         self.journal += [(c.field, c.theirs) for c in clashes if c.winner is Winner.OURS]
+        self.replaced += [(take.field, take.old) for take in takes if take.old is not ABSENT]
 
     # --- merges in the CRMs
 
@@ -466,8 +610,7 @@ class Engine:
         if lost.ended != "merged":
             lost.state, lost.ended, lost.writing = "gone", "merged", False
             lost.synced_at = self.tick()
-            for key in [key for key in self.cards if key[0] == lost.ref]:
-                del self.cards[key]
+            self._settle_cards(lost.ref)
 
     def _rename(self, lost: Link, to: Ref) -> None:
         was, cards = lost.state, [c for c in self.cards.values() if c.ref == lost.ref]
@@ -480,6 +623,7 @@ class Engine:
             self.by_record[new.record_id, to.account] = new
         for card in cards if not beside else ():
             self.cards[to, card.field] = replace(card, ref=to)
+        self._set_state(lost.record_id, "live")  # it was told deleted before it was told merged
         self._mark_all(self.records[lost.record_id])
 
     def _unite(self, lost_id: UUID, kept_id: UUID) -> None:
@@ -489,6 +633,8 @@ class Engine:
             beside = self._standing(kept_id, account) is not None
             link.record_id, link.sent = kept_id, {}
             link.state = state_after_move(link.state, beside=beside)
+            if link.state != "live":
+                link.writing, link.synced_at = False, self.tick()
             known = self.by_record.get((kept_id, account))
             if link.state == "live" or known is None:
                 self.by_record[kept_id, account] = link
@@ -521,12 +667,14 @@ class Engine:
             if (link.record_id, link.ref.account) == (record_id, account)
         ]
 
-    def _promote(self, record_id: UUID, account: str) -> None:
+    def _promote(self, record_id: UUID, account: str) -> bool:
         heir = promoted(self._own(record_id, account))
-        if heir is not None:
-            heir.state = "live"
-            self.by_record[record_id, account] = heir
-            self._mark_all(self.records[record_id])
+        if heir is None:
+            return False
+        heir.state = "live"
+        self.by_record[record_id, account] = heir
+        self._mark_all(self.records[record_id])
+        return True
 
     def follow_merge(self, record_id: UUID) -> None:
         """Merge elsewhere too what is one record of ours."""
@@ -579,6 +727,8 @@ class Engine:
             known.wanted, known.attempts, known.dead = record.version, 0, False
         known.scan = known.scan and scan
         known.due = min(known.due, self.now)
+        if known.held:
+            known.held, known.guard = False, None  # it is weighed anew
 
     # --- the out-lane
 
@@ -587,10 +737,17 @@ class Engine:
         job = self.jobs.get(account)
         if job is not None and job.outcome is not None:
             del self.jobs[account]
-            self._settle(account, job)
+            if job.deleting:
+                assert job.link is not None
+                self._deleted(account, job, job.link)
+            else:
+                self._settle(account, job)
             return True
         if job is not None:
-            if job.link is None:
+            if job.deleting:
+                assert job.link is not None
+                self._delete(account, job, job.link)
+            elif job.link is None:
                 self._create(account, job)
             else:
                 self._update(account, job, job.link)
@@ -598,7 +755,7 @@ class Engine:
         due = self.outbox and [
             (mark.due, record_id)
             for (there, record_id), mark in self.outbox.items()
-            if there == account and not mark.dead and mark.due <= self.now
+            if there == account and not mark.dead and not mark.held and mark.due <= self.now
         ]
         if not due:
             return False
@@ -612,11 +769,22 @@ class Engine:
             return
         link = self.by_record.get((record_id, account))
         if link is not None and link.state != "live":
-            del self.outbox[account, record_id]
-            return
-        if link is not None and link.writing:
+            barred = link.ended != "propagated"  # what we deleted there ourselves may be made anew
+            link = None
+        else:
+            barred = False
+        begun = link is not None and link.writing
+        if link is not None and begun:
             # We hold the lane: whoever began that write is dead.
             link.writing, link.synced_at = False, self.tick()  # what it said may stand or not
+        if record.state != "live" and link is not None:
+            job = Job(mark, mark.wanted, record, link, link.base, link.sent, frozenset(), {})
+            job.deleting, job.begun = True, begun
+            self.jobs[account] = job
+            return
+        if record.state != "live" or barred:
+            del self.outbox[account, record_id]
+            return
         if link is None and not self.sync.receives(account):
             del self.outbox[account, record_id]
             return
@@ -662,6 +830,8 @@ class Engine:
             job.mark.due = self.now
             del self.jobs[account]
             return
+        if not self._admit(account, job, "update"):
+            return
         link.writing, link.synced_at, job.looked = True, self.tick(), True
         link.intended = {name: job.record.fields[name] for name in job.names}
         crm.witness.looked(account, link.ref.id)
@@ -678,7 +848,7 @@ class Engine:
 
     def _create(self, account: str, job: Job) -> None:
         mark, crm, started = job.mark, self.crms[account], self.tick()
-        if job.record.id in self.merged:  # meanwhile; its mark is the survivor's
+        if self.records[job.record.id].version != job.record.version:  # or merged meanwhile
             self._put_off(account, mark, 0)
             return
         begun = mark.scan or mark.intent_at is not None
@@ -707,7 +877,7 @@ class Engine:
             self._link_to(account, job, unmet[0], started)
         elif mark.intent_at is not None and self._departed(account, job):
             del self.jobs[account]
-        else:
+        elif self._admit(account, job, "create"):
             mark.intent_at, mark.intent_tick, mark.asked = self.tick(), self.now, False
             mark.intended = {name: job.record.fields[name] for name in job.names}
             try:

@@ -31,9 +31,14 @@ class History:
     thorough: bool  # afterwards a resync must find nothing, and one edit make n - 1 writes
     steps: tuple[Step, ...]
     follow: bool = False  # merges are carried to the other CRMs
+    spreads: str = ""  # the accounts whose deletes are carried over
+    limit: int = 0  # so many writes of a kind pass the guards before a person is asked
 
     def __str__(self) -> str:
-        lines = [f"policy {self.policy}, score {self.score}, follow {self.follow}"]
+        lines = [
+            f"policy {self.policy}, score {self.score}, follow {self.follow}, "
+            f"deletes of {self.spreads or 'nobody'} are carried over, limit {self.limit}"
+        ]
         for name, quirks in zip(NAMES, self.quirks, strict=False):
             odd = dict(_odd(quirks))
             lines.append(f"{name}: {odd or 'no quirks'}")
@@ -62,6 +67,8 @@ def draw(seed: int) -> History:
     meeting = chance() < 0.15  # two whom somebody may take for one
     if meeting:
         steps.append(("create", random.randrange(count), 0))
+    spreads = "" if chance() < 0.7 else random.choice((NAMES[:count], "A", "B"))
+    limit = 0 if meeting or chance() < 0.85 else random.randint(1, 3)
     if chance() < 0.6:
         steps.append(("rest",))
     for _ in range(min(11, int(random.expovariate(0.45)))):
@@ -70,8 +77,11 @@ def draw(seed: int) -> History:
         if meeting and chance() < 0.3:
             steps.append(("merge", random.randrange(count), random.randrange(2), chance() < 0.2))
         else:
-            steps.append(_deed(random, count))
-    return History(quirks, policy, score, chance() < 0.3, tuple(steps), chance() < 0.5)
+            steps.append(_deed(random, count, deletes=bool(spreads)))
+        if limit and chance() < 0.3:
+            steps.append(("approve", random.randrange(count)))
+    thorough, follow = chance() < 0.3, chance() < 0.5
+    return History(quirks, policy, score, thorough, tuple(steps), follow, spreads, limit)
 
 
 def _quirks(random: Random) -> Quirks:
@@ -116,9 +126,11 @@ def _lanes(random: Random, count: int) -> Iterator[Step]:
             yield ("restart",)
 
 
-def _deed(random: Random, count: int) -> Step:
-    """What a person does."""
+def _deed(random: Random, count: int, *, deletes: bool) -> Step:
+    """What a person does; more often a delete where those are carried over."""
     chance, at, thing = random.random(), random.randrange(count), random.randrange(2)
+    if deletes and random.random() < 0.15:
+        return ("delete", at, thing)
     if chance < 0.06:
         return ("create", at, thing)
     if chance < 0.14:
@@ -138,10 +150,15 @@ def _deed(random: Random, count: int) -> Step:
 
 
 @lru_cache
-def _sync(count: int, policy: str, score: str) -> EntitySync:
+def _sync(count: int, policy: str, score: str, spreads: str) -> EntitySync:
     fields = {"custom.score": {"direction": score}} if score != "both" else {}
     return EntitySync.model_validate(
-        {"accounts": tuple(NAMES[:count]), "conflict": policy, "fields": fields}
+        {
+            "accounts": tuple(NAMES[:count]),
+            "conflict": policy,
+            "fields": fields,
+            "deletes": dict.fromkeys(spreads, "propagate"),
+        }
     )
 
 
@@ -162,14 +179,17 @@ class Life:
     def __post_init__(self) -> None:
         history = self.history
         source = history.score.partition("from ")[2] or ("-" if history.score != "both" else "")
-        self.witness = Witness({"score": source} if source else {}, timely=self._timely())
+        self.witness = Witness(
+            {"score": source} if source else {}, frozenset(history.spreads), timely=self._timely()
+        )
         self.crms = {
             name: Crm(name, quirks, self.witness)
             for name, quirks in zip(NAMES, history.quirks, strict=False)
         }
-        sync = _sync(len(self.crms), history.policy, history.score)
+        sync = _sync(len(self.crms), history.policy, history.score, history.spreads)
         rash = all(quirks.tells and quirks.times for quirks in history.quirks)
-        self.engine = Engine(sync, self.crms, dict.fromkeys(self.crms, 0), history.follow, rash)
+        patience = dict.fromkeys(self.crms, 0)
+        self.engine = Engine(sync, self.crms, patience, history.follow, rash, history.limit)
 
     def _timely(self) -> frozenset[str]:
         """Which can be asked when their fields were edited."""
@@ -187,13 +207,16 @@ class Life:
         for name in sorted(self.lossy):
             self.engine.resync(name)
         self.rest()
+        self._decide_guards()
         self._answer_riddles()
         self._merge_elsewhere()
+        self._decide_guards()
         self._judge()
-        self._decide_cards()
-        self._judge()
+        if any([self._decide_deletes(), self._decide_cards()]):
+            self._judge()
         if not self.history.thorough:
             return
+        self.engine.limit = 0
         self._nothing_left_to_do()
         self._one_edit_is_one_write_elsewhere()
         self._judge()
@@ -202,7 +225,8 @@ class Life:
         self.engine.now += 1
         what, *rest = step
         done = getattr(self, f"_{what}")(*rest)
-        self._note(" ".join(map(str, step)) + ("" if done else " (nothing)"))
+        if self.tell is not None:
+            self._note(" ".join(map(str, step)) + ("" if done else " (nothing)"))
 
     # --- people
 
@@ -325,6 +349,9 @@ class Life:
     def _out(self, at: int) -> bool:
         return self.engine.step_out(self._crm(at).name)
 
+    def _approve(self, at: int) -> bool:
+        return self.engine.approve(self._crm(at).name)
+
     def _restart(self) -> bool:
         for account, job in list(self.engine.jobs.items()):
             if isinstance(job.outcome, Observation):
@@ -349,8 +376,9 @@ class Life:
                 for lane in (self.engine.step_in, self.engine.step_out):
                     if lane(name):
                         busy = True
-                        self._note(f"{lane.__name__} {name}")
-            if not busy and all(mark.dead for mark in self.engine.outbox.values()):
+                        if self.tell is not None:
+                            self._note(f"{lane.__name__} {name}")
+            if not busy and all(mark.dead or mark.held for mark in self.engine.outbox.values()):
                 self.witness.rested(lossy=bool(self.lossy))
                 return
         raise BrokenError("it never comes to rest")
@@ -379,6 +407,7 @@ class Life:
         skip = self._skipped()
         paths = {name: path for path, name in FIELDS.items()}
         journal = lost_values((paths[name], value) for name, value in self.engine.journal)
+        replaced = lost_values((paths[name], value) for name, value in self.engine.replaced)
         policy = dict.fromkeys(("title", "score", "flag", "email"), self.history.policy)
         for thing in range(1, self.things + 1):
             shown = self._shown(thing)
@@ -387,8 +416,18 @@ class Life:
                 for card in self.engine.cards.values()
                 if self.engine.things[card.record_id] == thing
             }
-            self.witness.judge(thing, shown, held=held, journal=journal, policy=policy, skip=skip)
+            self.witness.judge(
+                thing,
+                shown,
+                held=held,
+                journal=journal,
+                policy=policy,
+                skip=skip,
+                replaced=replaced,
+            )
             self._everywhere(thing, shown)
+            asked = any(self.engine.things[id] == thing for id in self.engine.kept)
+            self.witness.judge_deletes(thing, lives=bool(shown), asked=asked)
         if self.engine.unsure:
             raise BrokenError("a person was asked who is who, without need")
 
@@ -441,18 +480,35 @@ class Life:
             )
         self.rest()
 
+    def _decide_guards(self) -> None:
+        """A person looks at what the guards hold, and lets it through."""
+        while any([self.engine.approve(name) for name in self.crms]):
+            self.rest()
+
+    def _decide_deletes(self) -> bool:
+        """A person says of what was to be deleted and was not: delete it, let it live, …"""
+        asked = bool(self.engine.kept)
+        for turn, record_id in enumerate(sorted(self.engine.kept)):
+            thing, delete = self.engine.things[record_id], turn % 2 == 0
+            if delete and self._shown(thing):
+                self.witness.condemned(thing)
+            self.engine.decide_delete(record_id, delete=delete)
+            self.rest()
+            self._decide_guards()
+        return asked
+
     def _merge_elsewhere(self) -> None:
         """A person says that what was merged in one CRM shall be one in the others too."""
         for record_id in self.engine.parked():
             self.engine.follow_merge(record_id)
             self.rest()
 
-    def _decide_cards(self) -> None:
-        """A person takes one card after the other: theirs, ours, theirs, …"""
+    def _decide_cards(self) -> bool:
+        """A person takes one card after the other: theirs, ours, theirs, …; whether there was one."""
         paths = {name: path for path, name in FIELDS.items()}
         for turn in range(20):
             if not self.engine.cards:
-                return
+                return turn > 0
             card = next(iter(self.engine.cards.values()))
             thing = self.engine.things[card.record_id]
             chosen = (

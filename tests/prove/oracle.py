@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 Cells: TypeAlias = dict[tuple[str, str, str], "Cell"]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NONE: frozenset[int] = frozenset()
 
 
@@ -29,6 +31,14 @@ class Edit:
     essence: Any
     at: int
     past: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """A person's delete that the others shall follow, and what that person knew."""
+
+    seen: frozenset[int]
+    elements: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -67,6 +77,10 @@ class Witness:
 
     #: Fields that count from one account only; elsewhere a person's edit is undone.
     sources: Mapping[str, str] = field(default_factory=dict)
+    #: Accounts whose deletes are carried over.
+    spreads: frozenset[str] = frozenset()
+    deletes: dict[int, list[Delete]] = field(default_factory=dict)
+    returned: set[int] = field(default_factory=set)  # things that people restored or made anew
     edits: dict[tuple[int, str], list[Edit]] = field(default_factory=dict)
     cells: Cells = field(default_factory=dict)
     departed: set[tuple[str, int]] = field(default_factory=set)
@@ -79,9 +93,15 @@ class Witness:
     had: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     #: Things that were two once, and the edits that the person saw who merged them away.
     united: set[int] = field(default_factory=set)
+    #: The accounts in which people have merged each of them.
+    merged_in: dict[int, set[str]] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
+    #: By (account, id), the ids that it had before, and those of who was merged into it.
+    absorbed: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     #: Blanks that a merge has filled, in a spelling that nobody has agreed on.
     filled: set[tuple[str, str, str]] = field(default_factory=set)
+    #: Those that somebody has cleared again, which nobody can know who has not seen them filled.
+    emptied: set[tuple[str, str, str]] = field(default_factory=set)
     quiet: int = 0  # edits up to this one were known to the engine when all was at rest
     numbers: int = 0
     #: Records that the engine has made, or that were there when all was at rest.
@@ -109,6 +129,7 @@ class Witness:
     ) -> None:
         if any(t == thing for _, t in self.living):
             self.doubled.add(thing)
+            self.returned.add(thing)
         self.living.setdefault((account, thing), set()).add(id)
         self.departed.discard((account, thing))
         for path, value in values.items():
@@ -128,6 +149,8 @@ class Witness:
             self.removed.setdefault(thing, {}).update(dict.fromkeys(before - after, id))
             self.had.setdefault((account, id), set()).update(after)
             return
+        if (account, id, path) in self.filled and essence(path, new) is None:
+            self.emptied.add((account, id, path))
         cell = self.cells.setdefault((account, id, path), Cell())
         self.numbers += 1
         if (account, id, path) in self.doubtful:
@@ -151,16 +174,67 @@ class Witness:
                     self.cells[account, id, path] = Cell(self.numbers, cell.seen)
 
     def deleted(self, account: str, id: str, thing: int) -> None:
+        if account in self.spreads:
+            own = [cell for (at, its, _), cell in self.cells.items() if (at, its) == (account, id)]
+            seen = frozenset[int]().union(*(cell.seen for cell in own))
+            elements = frozenset(self.had.get((account, id), ()))
+            self.deletes.setdefault(thing, []).append(Delete(seen, elements))
         self.living[account, thing].discard(id)
         self.missed.add((account, thing))
         if thing not in self.doubled or (account, id) in self.known:
             self.departed.add((account, thing))
-        self.left.add((account, id))
+        self.left |= {(account, one) for one in (id, *self.absorbed.get((account, id), ()))}
+
+    def condemned(self, thing: int) -> None:
+        """A person who knows all there is says that it shall be deleted everywhere."""
+        seen = frozenset(e.number for (t, _), edits in self.edits.items() if t == thing for e in edits)
+        self.deletes.setdefault(thing, []).append(
+            Delete(seen, frozenset(self.added.get(thing, ())))
+        )
+
+    def _unknown(self, thing: int) -> list[Edit | str]:
+        """What somebody has edited whom no delete can have known; more than that has not lost."""
+        found: list[Edit | str] = []
+        for (its, path), edits in self.edits.items():
+            if its != thing or path in self.sources:
+                continue
+            for edit in edits:
+                fate = (edit.account, edit.id) in self.left or edit.number in self.forgiven
+                if not fate and not any(_knew(one, edit, edits) for one in self.deletes[thing]):
+                    found.append(edit)
+        ids = {id for _, id in self.left}
+        for element, id in self.added.get(thing, {}).items():
+            known = any(element in one.elements for one in self.deletes[thing])
+            removed = element in self.removed.get(thing, ())
+            if not known and not removed and id not in ids:
+                found.append(element)
+        return found
+
+    def erased(self, account: str, id: str, thing: int) -> None:
+        """The engine carries a delete over: never over an edit that the deleter cannot have known."""
+        self.living[account, thing].discard(id)
+        if thing not in self.deletes:
+            raise BrokenError(f"deleted, and nobody said so: {account} {id}, thing {thing}")
+        for lost in self._unknown(thing):
+            if isinstance(lost, Edit) and (lost.account, lost.id) == (account, id):
+                raise BrokenError(f"an edit was deleted along: {account} {id}: {lost}")
+
+    def judge_deletes(self, thing: int, *, lives: bool, asked: bool) -> None:
+        """``asked``: a person shall say whether it is deleted."""
+        if thing not in self.deletes:
+            return
+        unknown = self._unknown(thing)
+        if unknown and not lives and not asked:
+            raise BrokenError(f"thing {thing} was deleted, and with it {unknown}")
+        again = thing in self.returned | self.united
+        if lives and not unknown and not asked and not again:
+            raise BrokenError(f"thing {thing} was deleted, and yet it stands")
 
     def restored(self, account: str, id: str, thing: int) -> None:
+        self.returned.add(thing)
         self.living.setdefault((account, thing), set()).add(id)
         self.departed.discard((account, thing))
-        self.left.discard((account, id))
+        self.left -= {(account, one) for one in (id, *self.absorbed.get((account, id), ()))}
 
     def merged(
         self,
@@ -180,8 +254,12 @@ class Witness:
         been written down all the same, and everything where it merges itself (``ours``).
         """
         kept, lost = things
+        before = [self.absorbed.get((account, one), set()) | {one} for one in (id, loser)]
+        self.absorbed[account, now] = set[str]().union(*before) - {now}
         if kept != lost:
             self._unite(kept, lost)
+        if not ours:
+            self.merged_in.setdefault(kept, set()).add(account)
         self.living[account, kept] = self.living.get((account, kept), set()) - {loser}
         for path in {path for at, there, path in self.cells if (at, there) == (account, loser)}:
             cell = self.cells[account, loser, path]
@@ -210,6 +288,7 @@ class Witness:
 
     def _unite(self, kept: int, lost: int) -> None:
         self.united.add(kept)
+        self.merged_in.setdefault(kept, set()).update(self.merged_in.pop(lost, ()))
         for _, path in [key for key in self.edits if key[0] == lost]:
             self.edits.setdefault((kept, path), []).extend(self.edits.pop((lost, path)))
             self.edits[kept, path].sort(key=lambda edit: edit.number)
@@ -222,7 +301,9 @@ class Witness:
             for account in {at for at, thing in where if thing == lost}:
                 where.discard((account, lost))
                 where.add((account, kept))
-        for some in (self.doubled, self.renamed):
+        if lost in self.deletes:
+            self.deletes.setdefault(kept, []).extend(self.deletes.pop(lost))
+        for some in (self.doubled, self.renamed, self.returned):
             if lost in some:
                 some.add(kept)
 
@@ -323,6 +404,8 @@ class Witness:
         if same and path != "flag" and not told:
             raise BrokenError(f"a write that changes nothing: {where}")
         self.filled.discard((account, id, path))
+        if same and told:
+            return
         self._carry(account, id, thing, path, new, where)
 
     def made(
@@ -357,7 +440,10 @@ class Witness:
         seen = cell.past if self._unseen(account, id, path) else cell.seen
         fresh = [e for e in known if e.number not in seen]
         if not fresh:
-            if self.sources.get(path, account) == account:
+            # Two who merge the same records in two CRMs, each their own way, contradict each other.
+            crossed = len(self.merged_in.get(thing, ())) > 1
+            crossed = crossed or (account, id, path) in self.emptied
+            if self.sources.get(path, account) == account and not crossed:
                 raise BrokenError(f"flipped back: {where}")
             fresh = known  # what was typed where it does not count is undone
         edit = fresh[-1]
@@ -397,10 +483,12 @@ class Witness:
         journal: Mapping[str, Collection[Any]],
         policy: Mapping[str, str],
         skip: Mapping[str, Collection[str]],
+        replaced: Mapping[str, Collection[Any]] = NOTHING,
     ) -> None:
         """``shown`` are the living remote records of a thing by (account, id); ``held`` the
         (account, path) that wait for a person; ``journal`` has the values that lost, by path;
-        ``skip`` the accounts that a path is not carried to.
+        ``skip`` the accounts that a path is not carried to. Where two became one, what the
+        survivor shows otherwise stands in the journal as an ordinary change: ``replaced``.
         """
         for path in policy:
             values = {
@@ -413,7 +501,10 @@ class Witness:
                 raise BrokenError(f"thing {thing}, {path}: the CRMs differ at rest: {values}")
             if said and not held and path not in skip:
                 final = said.pop()
-                self._judge_final(thing, path, final, journal.get(path, ()), policy[path])
+                lost = {*journal.get(path, ())}
+                if thing in self.united:
+                    lost |= {*replaced.get(path, ())}
+                self._judge_final(thing, path, final, lost, policy[path])
         if all("phones" in raw for raw in shown.values()):
             self._judge_set(thing, shown)
 
@@ -421,6 +512,8 @@ class Witness:
         self, thing: int, path: str, final: Any, lost: Collection[Any], policy: str
     ) -> None:
         edits = self.edits.get((thing, path), [])
+        if all(e.essence == final for e in edits) and (edits or final is None):
+            return
         counted = [e for e in edits if (e.account, e.id) not in self.left]
         # What somebody merged away may be lost with the merge; what it was made over may not.
         over = frozenset[int]().union(*(e.past for e in counted if e.number not in self.dropped))
@@ -472,6 +565,13 @@ class Witness:
         for one in found[:1]:
             if not must <= one <= may:
                 raise BrokenError(f"thing {thing}: {set(one)} is not between {must} and {may}")
+
+
+def _knew(one: Delete, edit: Edit, edits: Collection[Edit]) -> bool:
+    """Whether the deleter has seen this edit, or one that contradicts it and may have won."""
+    return edit.number in one.seen or any(
+        e.number in one.seen and e.number not in edit.past for e in edits
+    )
 
 
 def lost_values(entries: Iterable[tuple[str, Any]]) -> dict[str, set[Any]]:

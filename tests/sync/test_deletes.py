@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 
-from app.db import guards, links, records
+from app.db import conflicts, guards, links, records
 from app.db.engine import Database
 from app.db.journal import Cause
-from app.domain.values import Ref
+from app.domain.merge import Clash, Winner
+from app.domain.values import Op, Outcome, Ref, Write
 from app.errors import RejectedError
 from app.sync import byhand
 from app.sync.cards import begin_merge
@@ -399,7 +402,7 @@ async def traces(town: Town) -> list[str]:
     found = []
     for table in (
         *("records", "links", "journal", "attempts", "conflicts", "keys", "outbox"),
-        *("deliveries", "events", "plan_items", "resyncs"),
+        *("deliveries", "events", "plan_items", "resyncs", "drifts", "differences"),
     ):
         body = " || convert_from(body, 'utf8')" if table == "deliveries" else ""
         query = (
@@ -409,6 +412,20 @@ async def traces(town: Town) -> list[str]:
         if await town.scalar(query):
             found.append(table)
     return found
+
+
+async def told_of_her(town: Town, record_id: UUID) -> None:
+    """What a drift check may have found: a value of hers, and of another record that names her."""
+    found = (
+        "with d as (insert into drifts (id, account, entities) values"
+        " (gen_random_uuid(), 'hubspot', '{person}') returning id)"
+        " insert into differences (drift_id, n, entity, record_id, remote_id, field, theirs,"
+        " cause, reason) select d.id, v.n, 'person', v.record_id, '1', 'title', v.said,"
+        " 'missed_webhook', '' from d, (values (1, :hers, '\"Countess\"'::jsonb),"
+        " (2, gen_random_uuid(), '\"with Ada King\"'::jsonb)) as v (n, record_id, said)"
+    )
+    async with town.db.transaction() as db:
+        await db.execute(sa.text(found).bindparams(sa.bindparam("hers", record_id, sa.UUID())))
 
 
 @pytest.mark.parametrize(
@@ -423,7 +440,9 @@ async def test_nothing_is_kept_of_a_person_whom_a_crm_erased(town: Town, said: t
     change = {"propertyName": "jobtitle", "propertyValue": "Countess"}
     await town.hear_hubspot("contact.propertyChange", hers.id, **change)
     await town.work()
-    assert set(await traces(town)) >= {"records", "links", "journal", "attempts", "deliveries"}
+    await told_of_her(town, (await town.record_of(hers)).id)
+    kept = {"records", "links", "journal", "attempts", "deliveries", "differences"}
+    assert set(await traces(town)) >= kept
     await erase_in_hubspot(town, hers, *said)
     await town.work()
     assert await traces(town) == []
@@ -524,3 +543,41 @@ async def test_an_old_word_of_a_delete_proves_nothing_of_a_record_seen_since(tow
     await town.work()
     assert await town.state_of(hers) == "live"
     assert await town.there(ada)
+
+
+@PROPAGATE
+async def test_what_is_deleted_while_its_copy_is_made_is_deleted_there_too(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+):
+    companies = "/crm/v3/objects/companies"
+    properties = {"name": "Acme", "domain": "acme.example"}
+    id = (await town.hubspot("POST", companies, properties=properties))["id"]
+    await town.hear_hubspot("company.creation", id)
+    connector = town.house.members["close"].connector
+    write = connector.write
+
+    async def made_and_deleted(batch: Sequence[Write]) -> list[Outcome]:
+        outcomes: list[Outcome] = await write(batch)
+        if batch[0].op is Op.CREATE:
+            await town.hubspot("DELETE", f"{companies}/{id}")
+            await town.hear_hubspot("company.deletion", id)
+        return outcomes
+
+    monkeypatch.setattr(connector, "write", made_and_deleted)
+    await town.work()
+    await town.go_on()
+    assert await town.wrote("close") == ["create lead", "delete lead"]
+    assert (await town.close("GET", "/lead/"))["data"] == []
+
+
+@PROPAGATE
+async def test_no_card_asks_about_a_field_of_what_was_deleted(town: Town):
+    ada, hers = await town.ada()
+    async with town.db.transaction() as db:
+        record = await town.record_of(ada)
+        clash = Clash("title", "ours", "theirs", Winner.NOBODY, "held")
+        await conflicts.hold_field(db, record.id, "person", hers, clash)
+    await delete_in_close(town, ada)
+    await town.go_on()
+    assert not await town.there(hers)
+    assert await town.scalar("select count(*) from conflicts where state = 'open'") == 0

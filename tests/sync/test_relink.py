@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from app.db import links, outbox
 from app.db.outbox import Mark
 from app.db.tables import links as link_rows
+from app.domain.state import Plan
 from app.domain.values import Observation, Ref
 from app.sync.relink import relink
 from tests.sync.conftest import NOON, Company, contact, hub_contact, lead
@@ -89,6 +90,17 @@ async def test_a_merge_is_learned_from_a_reading_alone(company: Company):
     assert await living(company) == 2
     assert (await company.link_of(third.ref)).state == "live"
     assert (await states(company))["hubspot/1"] == "gone merged"
+
+
+async def test_a_survivor_found_under_a_losers_name_keeps_the_values_it_had_before(company: Company):
+    """Asked for the loser the CRM shows the survivor, which had an id of its own before as well."""
+    await three(company)
+    third = hub_contact(9, email="ada@x.example", jobtitle="the ada")
+    asked, before = hub_contact(2).ref, hub_contact(1).ref
+    await company.see(replace(third, asked=asked, absorbed=(before,)))
+    person = await company.record_of(third.ref)
+    assert person.id == (await company.record_of(contact(1).ref)).id
+    assert person.fields["title"] == "the ada"
 
 
 async def test_a_chain_of_merges_told_backwards_ends_as_told_forwards(company: Company):
@@ -205,6 +217,16 @@ async def test_a_create_on_its_way_for_the_lost_record_is_the_survivors(company:
     owner = await company.scalar("select record_id from outbox where account = 'hubspot'")
     assert owner == kept.id
     assert await company.scalar("select intent from outbox where account = 'hubspot'") == "trace"
+
+
+async def test_a_parked_one_is_heard_though_a_write_to_it_was_never_answered(company: Company):
+    await three(company)
+    async with company.db.transaction() as db:
+        await links.begin_writes(db, {hub_contact(2).ref: {"title": "new"}})  # … and its worker died
+    await merged(company, contact(2).ref, contact(1).ref)
+    assert (await states(company))["hubspot/2"] == "parked"
+    (answer,) = await company.see(hub_contact(2, email="ben@x.example"))
+    assert isinstance(answer, Plan)
 
 
 async def test_a_card_about_the_lost_record_is_about_the_survivor(company: Company):

@@ -1,4 +1,4 @@
-"""What is deleted and restored before anybody has met it."""
+"""What is deleted, and restored or entered anew, before we have heard of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from app.db import links
 from app.db.engine import Database
 from app.domain.values import Ref
 from tests.connectors.conftest import Control, control, sandbox
@@ -52,3 +53,26 @@ async def test_what_came_and_went_before_we_heard_of_it_is_nobodys_business(town
     await town.work()
     assert await town.wrote("close") == []
     assert await town.scalar("select count(*) from records") == 0
+
+
+async def test_who_is_entered_anew_before_we_know_of_the_delete_is_no_riddle(town: Town):
+    _, there = await town.ada()
+    async with town.db.transaction() as db:
+        await links.begin_writes(db, {there: {}})  # so that the delete has to wait
+    await town.hubspot("DELETE", f"/crm/v3/objects/contacts/{there.id}")
+    again = await town.hubspot(
+        "POST", "/crm/v3/objects/contacts", properties={"email": "ada@x.example"}
+    )
+    about = {"portalId": 62515, "subscriptionId": 1, "occurredAt": 1_770_000_000_000}
+    news = [("contact.deletion", there.id, 1), ("contact.creation", again["id"], 2)]
+    events = [
+        {**about, "subscriptionType": said, "objectId": int(id), "eventId": number}
+        for said, id, number in news
+    ]
+    await town.tell("hubspot", events)
+    async with town.db.transaction() as db:
+        await links.end_writes(db, [there])
+    await town.go_on()
+    assert await town.scalar("select count(*) from conflicts") == 0
+    assert await town.state_of(there) == "gone deleted"
+    assert await town.state_of(Ref("hubspot", "contacts", again["id"])) == "live"

@@ -209,6 +209,7 @@ class Life:
         self.rest()
         self._decide_guards()
         self._answer_riddles()
+        self._join_suspects()
         self._merge_elsewhere()
         self._decide_guards()
         self._judge()
@@ -497,6 +498,16 @@ class Life:
             self._decide_guards()
         return asked
 
+    def _join_suspects(self) -> None:
+        """A person says that two with the same address are one, if they are."""
+        for one, other in self.engine.suspects:
+            thing = self.engine.things[one]
+            if thing != self.engine.things[other]:
+                raise BrokenError("two who are not one have the same address")
+            if self.engine.join(one, other):
+                self.witness.united.add(thing)
+                self.rest()
+
     def _merge_elsewhere(self) -> None:
         """A person says that what was merged in one CRM shall be one in the others too."""
         for record_id in self.engine.parked():
@@ -517,6 +528,7 @@ class Life:
             self.witness.decided(thing, paths[card.field], chosen, self.engine.now)
             self.engine.resolve(card, theirs=bool(turn % 2))
             self.rest()
+            self._decide_guards()
         raise BrokenError("the cards never end")
 
     def _nothing_left_to_do(self) -> None:

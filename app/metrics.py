@@ -68,6 +68,19 @@ CAUGHT_UP = Counter(
     registry=REGISTRY,
 )
 
+DRIFT_RECORDS = Counter(
+    "syncline_drift_records",
+    "Linked records that were compared with what their account shows: equal or differing.",
+    ("account", "entity", "found"),
+    registry=REGISTRY,
+)
+DRIFT_DIFFERENCES = Counter(
+    "syncline_drift_differences",
+    "What such comparisons found, by its likely cause.",
+    ("account", "cause"),
+    registry=REGISTRY,
+)
+
 # ------------------------------------------------------------------------- what we decide
 
 OBSERVATIONS = Counter(

@@ -58,7 +58,7 @@ async def _round(database: Database, name: str) -> float:
             for delivery in unread:
                 ref = Ref("close", "lead", delivery.body.decode())
                 event = Event(delivery.body.decode(), "lead.updated", now(), ref)
-                await events.add(db, delivery, [Answered("close", event, "handled")])
+                await events.add(db, [(delivery, [Answered("close", event, "handled")])])
             await events.mark_read(db, [d.id for d in unread if d.id is not None])
         async with database.transaction() as db:
             waiting = await events.pending(db, "close", limit=BATCH)

@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("secrets", postgresql.BYTEA(), nullable=True),
         sa.Column("callback", sa.Text(), nullable=True),
         sa.Column("callback_due_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("drift_due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column(
             "directory", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
@@ -322,6 +323,72 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("state in ('queued', 'running')"),
     )
+    op.create_table(
+        "drifts",
+        sa.Column("id", sa.UUID(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("entities", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("repair", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("reason", sa.Text(), server_default="person", nullable=False),
+        sa.Column("state", sa.Text(), server_default="queued", nullable=False),
+        sa.Column(
+            "cursor", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
+        ),
+        sa.Column(
+            "counts",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column(
+            "causes",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column("total", sa.BigInteger(), nullable=True),
+        sa.Column("ours", sa.Text(), nullable=True),
+        sa.Column("theirs", sa.Text(), nullable=True),
+        sa.Column(
+            "errors", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
+        ),
+        sa.Column(
+            "created_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("started_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("finished_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state in ('queued', 'running', 'done', 'failed', 'cancelled')",
+            name=op.f("ck_drifts_state"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_drifts")),
+    )
+    op.create_index(
+        "ix_drifts_open",
+        "drifts",
+        ["account"],
+        unique=False,
+        postgresql_where=sa.text("state in ('queued', 'running')"),
+    )
+    op.create_table(
+        "differences",
+        sa.Column("drift_id", sa.UUID(), nullable=False),
+        sa.Column("n", sa.BigInteger(), nullable=False),
+        sa.Column("entity", sa.Text(), nullable=False),
+        sa.Column("record_id", sa.UUID(), nullable=False),
+        sa.Column("remote_id", sa.Text(), nullable=False),
+        sa.Column("field", sa.Text(), nullable=True),
+        sa.Column("ours", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("theirs", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["drift_id"], ["drifts.id"], name=op.f("fk_differences_drift_id")),
+        sa.PrimaryKeyConstraint("drift_id", "n", name=op.f("pk_differences")),
+    )
+    op.create_index("ix_differences_record", "differences", ["record_id"], unique=False)
     op.create_table(
         "catchups",
         sa.Column("account", sa.Text(), nullable=False),
@@ -712,6 +779,44 @@ def upgrade() -> None:
     )
     op.create_index("ix_relations_parent", "relations", ["parent_id"], unique=False)
     op.create_table(
+        "intakes",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("digest", postgresql.BYTEA(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("answer", postgresql.JSON(astext_type=sa.Text()), nullable=False),
+        sa.Column(
+            "at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint("source", "key", name=op.f("pk_intakes")),
+    )
+    op.create_index("ix_intakes_at", "intakes", ["at"], unique=False)
+    op.create_table(
+        "intake_bases",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("record_id", sa.UUID(), nullable=False),
+        sa.Column(
+            "base",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column(
+            "sent",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default="{}",
+            nullable=False,
+        ),
+        sa.Column(
+            "at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["record_id"], ["records.id"], name=op.f("fk_intake_bases_record_id")
+        ),
+        sa.PrimaryKeyConstraint("source", "record_id", name=op.f("pk_intake_bases")),
+    )
+    op.create_index("ix_intake_bases_record", "intake_bases", ["record_id"], unique=False)
+    op.create_table(
         "matches",
         sa.Column("resync_id", sa.UUID(), nullable=False),
         sa.Column("n", sa.BigInteger(), nullable=False),
@@ -795,6 +900,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
     op.drop_table("matches")
+    op.drop_index("ix_intake_bases_record", table_name="intake_bases")
+    op.drop_table("intake_bases")
+    op.drop_index("ix_intakes_at", table_name="intakes")
+    op.drop_table("intakes")
     op.drop_index("ix_separations_other", table_name="separations")
     op.drop_table("separations")
     op.drop_table("keyed")
@@ -831,6 +940,14 @@ def downgrade() -> None:
     op.drop_table("conflicts")
     op.drop_table("workers")
     op.drop_table("catchups")
+    op.drop_index("ix_differences_record", table_name="differences")
+    op.drop_table("differences")
+    op.drop_index(
+        "ix_drifts_open",
+        table_name="drifts",
+        postgresql_where=sa.text("state in ('queued', 'running')"),
+    )
+    op.drop_table("drifts")
     op.drop_index(
         "ix_resyncs_match",
         table_name="resyncs",

@@ -185,22 +185,21 @@ def _missing(resync_id: UUID) -> ProblemError:
     return ProblemError(problems.NOT_FOUND, f"There is no resync {resync_id}.")
 
 
-def _entities(desk: Desk, wanted: NewResync) -> list[str]:
+def entities_of(desk: Desk, account: str, entity: str | None) -> list[str]:
     """The entities to scan. Raises ProblemError for an account or entity that does not sync."""
-    known(desk, wanted.account)
-    syncs = [entity for entity, how in desk.config.sync.items() if wanted.account in how.accounts]
-    if wanted.entity is None:
+    known(desk, account)
+    syncs = [name for name, how in desk.config.sync.items() if account in how.accounts]
+    if entity is None:
         if not syncs:
-            raise ProblemError(problems.CONFLICT, f"{wanted.account} syncs nothing at all.")
+            raise ProblemError(problems.CONFLICT, f"{account} syncs nothing at all.")
         return syncs
-    if wanted.entity not in syncs:
+    if entity not in syncs:
         raise ProblemError(
             problems.INVALID,
-            f"{wanted.account} does not sync {wanted.entity!r}; it syncs "
-            f"{', '.join(syncs) or 'nothing'}.",
+            f"{account} does not sync {entity!r}; it syncs {', '.join(syncs) or 'nothing'}.",
             errors=[{"at": "body.entity", "reason": "not an entity of this account"}],
         )
-    return [wanted.entity]
+    return [entity]
 
 
 @router.post(
@@ -217,7 +216,7 @@ async def start(wanted: NewResync, desk: DeskDep, response: Response) -> ResyncS
 
     A paused account's resync waits until it is resumed.
     """
-    entities = _entities(desk, wanted)
+    entities = entities_of(desk, wanted.account, wanted.entity)
     async with desk.database.transaction() as db:
         row = await listings.begin_resync(
             db,

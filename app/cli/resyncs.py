@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.progress import TimeRemainingColumn as Remaining
 
 from app.cli import matches
-from app.cli.rest import Rest, part
+from app.cli.rest import part
 from app.cli.screen import Column, Screen, fields, screen
 from app.config import FIELDS
 from app.errors import ConfigError
@@ -110,7 +110,7 @@ def _finish(found: Screen, name: str, *, report: bool = False, csv: Path | None 
     """Watch, report, and end with 1 if not everything went well."""
     rest = found.rest
     try:
-        last = _watch(found, rest, name)
+        last = watch(found, f"/api/resyncs/{part(name)}", seen="seen")
     except KeyboardInterrupt:
         found.errors.print(
             f"Resync {name} goes on in the service: `syncline resyncs show {name}` watches it, "
@@ -139,7 +139,8 @@ def _finish(found: Screen, name: str, *, report: bool = False, csv: Path | None 
         raise typer.Exit(1)
 
 
-def _watch(found: Screen, rest: Rest, name: str) -> Mapping[str, Any]:
+def watch(found: Screen, path: str, *, seen: str) -> Mapping[str, Any]:
+    """Show how far a scan is until it is over; its last state. ``seen`` counts its records."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -151,14 +152,14 @@ def _watch(found: Screen, rest: Rest, name: str) -> Mapping[str, Any]:
     with Progress(*columns, console=found.errors, transient=True, disable=found.json) as progress:
         task = progress.add_task("queued", total=None, counts="")
         while True:
-            now: Mapping[str, Any] = rest.get(f"/api/resyncs/{part(name)}")
+            now: Mapping[str, Any] = found.rest.get(path)
             counts = now["counts"]
             progress.update(
                 task,
                 description=f"{now['account']} {now['state']}",
-                completed=counts["seen"],
+                completed=counts[seen],
                 total=now["total"],
-                counts=", ".join(f"{n} {k}" for k, n in counts.items() if n and k != "seen"),
+                counts=", ".join(f"{n} {k}" for k, n in counts.items() if n and k != seen),
             )
             if now["state"] in _OVER:
                 return now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -65,6 +64,8 @@ def worker(
     ] = None,
 ) -> None:
     """Work only: join a service that runs elsewhere. On SIGTERM, end the work in hand first."""
+    import uvloop
+
     from app.worker import loop
 
     found = settings()
@@ -81,7 +82,7 @@ def worker(
         from app import metrics
 
         start_http_server(metrics_port, registry=metrics.REGISTRY)
-    asyncio.run(loop.run(found, config))
+    uvloop.run(loop.run(found, config))
 
 
 def migrate(ctx: typer.Context) -> None:

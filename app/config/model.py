@@ -347,6 +347,18 @@ class CatchUp(_Frozen):
     )
 
 
+class DriftConfig(_Frozen):
+    """How often all that is linked is compared with what the account shows."""
+
+    every: _Seconds = Field(
+        None, description="Seconds between two comparisons; `off`: only when somebody asks."
+    )
+    repair: _Flag = Field(
+        False,
+        description="Take in what such a comparison finds, as a webhook would have led to it.",
+    )
+
+
 class QuotaConfig(_Frozen):
     """What an account's API may be used for, beside what its vendor says."""
 
@@ -383,7 +395,11 @@ class Retention(_Frozen):
         description="Changes of fields, with their cause and the values that lost: the history, "
         "and what can be restored.",
     )
-    plans: Days = Field(30, description="Plans and reports of dry runs, once these have ended.")
+    plans: Days = Field(
+        30, description="What dry runs and drift checks found, once these have ended."
+    )
+    audit: Days = Field(730, description="What people did.")
+    alerts: Days = Field(90, description="Alerts that are over, with their messages.")
 
     @model_validator(mode="after")
     def _are_kept_long_enough(self) -> Retention:
@@ -428,6 +444,10 @@ class AccountConfig(_Frozen):
     )
     catch_up: CatchUp = Field(
         default_factory=CatchUp, description="How often it is asked what webhooks did not tell."
+    )
+    drift: DriftConfig = Field(
+        default_factory=DriftConfig,
+        description="How often its linked records are compared with ours.",
     )
     quota: QuotaConfig = Field(
         default_factory=QuotaConfig,

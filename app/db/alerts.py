@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import logs
-from app.db import dead_letters, overview
+from app.db import dead_letters, drifts, overview
 from app.db.pages import Page, Row, first, page, rows
 from app.db.tables import accounts, alerts, conflicts, lanes, messages, outbox
 from app.domain.alerts import Alert, Trouble, Word
@@ -22,6 +22,7 @@ SILENT: Final = 30
 #: So long a message that was taken is nobody else's.
 _LEASE: Final = timedelta(minutes=2)
 _LOCK: Final = 7_365_001
+_BATCH: Final = 1000
 _LONGEST: Final = 400  # characters of a summary
 
 
@@ -37,7 +38,7 @@ async def alone(db: AsyncConnection) -> bool:
 async def troubles(db: AsyncConnection, known: Collection[str], *, lag: float) -> list[Trouble]:
     """Everything that is wrong now with these accounts, one for each cause."""
     found = [*await _no_worker(db), *await _paused(db), *await _lanes(db, lag)]
-    found += [*await _dead(db), *await _held(db), *await _fights(db)]
+    found += [*await _dead(db), *await _held(db), *await _fights(db), *await _drift(db)]
     # A vendor's words may quote a person; alerts leave the house.
     return [
         replace(one, key=logs.scrub(one.key), summary=logs.scrub(one.summary)[:_LONGEST])
@@ -130,6 +131,20 @@ async def _held(db: AsyncConnection) -> list[Trouble]:
     ]
 
 
+async def _drift(db: AsyncConnection) -> list[Trouble]:
+    return [
+        Trouble(
+            f"drift:{account}",
+            "drift",
+            account,
+            f"{account} shows something else than we hold, and nothing under way explains it",
+            count,
+        )
+        for account, count in (await drifts.last(db)).items()
+        if count
+    ]
+
+
 async def _fights(db: AsyncConnection) -> list[Trouble]:
     reason = conflicts.c.detail["reason"].astext
     query = (
@@ -206,6 +221,15 @@ async def say(db: AsyncConnection, key: str, word: Word, channels: Sequence[str]
     told = (await db.execute(change)).one()._asdict()
     made = {"alert_id": told["id"], "word": str(word), "content": _content(told, word)}
     await db.execute(sa.insert(messages).values([{**made, "channel": one} for one in channels]))
+
+
+async def forget_over(db: AsyncConnection, before: datetime) -> int:
+    """Delete alerts that were over before this, up to a batch, with what was said of them."""
+    old = sa.select(alerts.c.id).where(alerts.c.ended_at < before).limit(_BATCH)
+    ids = list((await db.execute(old)).scalars())
+    await db.execute(sa.delete(messages).where(messages.c.alert_id.in_(ids)))
+    await db.execute(sa.delete(alerts).where(alerts.c.id.in_(ids)))
+    return len(ids)
 
 
 def _content(told: Mapping[str, Any], word: Word) -> dict[str, Any]:

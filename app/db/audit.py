@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.pages import Page, page
 from app.db.tables import audit
 
+_BATCH = 10_000
+
 
 async def begin(
     db: AsyncConnection,
@@ -50,3 +52,9 @@ async def listed(
     if since is not None:
         wanted = wanted.where(audit.c.at >= since)
     return await page(db, wanted, by=[audit.c.id.desc()], cursor=cursor, limit=limit)
+
+
+async def forget(db: AsyncConnection, before: datetime) -> int:
+    """Delete acts older than this, up to a batch; how many."""
+    old = sa.select(audit.c.id).where(audit.c.at < before).order_by(audit.c.id).limit(_BATCH)
+    return (await db.execute(sa.delete(audit).where(audit.c.id.in_(old)))).rowcount

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.arrays import among, any_of
 from app.db.tables import conflicts
 from app.domain.merge import Clash
 from app.domain.state import RecordState
@@ -31,7 +32,7 @@ async def held_fields(
     """The fields of these records that are held in an account, waiting for a person."""
     rows = await db.execute(
         sa.select(conflicts.c.record_id, conflicts.c.field).where(
-            conflicts.c.record_id.in_(set(record_ids)),
+            any_of(conflicts.c.record_id, set(record_ids)),
             conflicts.c.account == account,
             conflicts.c.kind.in_(set(kinds)),
             conflicts.c.state == "open",
@@ -47,7 +48,7 @@ async def words(
     db: AsyncConnection, account: str, *, record_ids: Collection[UUID] | None = None
 ) -> dict[Ref, dict[str, str]]:
     """What an account shows that no value map names, by field; of these records or of all."""
-    asked = [conflicts.c.record_id.in_(set(record_ids))] if record_ids is not None else []
+    asked = [any_of(conflicts.c.record_id, set(record_ids))] if record_ids is not None else []
     rows = await db.execute(
         sa.select(
             conflicts.c.ref_type, conflicts.c.ref_id, conflicts.c.field, conflicts.c.theirs
@@ -328,7 +329,7 @@ def _open_of(refs: Collection[Ref]) -> sa.ColumnElement[bool]:
     named = [(ref.account, ref.type, ref.id) for ref in refs]
     return sa.and_(
         conflicts.c.state == "open",
-        sa.tuple_(conflicts.c.account, conflicts.c.ref_type, conflicts.c.ref_id).in_(named),
+        among([conflicts.c.account, conflicts.c.ref_type, conflicts.c.ref_id], named),
     )
 
 

@@ -12,7 +12,8 @@ from sqlalchemy import event, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 
-def _dumps(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """As the database keeps it."""
     return orjson.dumps(value, default=dict).decode()  # dict: any other mapping
 
 
@@ -29,7 +30,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=5,
             pool_timeout=10,
-            json_serializer=_dumps,
+            json_serializer=as_json,
             json_deserializer=orjson.loads,
             connect_args={"timeout": 5, "command_timeout": 60},
         )

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.arrays import among, any_of, columns, insert_rows
 from app.db.tables import deliveries, events
 from app.domain.values import Change, Delivery, Event, Ref
 
@@ -45,7 +45,7 @@ async def unread(db: AsyncConnection, account: str, *, limit: int) -> list[Deliv
 async def mark_read(db: AsyncConnection, ids: Collection[int]) -> None:
     await db.execute(
         sa.update(deliveries)
-        .where(deliveries.c.id.in_(ids), deliveries.c.state == "pending")
+        .where(any_of(deliveries.c.id, ids), deliveries.c.state == "pending")
         .values(state="done", error=None)
     )
 
@@ -72,18 +72,28 @@ class Answered:
     error: Mapping[str, Any] | None = None
 
 
-async def add(db: AsyncConnection, delivery: Delivery, answered: Sequence[Answered]) -> None:
+_COLUMNS = (
+    *("account", "key", "delivery_id", "type", "ref_type", "ref_id"),
+    *("gone", "at", "received_at", "answer", "state", "error"),
+)
+_ADD = insert_rows(events, *_COLUMNS).on_conflict_do_nothing()
+
+
+async def add(db: AsyncConnection, read: Sequence[tuple[Delivery, Sequence[Answered]]]) -> None:
     """Store what is new; a handled event waits to be looked at, the others are kept as they are.
 
     A replayed delivery finds its events already there: those that were unsupported get today's
     answer.
     """
-    if not answered:
+    wanted: dict[tuple[str, str], tuple[Delivery, Answered]] = {}
+    for delivery, answered in read:
+        for item in answered:
+            wanted.setdefault((item.account, item.event.key), (delivery, item))
+    if not wanted:
         return
-    wanted = {(item.account, item.event.key): item for item in answered}
     known = await _known(db, wanted)
     for place, answer in known.items():
-        item = wanted.pop(place)
+        _, item = wanted.pop(place)
         if answer in ("unsupported", "foreign") and answer != item.answer:
             await db.execute(
                 sa.update(events)
@@ -105,10 +115,10 @@ async def add(db: AsyncConnection, delivery: Delivery, answered: Sequence[Answer
             "state": _state(item),
             "error": item.error,
         }
-        for item in wanted.values()
+        for delivery, item in wanted.values()
     ]
     if rows:
-        await db.execute(insert(events).values(rows).on_conflict_do_nothing())
+        await db.execute(_ADD, columns(events, _COLUMNS, rows))
 
 
 def _state(item: Answered) -> str:
@@ -119,7 +129,7 @@ async def _known(
     db: AsyncConnection, places: Collection[tuple[str, str]]
 ) -> dict[tuple[str, str], str]:
     """The answers to those of these events that are there already, in whatever part."""
-    there = sa.tuple_(events.c.account, events.c.key).in_(sorted(places))
+    there = among([events.c.account, events.c.key], places)
     rows = await db.execute(sa.select(events.c.account, events.c.key, events.c.answer).where(there))
     return {(account, key): answer for account, key, answer in rows}
 
@@ -130,8 +140,9 @@ async def departed(db: AsyncConnection, refs: Collection[Ref]) -> set[Ref]:
         return set()
     rows = await db.execute(
         sa.select(events.c.account, events.c.ref_type, events.c.ref_id).where(
-            sa.tuple_(events.c.account, events.c.ref_type, events.c.ref_id).in_(
-                [(ref.account, ref.type, ref.id) for ref in sorted(refs)]
+            among(
+                [events.c.account, events.c.ref_type, events.c.ref_id],
+                ((ref.account, ref.type, ref.id) for ref in refs),
             ),
             events.c.gone,
         )
@@ -230,7 +241,7 @@ async def pending(db: AsyncConnection, account: str, *, limit: int) -> list[Pend
 
 async def sources(db: AsyncConnection, ids: Collection[int]) -> list[Delivery]:
     """The deliveries that events came from, to read the events anew."""
-    rows = await db.execute(sa.select(deliveries).where(deliveries.c.id.in_(set(ids))))
+    rows = await db.execute(sa.select(deliveries).where(any_of(deliveries.c.id, ids)))
     return [_delivery(row) for row in rows]
 
 
@@ -238,7 +249,7 @@ async def finish(db: AsyncConnection, ids: Collection[int]) -> None:
     """These events have been dealt with."""
     await db.execute(
         sa.update(events)
-        .where(events.c.id.in_(ids), events.c.state == "pending")
+        .where(any_of(events.c.id, ids), events.c.state == "pending")
         .values(state="done", error=None)
     )
 
@@ -253,7 +264,7 @@ async def postpone(
     """Look again later; a postponement with an error counts as an attempt."""
     await db.execute(
         sa.update(events)
-        .where(events.c.id.in_(ids), events.c.state == "pending")
+        .where(any_of(events.c.id, ids), events.c.state == "pending")
         .values(
             due_at=until,
             error=error,
@@ -280,7 +291,7 @@ async def bury(db: AsyncConnection, ids: Collection[int], error: Mapping[str, An
     """These events wait for a person."""
     await db.execute(
         sa.update(events)
-        .where(events.c.id.in_(ids), events.c.state == "pending")
+        .where(any_of(events.c.id, ids), events.c.state == "pending")
         .values(state="dead", error=error, attempts=events.c.attempts + 1)
     )
 

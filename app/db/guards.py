@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import lanes
+from app.db.arrays import any_of
 from app.db.outbox import Mark
 from app.db.pages import Row, rows
 from app.db.records import set_state
@@ -98,7 +99,7 @@ async def hold(
             sa.update(outbox)
             .where(
                 outbox.c.account == marks[0].account,
-                outbox.c.record_id.in_([mark.record_id for mark in marks]),
+                any_of(outbox.c.record_id, [mark.record_id for mark in marks]),
             )
             .values(
                 state="held",

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import records
+from app.db.arrays import columns, insert_rows
 from app.db.links import Link
 from app.db.tables import attempts, journal
 from app.domain.codecs import ABSENT
@@ -28,7 +29,7 @@ class Cause:
     trace: str | None = None
 
 
-def _value(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """SQL null for "there was none", JSON null for "cleared"."""
     return sa.null() if value is ABSENT else value
 
@@ -43,6 +44,13 @@ class Entry:
     cause: Cause
     takes: Sequence[Take] = ()
     clashes: Sequence[Clash] = ()
+
+
+_COLUMNS = (
+    *("record_id", "version", "account", "cause", "cause_id"),
+    *("field", "old", "new", "rule", "lost"),
+)
+_WRITE = insert_rows(journal, *_COLUMNS)
 
 
 async def write(db: AsyncConnection, entries: Sequence[Entry]) -> None:
@@ -66,15 +74,15 @@ async def write(db: AsyncConnection, entries: Sequence[Entry]) -> None:
             {
                 **common,
                 "field": name,
-                "old": _value(old),
-                "new": _value(new),
+                "old": as_json(old),
+                "new": as_json(new),
                 "rule": rule,
-                "lost": _value(lost),
+                "lost": as_json(lost),
             }
             for name, old, new, rule, lost in changes
         ]
     if rows:
-        await db.execute(sa.insert(journal).values(rows))
+        await db.execute(_WRITE, columns(journal, _COLUMNS, rows))
 
 
 async def replaced(db: AsyncConnection, record_id: UUID, row_id: int) -> tuple[str, Value] | None:

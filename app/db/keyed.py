@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import records
+from app.db.arrays import any_of
 from app.db.tables import keyed, separations
 from app.db.tables import records as stored
 from app.domain.state import RecordState
@@ -77,7 +78,7 @@ async def separated(db: AsyncConnection, ids: Collection[UUID]) -> Mapping[UUID,
     wanted = set(ids)
     rows = await db.execute(
         sa.select(separations.c.one, separations.c.other).where(
-            separations.c.one.in_(wanted) | separations.c.other.in_(wanted)
+            any_of(separations.c.one, wanted) | any_of(separations.c.other, wanted)
         )
     )
     found: dict[UUID, set[UUID]] = {}

@@ -149,8 +149,10 @@ _EARLIEST = {
         select least(
             (select min(created_at) from resyncs
              where account = :account and state in ('queued', 'running')),
+            (select min(created_at) from drifts
+             where account = :account and state in ('queued', 'running')),
             (select min(due_at) from catchups where account = :account),
-            (select callback_due_at from accounts where name = :account))
+            (select least(callback_due_at, drift_due_at) from accounts where name = :account))
         """,
 }
 

@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.arrays import among, any_of, columns, insert_rows
 from app.db.tables import links, outbox
 from app.domain.fights import Written
 from app.domain.values import NOTHING, Fields, Ref
@@ -79,9 +79,8 @@ def _link(row: Any) -> Link:
 
 
 def _named(refs: Collection[Ref]) -> sa.ColumnElement[bool]:
-    return sa.tuple_(links.c.account, links.c.type, links.c.remote_id).in_(
-        [(ref.account, ref.type, ref.id) for ref in sorted(refs)]
-    )
+    named = ((ref.account, ref.type, ref.id) for ref in refs)
+    return among([links.c.account, links.c.type, links.c.remote_id], named)
 
 
 async def by_ref(
@@ -103,7 +102,7 @@ async def by_record(
     lock: bool = False,
 ) -> list[Link]:
     """The links of these records, all accounts or one."""
-    query = sa.select(links).where(links.c.record_id.in_(set(record_ids))).order_by(links.c.id)
+    query = sa.select(links).where(any_of(links.c.record_id, set(record_ids))).order_by(links.c.id)
     if account is not None:
         query = query.where(links.c.account == account)
     rows = await db.execute(query.with_for_update() if lock else query)
@@ -153,6 +152,24 @@ class Agreement:
     written: Written | None = None
 
 
+_COLUMNS = (
+    *("record_id", "entity", "account", "type", "remote_id"),
+    *("base", "sent", "seen_at", "state", "ended"),
+)
+_ROWS = insert_rows(
+    links, *_COLUMNS, ended_at=sa.case((sa.column("ended").is_not(None), sa.func.now()))
+)
+_ADD = _ROWS.on_conflict_do_update(
+    index_elements=[links.c.account, links.c.type, links.c.remote_id],
+    set_={
+        **{n: _ROWS.excluded[n] for n in ("record_id", "base", "sent", "seen_at")},
+        **{n: _ROWS.excluded[n] for n in ("state", "ended", "ended_at")},
+        "synced_at": sa.func.clock_timestamp(),
+    },
+    where=(links.c.state == "gone") | (links.c.record_id == _ROWS.excluded.record_id),
+).returning(links.c.id)
+
+
 async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
     """Link refs to records; a ref that was linked before (and gone) comes back to life.
 
@@ -160,39 +177,23 @@ async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
     """
     if not new:
         return
-    row = insert(links).values(
-        [
-            {
-                "record_id": link.record_id,
-                "entity": link.entity,
-                "account": link.ref.account,
-                "type": link.ref.type,
-                "remote_id": link.ref.id,
-                "base": link.base,
-                "sent": link.sent,
-                "seen_at": link.seen_at,
-                "state": link.state,
-                "ended": link.ended,
-                "ended_at": sa.func.now() if link.ended else None,
-            }
-            for link in sorted({link.ref: link for link in new}.values(), key=lambda k: k.ref)
-        ]
-    )
-    done = await db.execute(
-        row.on_conflict_do_update(
-            index_elements=[links.c.account, links.c.type, links.c.remote_id],
-            set_={
-                name: getattr(row.excluded, name)
-                for name in (
-                    *("record_id", "base", "sent", "seen_at"),
-                    *("state", "ended", "ended_at"),
-                )
-            }
-            | {"synced_at": sa.func.clock_timestamp()},
-            where=(links.c.state == "gone") | (links.c.record_id == row.excluded.record_id),
-        ).returning(links.c.id)
-    )
-    if len(done.all()) < len({link.ref for link in new}):
+    rows = [
+        {
+            "record_id": link.record_id,
+            "entity": link.entity,
+            "account": link.ref.account,
+            "type": link.ref.type,
+            "remote_id": link.ref.id,
+            "base": link.base,
+            "sent": link.sent,
+            "seen_at": link.seen_at,
+            "state": link.state,
+            "ended": link.ended,
+        }
+        for link in sorted({link.ref: link for link in new}.values(), key=lambda k: k.ref)
+    ]
+    done = await db.execute(_ADD, columns(links, _COLUMNS, rows))
+    if len(done.all()) < len(rows):
         raise LinkTaken
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from pathlib import Path
 
 import sqlalchemy as sa
+import structlog
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -14,6 +17,8 @@ from sqlalchemy.pool import NullPool
 from alembic import command
 from app.clock import now
 from app.db import partitions
+
+log = structlog.get_logger()
 
 #: Any number that nobody else uses: "sync" in ASCII.
 LOCK = 0x73796E63
@@ -31,9 +36,18 @@ def head() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 
+@cache
+def known() -> frozenset[str]:
+    """The revisions that this code has heard of; any other was made by a newer program."""
+    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
+    return frozenset(script.revision for script in scripts)
+
+
 def upgrade(url: str) -> None:
     """Run the missing migrations under an advisory lock; a second caller waits and finds none.
 
+    What a newer program has made of the schema is left as it is: each release only adds to what
+    the one before it uses, so that both can work beside each other while one replaces the other.
     ``url`` is ``postgresql://…``.
     """
     asyncio.run(upgraded(url))
@@ -55,6 +69,10 @@ async def upgraded(url: str) -> None:
 
 
 def _upgrade(connection: sa.Connection) -> None:
+    at = MigrationContext.configure(connection).get_current_revision()
+    if at is not None and at not in known():
+        log.warning("schema.newer", at=at, known=head())
+        return
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

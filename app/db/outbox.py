@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.arrays import among, any_of, columns, insert_rows
 from app.db.links import SPELLED
 from app.db.pages import Page, page
 from app.db.tables import accounts, links, outbox
@@ -43,6 +43,24 @@ class Mark:
     anew: bool = False
 
 
+_COLUMNS = ("account", "record_id", "entity", "wanted", "scan", "trace")
+_ROWS = insert_rows(outbox, *_COLUMNS)
+_NEWER = _ROWS.excluded.wanted > outbox.c.wanted
+_MARK = _ROWS.on_conflict_do_update(
+    index_elements=[outbox.c.account, outbox.c.record_id],
+    set_={
+        "wanted": sa.func.greatest(outbox.c.wanted, _ROWS.excluded.wanted),
+        "scan": sa.and_(outbox.c.scan, _ROWS.excluded.scan),
+        "state": sa.case((sa.and_(outbox.c.state == "dead", ~_NEWER), "dead"), else_="pending"),
+        "attempts": sa.case((_NEWER, 0), else_=outbox.c.attempts),
+        "due_at": sa.func.least(outbox.c.due_at, sa.func.now()),
+        "trace": sa.func.coalesce(_ROWS.excluded.trace, outbox.c.trace),
+        # What a guard holds is weighed anew: it may be another kind of write by now.
+        "guard": sa.case((outbox.c.state != "held", outbox.c.guard)),
+    },
+)
+
+
 async def mark(
     db: AsyncConnection,
     behind: Mapping[tuple[str, UUID], RecordState],
@@ -57,44 +75,25 @@ async def mark(
     """
     if not behind:
         return
-    row = insert(outbox).values(
-        [
-            {
-                "account": account,
-                "record_id": record_id,
-                "entity": record.entity,
-                "wanted": record.version,
-                "scan": scan,
-                "trace": (traces or {}).get(record_id),
-            }
-            for (account, record_id), record in sorted(behind.items(), key=lambda item: item[0])
-        ]
-    )
-    newer = row.excluded.wanted > outbox.c.wanted
-    await db.execute(
-        row.on_conflict_do_update(
-            index_elements=[outbox.c.account, outbox.c.record_id],
-            set_={
-                "wanted": sa.func.greatest(outbox.c.wanted, row.excluded.wanted),
-                "scan": sa.and_(outbox.c.scan, row.excluded.scan),
-                "state": sa.case(
-                    (sa.and_(outbox.c.state == "dead", ~newer), "dead"), else_="pending"
-                ),
-                "attempts": sa.case((newer, 0), else_=outbox.c.attempts),
-                "due_at": sa.func.least(outbox.c.due_at, sa.func.now()),
-                "trace": sa.func.coalesce(row.excluded.trace, outbox.c.trace),
-                # What a guard holds is weighed anew: it may be another kind of write by now.
-                "guard": sa.case((outbox.c.state != "held", outbox.c.guard)),
-            },
-        )
-    )
+    rows = [
+        {
+            "account": account,
+            "record_id": record_id,
+            "entity": record.entity,
+            "wanted": record.version,
+            "scan": scan,
+            "trace": (traces or {}).get(record_id),
+        }
+        for (account, record_id), record in sorted(behind.items(), key=lambda item: item[0])
+    ]
+    await db.execute(_MARK, columns(outbox, _COLUMNS, rows))
 
 
 async def tell_anew(db: AsyncConnection, behind: Mapping[tuple[str, UUID], RecordState]) -> None:
     """Mark them, and look again at what the account holds in words of its own."""
     await mark(db, behind)
     if behind:
-        these = sa.tuple_(outbox.c.account, outbox.c.record_id).in_(sorted(behind))
+        these = among([outbox.c.account, outbox.c.record_id], behind)
         await db.execute(sa.update(outbox).where(these).values(anew=True))
 
 
@@ -152,7 +151,7 @@ async def queued(
     rows = await db.execute(
         sa.select(outbox.c.record_id).where(
             outbox.c.account == account,
-            outbox.c.record_id.in_(set(record_ids)),
+            any_of(outbox.c.record_id, set(record_ids)),
             outbox.c.state.in_(("pending", "held")),
         )
     )
@@ -204,7 +203,7 @@ async def intended(
     rows = await db.execute(
         sa.select(outbox.c.record_id, outbox.c.intended).where(
             outbox.c.account == account,
-            outbox.c.record_id.in_(set(record_ids)),
+            any_of(outbox.c.record_id, set(record_ids)),
             outbox.c.intended != {},
         )
     )
@@ -232,7 +231,7 @@ async def clear(db: AsyncConnection, marks: Sequence[Mark]) -> int:
     await db.execute(_CLEAR, {"account": account, "ids": ids, "wanted": wanted})
     left = await db.execute(
         sa.update(outbox)
-        .where(outbox.c.account == account, outbox.c.record_id.in_(ids))
+        .where(outbox.c.account == account, any_of(outbox.c.record_id, ids))
         .values(
             intent=None,
             intent_at=None,
@@ -300,7 +299,7 @@ async def behind(db: AsyncConnection, record_ids: Collection[UUID]) -> list[tupl
     """The accounts that are behind these records, and up to which version."""
     rows = await db.execute(
         sa.select(outbox.c.account, outbox.c.record_id, outbox.c.wanted).where(
-            outbox.c.record_id.in_(set(record_ids)), outbox.c.state == "pending"
+            any_of(outbox.c.record_id, set(record_ids)), outbox.c.state == "pending"
         )
     )
     return [(account, record_id, wanted) for account, record_id, wanted in rows]
@@ -380,7 +379,7 @@ async def hurry(db: AsyncConnection, account: str, record_ids: Collection[UUID])
         sa.update(outbox)
         .where(
             outbox.c.account == account,
-            outbox.c.record_id.in_(set(record_ids)),
+            any_of(outbox.c.record_id, set(record_ids)),
             outbox.c.state == "pending",
         )
         .values(due_at=sa.func.now())

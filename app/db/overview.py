@@ -24,6 +24,8 @@ with waiting as (
     union all
     select account, 'scan', count(*), min(begun) from (
         select account, created_at as begun from resyncs where state in ('queued', 'running')
+        union all
+        select account, created_at from drifts where state in ('queued', 'running')
         union all select account, due_at from catchups where due_at <= now()
     ) as scans group by account
 )

@@ -183,16 +183,17 @@ async def thin(db: AsyncConnection, cut: Cut, name: str, before: datetime) -> in
 
 
 _OF_RUNS = """
-    delete from {0} where (resync_id, n) in (
-        select p.resync_id, p.n from {0} p join resyncs r on r.id = p.resync_id
+    delete from {0} where ({2}_id, n) in (
+        select p.{2}_id, p.n from {0} p join {2}s r on r.id = p.{2}_id
         where r.finished_at < :before limit {1})
 """
 
 
 async def forget_plans(db: AsyncConnection, before: datetime) -> int:
-    """Delete plans and reports of dry runs that ended before this, up to a batch of each."""
+    """Delete what dry runs and comparisons found that ended before this, up to a batch of each."""
     gone = 0
-    for table in ("plan_items", "matches"):
-        query = sa.text(_OF_RUNS.format(table, BATCH))
+    runs = {"plan_items": "resync", "matches": "resync", "differences": "drift"}
+    for table, run in runs.items():
+        query = sa.text(_OF_RUNS.format(table, BATCH, run))
         gone += int((await db.execute(query, {"before": before})).rowcount)
     return gone

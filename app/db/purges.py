@@ -13,11 +13,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.accounts import Box
+from app.db.arrays import any_of
 from app.db.tables import (
     attempts,
     conflicts,
     deliveries,
+    differences,
+    drifts,
     events,
+    intake_bases,
+    intakes,
     journal,
     keys,
     links,
@@ -87,7 +92,7 @@ async def known(db: AsyncConnection, digests: Collection[bytes]) -> set[bytes]:
     if not digests:
         return set()
     rows = await db.execute(
-        sa.select(purged_keys.c.digest).where(purged_keys.c.digest.in_(set(digests)))
+        sa.select(purged_keys.c.digest).where(any_of(purged_keys.c.digest, digests))
     )
     return set(rows.scalars())
 
@@ -154,9 +159,15 @@ async def forget(db: AsyncConnection, ids: Collection[UUID], refs: Collection[Re
         )
     )
     await db.execute(sa.delete(plan_items).where(plan_items.c.item["record_id"].astext.in_(names)))
+    await db.execute(sa.delete(intake_bases).where(intake_bases.c.record_id.in_(ids)))
+    for name in names:
+        told = sa.cast(intakes.c.answer, sa.Text).contains(name, autoescape=True)
+        await db.execute(sa.delete(intakes).where(told))
+    await db.execute(sa.delete(differences).where(differences.c.record_id.in_(ids)))
     for ref in refs:  # their errors quote values; there are few runs
-        told = sa.cast(resyncs.c.errors, sa.Text).contains(ref.id, autoescape=True)
-        await db.execute(sa.update(resyncs).where(told).values(errors=nothing))
+        for run in (resyncs, drifts):
+            told = sa.cast(run.c.errors, sa.Text).contains(ref.id, autoescape=True)
+            await db.execute(sa.update(run).where(told).values(errors=nothing))
 
 
 async def forget_words(db: AsyncConnection, words: Collection[str]) -> list[int]:
@@ -167,7 +178,7 @@ async def forget_words(db: AsyncConnection, words: Collection[str]) -> list[int]
     """
     if not words:
         return []
-    for table in (plan_items, matches):
+    for table in (plan_items, matches, differences):
         row = sa.func.lower(sa.cast(sa.text(table.name), sa.Text))
         said = [row.contains(word.lower(), autoescape=True) for word in words]
         await db.execute(sa.delete(table).where(sa.or_(*said)))

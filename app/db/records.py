@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.arrays import among, any_of, columns, insert_rows
 from app.db.tables import keys, records, relations
 from app.domain.decide import fingerprint
 from app.domain.entities import relations_of
@@ -24,7 +25,7 @@ async def get(
     db: AsyncConnection, ids: Collection[UUID], *, lock: bool = False
 ) -> dict[UUID, RecordState]:
     """Records by id, whatever their state; locked in one order."""
-    query = sa.select(records).where(records.c.id.in_(set(ids))).order_by(records.c.id)
+    query = sa.select(records).where(any_of(records.c.id, set(ids))).order_by(records.c.id)
     rows = (await db.execute(query.with_for_update() if lock else query)).all()
     return {
         row.id: RecordState(
@@ -99,7 +100,7 @@ async def change(db: AsyncConnection, changed: Sequence[RecordState], *, source:
 async def touch(db: AsyncConnection, ids: Iterable[UUID]) -> None:
     """These records have just been brought into step somewhere."""
     await db.execute(
-        sa.update(records).where(records.c.id.in_(set(ids))).values(synced_at=sa.func.now())
+        sa.update(records).where(any_of(records.c.id, set(ids))).values(synced_at=sa.func.now())
     )
 
 
@@ -107,7 +108,7 @@ async def survivors(db: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, UU
     """Where each of these records lives now: itself, or the record it was merged into."""
     rows = await db.execute(
         sa.select(records.c.id, records.c.merged_into).where(
-            records.c.id.in_(set(ids)), records.c.state == "merged"
+            any_of(records.c.id, set(ids)), records.c.state == "merged"
         )
     )
     moved = {row.id: row.merged_into for row in rows}
@@ -129,7 +130,9 @@ async def bump(db: AsyncConnection, record_id: UUID) -> int:
 async def keys_of(db: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, frozenset[Key]]:
     """The keys that each of these records holds."""
     rows = await db.execute(
-        sa.select(keys.c.record_id, keys.c.kind, keys.c.value).where(keys.c.record_id.in_(set(ids)))
+        sa.select(keys.c.record_id, keys.c.kind, keys.c.value).where(
+            any_of(keys.c.record_id, set(ids))
+        )
     )
     found: dict[UUID, set[Key]] = {}
     for record_id, kind, value in rows:
@@ -142,38 +145,36 @@ async def set_state(db: AsyncConnection, ids: Collection[UUID], state: str) -> N
     if ids:
         await db.execute(
             sa.update(records)
-            .where(records.c.id.in_(set(ids)), records.c.state.not_in((state, "purged")))
+            .where(any_of(records.c.id, set(ids)), records.c.state.not_in((state, "purged")))
             .values(state=state, changed_at=sa.func.now(), version=records.c.version + 1)
         )
 
 
+_KEY = ("entity", "kind", "value", "record_id")
+_ROWS = insert_rows(keys, *_KEY)
+_CLAIM = _ROWS.on_conflict_do_update(
+    index_elements=[keys.c.entity, keys.c.kind, keys.c.value],
+    set_={"record_id": _ROWS.excluded.record_id},
+    where=keys.c.record_id == _ROWS.excluded.record_id,
+).returning(keys.c.value)
+
+
 async def claim(db: AsyncConnection, entity: str, wanted: Mapping[UUID, Collection[Key]]) -> None:
     """Let each record hold exactly these keys. Raises KeyTaken if another one has one."""
-    rows = sorted((k, record_id) for record_id, own in wanted.items() for k in own)
-    if rows:
-        row = insert(keys).values(
-            [
-                {"entity": entity, "kind": k.kind, "value": k.value, "record_id": record_id}
-                for k, record_id in rows
-            ]
-        )
-        held = await db.execute(
-            row.on_conflict_do_update(
-                index_elements=[keys.c.entity, keys.c.kind, keys.c.value],
-                set_={"record_id": row.excluded.record_id},
-                where=keys.c.record_id == row.excluded.record_id,
-            ).returning(keys.c.value)
-        )
-        if len(held.all()) < len(rows):
+    held = sorted((k, record_id) for record_id, own in wanted.items() for k in own)
+    if held:
+        rows = [
+            {"entity": entity, "kind": k.kind, "value": k.value, "record_id": record_id}
+            for k, record_id in held
+        ]
+        done = await db.execute(_CLAIM, columns(keys, _KEY, rows))
+        if len(done.all()) < len(rows):
             raise KeyTaken
-    await db.execute(
-        sa.delete(keys).where(
-            keys.c.record_id.in_(list(wanted)),
-            sa.tuple_(keys.c.record_id, keys.c.kind, keys.c.value).not_in(
-                [(record_id, k.kind, k.value) for k, record_id in rows]
-            ),
-        )
+    kept = among(
+        [keys.c.record_id, keys.c.kind, keys.c.value],
+        ((record_id, k.kind, k.value) for k, record_id in held),
     )
+    await db.execute(sa.delete(keys).where(any_of(keys.c.record_id, wanted), ~kept))
 
 
 async def owners_of(db: AsyncConnection, entity: str, wanted: Collection[Key]) -> dict[Key, UUID]:
@@ -183,7 +184,7 @@ async def owners_of(db: AsyncConnection, entity: str, wanted: Collection[Key]) -
     rows = await db.execute(
         sa.select(keys.c.kind, keys.c.value, keys.c.record_id).where(
             keys.c.entity == entity,
-            sa.tuple_(keys.c.kind, keys.c.value).in_([(k.kind, k.value) for k in wanted]),
+            among([keys.c.kind, keys.c.value], ((k.kind, k.value) for k in wanted)),
         )
     )
     return {Key(kind, value): record_id for kind, value, record_id in rows}
@@ -192,7 +193,9 @@ async def owners_of(db: AsyncConnection, entity: str, wanted: Collection[Key]) -
 async def children(db: AsyncConnection, parents: Collection[UUID]) -> list[UUID]:
     """The records that name one of these as their parent."""
     rows = await db.execute(
-        sa.select(relations.c.child_id).distinct().where(relations.c.parent_id.in_(set(parents)))
+        sa.select(relations.c.child_id)
+        .distinct()
+        .where(any_of(relations.c.parent_id, set(parents)))
     )
     return list(rows.scalars())
 
@@ -200,7 +203,7 @@ async def children(db: AsyncConnection, parents: Collection[UUID]) -> list[UUID]
 async def bury(db: AsyncConnection, ids: Collection[UUID]) -> None:
     """Records that live on nowhere. Their keys are free: who comes with one of them is new."""
     await set_state(db, ids, "gone")
-    await db.execute(sa.delete(keys).where(keys.c.record_id.in_(set(ids))))
+    await db.execute(sa.delete(keys).where(any_of(keys.c.record_id, set(ids))))
 
 
 async def merge_into(db: AsyncConnection, lost: UUID, survivor: UUID) -> None:
@@ -228,6 +231,10 @@ def parents_of(record: RecordState) -> dict[str, list[UUID]]:
     return found
 
 
+_RELATION = ("child_id", "name", "parent_id")
+_RELATE = insert_rows(relations, *_RELATION).on_conflict_do_nothing()
+
+
 async def _relate(db: AsyncConnection, changed: Collection[RecordState]) -> None:
     """Keep the relations table as the fields of these records say."""
     children_of = [record for record in changed if relations_of(record.entity)]
@@ -243,13 +250,10 @@ async def _relate(db: AsyncConnection, changed: Collection[RecordState]) -> None
     )
     await db.execute(
         sa.delete(relations).where(
-            relations.c.child_id.in_([record.id for record in children_of]),
-            sa.tuple_(relations.c.child_id, relations.c.name, relations.c.parent_id).not_in(named),
+            any_of(relations.c.child_id, [record.id for record in children_of]),
+            ~among([relations.c.child_id, relations.c.name, relations.c.parent_id], named),
         )
     )
     if named:
-        await db.execute(
-            insert(relations)
-            .values([{"child_id": c, "name": n, "parent_id": p} for c, n, p in named])
-            .on_conflict_do_nothing()
-        )
+        rows = [dict(zip(_RELATION, row, strict=True)) for row in named]
+        await db.execute(_RELATE, columns(relations, _RELATION, rows))

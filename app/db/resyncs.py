@@ -10,9 +10,9 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import uuid_utils.compat as uuid
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.arrays import columns, insert_rows
 from app.db.tables import plan_items, resyncs
 
 
@@ -109,6 +109,10 @@ async def begin_since(db: AsyncConnection, account: str, entity: str, since: dat
         await db.execute(sa.insert(resyncs).values(new))
 
 
+_ITEM = ("resync_id", "n", "item")
+_PLAN = insert_rows(plan_items, *_ITEM).on_conflict_do_nothing()
+
+
 async def advance(
     db: AsyncConnection,
     resync: Resync,
@@ -145,14 +149,15 @@ async def advance(
     start = int(cursor.get("n", 0)) - len(plan)
     if plan:
         await db.execute(
-            insert(plan_items)
-            .values(
+            _PLAN,
+            columns(
+                plan_items,
+                _ITEM,
                 [
                     {"resync_id": resync.id, "n": start + i, "item": dict(item)}
                     for i, item in enumerate(plan)
-                ]
-            )
-            .on_conflict_do_nothing()
+                ],
+            ),
         )
     return True
 

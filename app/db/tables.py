@@ -6,7 +6,7 @@ Those with ``postgresql_partition_by`` are cut by time; their parts are made in 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import BYTEA, JSONB, UUID
+from sqlalchemy.dialects.postgresql import BYTEA, JSON, JSONB, UUID
 
 metadata = sa.MetaData(
     naming_convention={
@@ -58,6 +58,7 @@ accounts = sa.Table(
     sa.Column("secrets", BYTEA),
     sa.Column("callback", sa.Text),  # where the CRM was told to call, once somebody subscribed
     _at("callback_due_at", null=True),  # when its subscription is looked at next
+    _at("drift_due_at", null=True),  # when it is compared with our records next
     _json("directory", null=True),
     _at("directory_at", null=True),
     sa.Column("mapped", sa.Text),  # digest of configuration and directories at the last release
@@ -323,6 +324,31 @@ workers = sa.Table(
     _at("seen_at", default=True),
 )
 
+#: What scripts and agents sent us: a repeat of one with its key is answered as the first was.
+intakes = sa.Table(
+    "intakes",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("digest", BYTEA, nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("answer", JSON, nullable=False),  # as it was sent, in its order
+    _at("at", default=True),
+    sa.Index("ix_intakes_at", "at"),
+)
+
+#: What such a source last said of a record: as the base of a link, for what has none.
+intake_bases = sa.Table(
+    "intake_bases",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("record_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id), primary_key=True),
+    _json("base"),
+    _json("sent"),
+    _at("at", default=True),
+    sa.Index("ix_intake_bases_record", "record_id"),
+)
+
 #: Cards for a person: a field both sides moved, an identity nobody can decide, a remote merge.
 conflicts = sa.Table(
     "conflicts",
@@ -427,6 +453,51 @@ resyncs = sa.Table(
         postgresql_where=sa.text("state in ('queued', 'running')"),
     ),
     sa.Index("ix_resyncs_match", "match_id", postgresql_where=sa.text("match_id is not null")),
+)
+
+#: Comparisons of the linked records of an account with ours; ``cursor`` is {entity, after, n}.
+#: ``ours`` and ``theirs`` are digests of what was compared, equal if and only if nothing differs.
+drifts = sa.Table(
+    "drifts",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("entities", sa.ARRAY(sa.Text), nullable=False),
+    sa.Column("repair", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("reason", sa.Text, nullable=False, server_default="person"),
+    *_state("queued", "running", "done", "failed", "cancelled"),
+    _json("cursor", null=True),
+    _json("counts"),
+    _json("causes"),
+    sa.Column("total", sa.BigInteger),
+    sa.Column("ours", sa.Text),
+    sa.Column("theirs", sa.Text),
+    _json("errors", null=True),
+    _at("created_at", default=True),
+    _at("started_at", null=True),
+    _at("finished_at", null=True),
+    sa.Index(
+        "ix_drifts_open",
+        "account",
+        postgresql_where=sa.text("state in ('queued', 'running')"),
+    ),
+)
+
+#: What such a comparison found: one field, or a whole record where ``field`` is null.
+differences = sa.Table(
+    "differences",
+    metadata,
+    sa.Column("drift_id", UUID(as_uuid=True), sa.ForeignKey(drifts.c.id), primary_key=True),
+    sa.Column("n", sa.BigInteger, primary_key=True),
+    sa.Column("entity", sa.Text, nullable=False),
+    sa.Column("record_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("remote_id", sa.Text, nullable=False),
+    sa.Column("field", sa.Text),
+    sa.Column("ours", JSONB(none_as_null=False)),
+    sa.Column("theirs", JSONB(none_as_null=False)),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Index("ix_differences_record", "record_id"),
 )
 
 #: How far the log of each account was read, by entity: all it knew until ``through`` was taken

@@ -81,7 +81,7 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
             plan = _introduce(state, observation, theirs, new_id, now)
             return _with_words(state, observation, theirs, plan)
     assert record is not None, "a link or a match always comes with its record"
-    state = _in_todays_words(state)
+    state = in_todays_words(state)
     record = state.record or record
     plan = _update(state, observation, theirs, record, now)
     return _with_words(state, observation, {**record.fields, **theirs}, plan)
@@ -104,7 +104,7 @@ def _with_words(state: State, observation: Observation, fields: Fields, plan: Pl
     )
 
 
-def _in_todays_words(state: State) -> State:
+def in_todays_words(state: State) -> State:
     """A stage that was mapped since we saw it is called anew, so that this is no edit."""
     words, own = state.context.words, state.context.own_words
     if not words and not own:

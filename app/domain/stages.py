@@ -8,8 +8,8 @@ it cannot go. The classes won and lost are alike everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from app.config import EntitySync, StagePlace
 from app.config.stages import fold
@@ -176,6 +176,10 @@ def _remote(spot: Spot) -> Sequence[Any]:
 
 STAGE = Codec(_stage_get, _stage_put)
 
+#: The pipeline of an account that shows none and of which none is named.
+DEFAULT = "default"
+_CLASSES: Mapping[str, Literal["won", "lost"]] = {"won": "won", "lost": "lost"}
+
 
 # --- words of yesterday -----------------------------------------------------------------------
 
@@ -238,6 +242,23 @@ def stages_in(deal: EntitySync, account: str) -> dict[str, tuple[StagePlace, ...
 
 def pipelines_in(deal: EntitySync, account: str) -> dict[str, tuple[str, ...]]:
     return {ours: names[account] for ours, names in deal.pipelines.items() if account in names}
+
+
+def completed(directory: Directory, deal: EntitySync, account: str) -> Directory:
+    """The directory; of an account that shows no pipelines, with those that the configuration
+    names, taken for ids.
+    """
+    if directory.pipelines:
+        return directory
+    found: dict[str, dict[str, Stage]] = {}
+    for ours, places in stages_in(deal, account).items():
+        for place in places:
+            stage = Stage(place.stage, place.stage, _CLASSES.get(fold(ours)) or "open")
+            found.setdefault(place.pipeline or DEFAULT, {}).setdefault(place.stage, stage)
+    return replace(
+        directory,
+        pipelines=tuple(Pipeline(id, id, tuple(own.values())) for id, own in found.items()),
+    )
 
 
 def kinds_of(

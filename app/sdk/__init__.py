@@ -42,6 +42,7 @@ from app.errors import (
     UnknownOutcomeError,
     UnsupportedEventError,
 )
+from app.sdk.absences import NO_SUCH_CALL, Absences
 from app.sdk.client import (
     Answer,
     Basic,
@@ -63,6 +64,8 @@ from app.sdk.signature import verify
 
 __all__ = [
     "NOTHING",
+    "NO_SUCH_CALL",
+    "Absences",
     "Account",
     "AccountError",
     "Answer",

@@ -164,6 +164,9 @@ def _counts(
 async def _take_in(db: AsyncConnection, fresh: Sequence[_Told]) -> None:
     """Into the inbox, as what a webhook brought and somebody read."""
     ids = await catchups.store(db, [(one.delivery, one.key) for one in fresh])
-    for one in fresh:
-        if (id := ids.get(one.key)) is not None:
-            await inbox.add(db, replace(one.delivery, id=id), [one.answered])
+    read = [
+        (replace(one.delivery, id=id), [one.answered])
+        for one in fresh
+        if (id := ids.get(one.key)) is not None
+    ]
+    await inbox.add(db, read)

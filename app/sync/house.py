@@ -121,6 +121,11 @@ class House:
         await self._release(account)
         return self._directories[account][0]
 
+    async def recall(self) -> None:
+        """Have the directories at hand as anybody last learned them; no CRM is asked."""
+        async with self.database.transaction() as db:
+            self._keep(await accounts.directories(db, set(self.members)))
+
     def directory(self, account: str) -> Directory:
         """What is known of an account; nothing, before it was learned."""
         return self._directories.get(account, (Directory(), now()))[0]
@@ -222,6 +227,8 @@ class House:
             return Context(
                 directory=directory, owners=owners, names=names, accounts=frozenset(self.members)
             )
+        known = {n: stages.completed(d, deal, n) for n, d in known.items()}
+        directory = known.get(account, directory)
         return Context(
             directory=directory,
             stages=stages.stages_in(deal, account),

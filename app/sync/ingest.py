@@ -79,7 +79,6 @@ async def _parse(house: House, lane: Lane) -> None:
             answers.append((delivery, bad))
         else:
             answers.append((delivery, [answer(house, member, event) for event in events]))
-    others: set[str] = set()
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):
             return
@@ -94,16 +93,14 @@ async def _parse(house: House, lane: Lane) -> None:
                     delivery=delivery.id,
                     reason=error["reason"],
                 )
-                continue
-            await inbox.add(db, delivery, answered)
-            others |= {item.account for item in answered if item.account != lane.account}
-        await inbox.mark_read(
-            db, [d.id for d, a in answers if d.id is not None and not isinstance(a, Exception)]
-        )
+        read = [(d, answered) for d, answered in answers if not isinstance(answered, Exception)]
+        await inbox.add(db, read)
+        others = {i.account for _, items in read for i in items if i.account != lane.account}
+        await inbox.mark_read(db, [d.id for d, _ in read if d.id is not None])
         for account in sorted(others):
             await lanes.wake(db, account, "in")
-    for _, answered in answers:
-        for item in answered if isinstance(answered, list) else ():
+    for _, items in read:
+        for item in items:
             metrics.EVENTS.labels(item.account, item.answer).inc()
 
 

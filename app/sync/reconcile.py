@@ -72,7 +72,7 @@ async def reconcile(house: House, seen: Sequence[Seen], *, scan: bool = False) -
     record fails alone.
     """
     try:
-        await _ask_about_strangers(house, seen)
+        await ask_about_strangers(house, seen)
     except SyncError as error:
         return [Deferred(one.observation.ref, f"no directory: {error}") for one in seen]
     done: list[Reconciled] = []
@@ -87,7 +87,7 @@ async def reconcile(house: House, seen: Sequence[Seen], *, scan: bool = False) -
     return done
 
 
-async def _ask_about_strangers(house: House, seen: Sequence[Seen]) -> None:
+async def ask_about_strangers(house: House, seen: Sequence[Seen]) -> None:
     """A stage or an owner nobody has heard of is new there: to skip it would lose an edit."""
     strange: set[tuple[str, str]] = set()
     for one in seen:

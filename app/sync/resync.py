@@ -29,12 +29,12 @@ from app.sync.world import Seen
 log = structlog.get_logger()
 
 
-async def resync(house: House, lane: Lane) -> None:
-    """One turn of a scan-lane: one page of the oldest open resync."""
+async def resync(house: House, lane: Lane) -> bool:
+    """One turn of a scan-lane: one page of the oldest open resync; False if there is none."""
     async with house.database.transaction() as db:
         job = await resyncs.current(db, lane.account)
     if job is None:
-        return
+        return False
     try:
         await _page(house, lane, job)
     except (RateLimitedError, AccountError, TransientError) as error:
@@ -44,6 +44,7 @@ async def resync(house: House, lane: Lane) -> None:
             await resyncs.finish(db, job, "failed", error=describe(error))
         if not isinstance(error, SyncError):
             raise
+    return True
 
 
 async def _page(house: House, lane: Lane, job: Resync) -> None:

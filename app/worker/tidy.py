@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 import structlog
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now
 from app.config.model import Days, Retention
-from app.db import partitions
+from app.db import alerts, audit, intakes, partitions
 from app.db.engine import Database
 from app.db.partitions import ATTEMPTS, CUTS, DELIVERIES, EVENTS, JOURNAL, Cut
 
 log = structlog.get_logger()
+
+#: Deletes a batch of what is older; how many rows went.
+Forget: TypeAlias = Callable[[AsyncConnection, datetime], Awaitable[int]]
 
 #: Seconds between looks. Parts are made weeks ahead: it does not matter when.
 HOURLY = 3600.0
@@ -51,8 +57,15 @@ async def tidy(database: Database, retention: Retention, moment: datetime) -> No
         for cut, days in limits:
             if days != "forever":
                 await _forget(database, cut, moment - timedelta(days=days))
-        if retention.plans != "forever":
-            await _forget_plans(database, moment - timedelta(days=retention.plans))
+        few: tuple[tuple[Forget, Days], ...] = (
+            (partitions.forget_plans, retention.plans),
+            (intakes.forget, retention.deliveries),
+            (audit.forget, retention.audit),
+            (alerts.forget_over, retention.alerts),
+        )
+        for forget, days in few:
+            if days != "forever":
+                await _in_batches(database, forget, moment - timedelta(days=days))
 
 
 async def _forget(database: Database, cut: Cut, before: datetime) -> None:
@@ -81,8 +94,9 @@ async def _thin(database: Database, cut: Cut, name: str, before: datetime) -> No
         log.info("retention.thinned", part=name, rows=rows)
 
 
-async def _forget_plans(database: Database, before: datetime) -> None:
+async def _in_batches(database: Database, forget: Forget, before: datetime) -> None:
+    """What is in no table that is cut by time goes row by row."""
     while True:
         async with database.transaction() as db:
-            if not await partitions.forget_plans(db, before):
+            if not await forget(db, before):
                 return

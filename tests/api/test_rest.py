@@ -135,6 +135,40 @@ async def test_a_resync_is_queued_shown_and_cancelled(api: httpx.AsyncClient, da
     assert (await api.delete(place)).status_code == 409
 
 
+async def test_a_drift_check_is_queued_shown_and_cancelled(
+    api: httpx.AsyncClient, database: Database
+):
+    asked = {"account": "close", "entity": "person", "repair": True}
+    answer = await api.post("/api/drifts", json=asked)
+    assert answer.status_code == 202
+    place = answer.headers["location"]
+    shown = (await api.get(place)).json()
+    assert (shown["state"], shown["repair"], shown["equal"]) == ("queued", True, None)
+    async with database.transaction() as db:
+        due = "select due_at <= now() from lanes where account = 'close' and direction = 'scan'"
+        assert (await db.execute(sa.text(due))).scalar_one()
+        found = (
+            "insert into differences (drift_id, n, entity, record_id, remote_id, field, ours,"
+            " theirs, cause, reason) values (:id, :n, 'person', :id, 'cont_1', 'title', 'null',"
+            " '\"CEO\"', :cause, 'because')"
+        )
+        for n, cause in enumerate(("missed_webhook", "held")):
+            await db.execute(sa.text(found), {"id": shown["id"], "n": n, "cause": cause})
+    (one,) = (await api.get(f"{place}/differences?cause=held")).json()["items"]
+    assert (one["field"], one["ours"], one["theirs"]) == ("title", None, "CEO")
+    page = (await api.get(f"{place}/differences?limit=1")).json()
+    assert page["items"][0]["cause"] == "missed_webhook"
+    assert page["next_cursor"]
+    assert (await api.get(f"{place}/differences?cause=bad")).status_code == 422
+    assert [d["id"] for d in (await api.get("/api/drifts?state=queued")).json()["items"]] == [
+        shown["id"]
+    ]
+    assert (await api.delete(place)).json()["state"] == "cancelled"
+    assert (await api.delete(place)).status_code == 409
+    for wrong in ({"account": "nobody"}, {"account": "close", "entity": "ticket"}, {}):
+        assert (await api.post("/api/drifts", json=wrong)).status_code in (404, 422)
+
+
 @pytest.mark.parametrize(
     "asked",
     [

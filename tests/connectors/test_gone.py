@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.values import Observation, Op, Ref
+from app.domain.values import Key, Observation, Op, Ref
 from app.errors import AccountError, SyncError
 from app.sdk.connector import Connector
 from tests.connectors.conftest import CANDIDATES, Control, make, write
@@ -65,6 +65,38 @@ async def test_a_404_for_everything_is_not_a_delete(
     except SyncError:
         return  # trouble is told as trouble
     assert (seen.raw, seen.gone) == (None, False)
+
+
+#: What an address may lack that shows, takes and lists records.
+LACKING = {
+    "close": r"/api/v1/(data/search|event|pipeline|status|user|custom_field_schema)/",
+    "hubspot": r"/batch/|/search$|/crm/v3/(properties|pipelines|owners)|/account-info/",
+}
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_what_an_address_does_not_offer_is_done_without(
+    system: Connector, control: Control, status: int
+):
+    name = system.manifest.name
+    match = {"path": LACKING[name]}
+    await control.fault(vendor=name, fault="status", status=status, match=match)
+    named = CANDIDATES[name].named["person"]
+    company = await somebody(system, "company")
+    ada = await make(system, "person", named("Ada"), company=[company])
+    grace = await make(system, "person", named("Grace"), company=[company])
+    for ref in (ada, grace):
+        seen = await read(system, ref)
+        assert (seen.ref, seen.relations.get("company")) == (ref, (company,))
+    (changed,) = await system.write([write(system, "person", named("Augusta"), ref=ada)])
+    assert changed.error is None
+    assert (await system.directory()).pipelines == ()
+    page = await system.scan("person", None, None)
+    assert {one.ref for one in page.observations} == {ada, grace}
+    nobody = Key("email", "nobody@example.com")
+    assert await system.find("person", [nobody]) == {nobody: []}
+    (gone,) = await system.write([write(system, "person", {}, ref=grace, op=Op.DELETE)])
+    assert gone.error is None
 
 
 @pytest.mark.parametrize("status", [401, 403])

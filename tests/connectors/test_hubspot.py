@@ -54,6 +54,11 @@ def test_the_docs_name_of_the_type_is_taken_too_and_generic_events_are_translate
     assert (event.type, event.ref) == ("object.creation", None)
 
 
+def test_an_event_need_not_name_its_portal():
+    (event,) = parse({"subscriptionType": "contact.creation", "objectId": 7, "portalId": None})
+    assert (event.tenant, event.ref) == (None, ref("contacts", 7))
+
+
 def test_a_merge_moves_every_old_id_and_looks_at_the_survivor():
     events = parse(
         {

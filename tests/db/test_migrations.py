@@ -43,3 +43,15 @@ async def test_two_processes_may_migrate_at_once() -> None:
         async with fresh.engine.connect() as db:
             assert await db.run_sync(_differences) == []
         await fresh.close()
+
+
+async def test_a_schema_that_a_newer_program_has_expanded_is_left_as_it_is(
+    database: Database,
+) -> None:
+    async with database.transaction() as db:
+        await db.execute(sa.text("alter table accounts add column flavour text"))
+        await db.execute(sa.text("update alembic_version set version_num = 'of tomorrow'"))
+    await migrations.upgraded(database.url)
+    async with database.transaction() as db:
+        found = await db.execute(sa.text("select version_num from alembic_version"))
+        assert found.scalars().all() == ["of tomorrow"]

@@ -145,7 +145,7 @@ async def _add(database: Database, answers: Collection[tuple[str, str]], at: dat
     delivery = Delivery("close", "POST", "/", {}, b"", at, id=7)
     read = [Answered("close", Event(type="x", key=key, at=at), answer) for key, answer in answers]
     async with database.transaction() as db:
-        await events.add(db, delivery, read)
+        await events.add(db, [(delivery, read)])
 
 
 async def test_an_event_is_known_in_whatever_part_and_gets_todays_answer(
@@ -181,6 +181,49 @@ async def test_plans_of_dry_runs_go_and_the_runs_stay(database: Database) -> Non
     async with database.transaction() as db:
         query = "select (select count(*) from plan_items), (select count(*) from resyncs)"
         assert tuple((await db.execute(sa.text(query))).one()) == (1, 2)
+
+
+async def test_what_drift_checks_found_goes_and_the_checks_stay(database: Database) -> None:
+    async with database.transaction() as db:
+        for days in (1, 60):
+            await db.execute(
+                sa.text(
+                    "with r as (insert into drifts (id, account, entities, state, finished_at)"
+                    " values (gen_random_uuid(), 'close', '{person}', 'done', :at) returning id)"
+                    " insert into differences (drift_id, n, entity, record_id, remote_id, cause,"
+                    " reason) select id, 1, 'person', id, '1', 'missed_webhook', '' from r"
+                ),
+                {"at": NOW - timedelta(days=days)},
+            )
+    await tidy(database, RETENTION, NOW)
+    async with database.transaction() as db:
+        query = "select (select count(*) from differences), (select count(*) from drifts)"
+        assert tuple((await db.execute(sa.text(query))).one()) == (1, 2)
+
+
+async def test_acts_and_alerts_go_when_their_time_is_over(database: Database) -> None:
+    async with database.transaction() as db:
+        for days in (1, 1000):
+            at = {"at": NOW - timedelta(days=days)}
+            act = "insert into audit (at, who, what, target) values (:at, 'ada', 'POST', '/')"
+            await db.execute(sa.text(act), at)
+            over = (
+                "with a as (insert into alerts (key, kind, summary, count, since, ended_at)"
+                " values ('k', 'lag', '', 1, :at, :at) returning id)"
+                " insert into messages (alert_id, word, channel) select id, 'raised', 'log' from a"
+            )
+            await db.execute(sa.text(over), at)
+        lasting = (
+            "insert into alerts (key, kind, summary, count, since) values ('l', 'lag', '', 1, :at)"
+        )
+        await db.execute(sa.text(lasting), {"at": NOW - timedelta(days=1000)})
+    await tidy(database, RETENTION, NOW)
+    async with database.transaction() as db:
+        query = (
+            "select (select count(*) from audit), (select count(*) from alerts),"
+            " (select count(*) from messages)"
+        )
+        assert tuple((await db.execute(sa.text(query))).one()) == (1, 2, 1)
 
 
 def test_events_are_kept_as_long_as_what_they_came_in() -> None:

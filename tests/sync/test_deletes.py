@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 
 from app.db import conflicts, guards, links, records
 from app.db.engine import Database
@@ -400,7 +402,7 @@ async def traces(town: Town) -> list[str]:
     found = []
     for table in (
         *("records", "links", "journal", "attempts", "conflicts", "keys", "outbox"),
-        *("deliveries", "events", "plan_items", "resyncs"),
+        *("deliveries", "events", "plan_items", "resyncs", "drifts", "differences"),
     ):
         body = " || convert_from(body, 'utf8')" if table == "deliveries" else ""
         query = (
@@ -410,6 +412,20 @@ async def traces(town: Town) -> list[str]:
         if await town.scalar(query):
             found.append(table)
     return found
+
+
+async def told_of_her(town: Town, record_id: UUID) -> None:
+    """What a drift check may have found: a value of hers, and of another record that names her."""
+    found = (
+        "with d as (insert into drifts (id, account, entities) values"
+        " (gen_random_uuid(), 'hubspot', '{person}') returning id)"
+        " insert into differences (drift_id, n, entity, record_id, remote_id, field, theirs,"
+        " cause, reason) select d.id, v.n, 'person', v.record_id, '1', 'title', v.said,"
+        " 'missed_webhook', '' from d, (values (1, :hers, '\"Countess\"'::jsonb),"
+        " (2, gen_random_uuid(), '\"with Ada King\"'::jsonb)) as v (n, record_id, said)"
+    )
+    async with town.db.transaction() as db:
+        await db.execute(sa.text(found).bindparams(sa.bindparam("hers", record_id, sa.UUID())))
 
 
 @pytest.mark.parametrize(
@@ -424,7 +440,9 @@ async def test_nothing_is_kept_of_a_person_whom_a_crm_erased(town: Town, said: t
     change = {"propertyName": "jobtitle", "propertyValue": "Countess"}
     await town.hear_hubspot("contact.propertyChange", hers.id, **change)
     await town.work()
-    assert set(await traces(town)) >= {"records", "links", "journal", "attempts", "deliveries"}
+    await told_of_her(town, (await town.record_of(hers)).id)
+    kept = {"records", "links", "journal", "attempts", "deliveries", "differences"}
+    assert set(await traces(town)) >= kept
     await erase_in_hubspot(town, hers, *said)
     await town.work()
     assert await traces(town) == []

@@ -16,6 +16,7 @@ from collections.abc import (
 )
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -57,6 +58,8 @@ from app.connectors.close.shapes import (
     wanted,
 )
 from app.sdk import (
+    NO_SUCH_CALL,
+    Absences,
     Account,
     AccountError,
     Answer,
@@ -101,6 +104,14 @@ PAGE = 100
 EVENT_PAGE, EVENT_PAGES = 50, 5
 #: Keys asked for in one search.
 KEYS = 40
+#: How many pages of a list are looked through where there is no search.
+SEARCHLESS = 10
+#: What a key may not see, or an address does not have.
+UNSEEN = (403, *NO_SUCH_CALL)
+
+
+class NoSearchError(NotFoundError):
+    """This address lists such records and cannot search them."""
 
 
 class Close(Connector):
@@ -129,6 +140,10 @@ class Close(Connector):
             store=store,
             wire=wire,
         )
+
+    @cached_property
+    def _searchless(self) -> Absences:
+        return Absences()
 
     # ------------------------------------------------------------------------- webhooks
 
@@ -206,7 +221,7 @@ class Close(Connector):
         cursor = None
         for _ in range(EVENT_PAGES):
             params = {**query, "_limit": EVENT_PAGE, "_cursor": cursor}
-            answer = await self.client.call("GET", "/event/", params=params, accept=(400, 403, 404))
+            answer = await self.client.call("GET", "/event/", params=params, accept=(400, *UNSEEN))
             if answer.status != 200:
                 return None  # no second source: nothing is proved
             fresh = [
@@ -241,13 +256,35 @@ class Close(Connector):
         for start in range(0, len(wanted), KEYS):
             some = wanted[start : start + KEYS]
             queries = [ask[entity, key.kind](key.value) for key in some]
-            # The search matches words and lags behind: it only proposes.
-            ids = [row["id"] async for row in self._search(type, [any_of(queries)])]
-            for seen in await self.read([self.ref(entity, id) for id in dict.fromkeys(ids)]):
+            for seen in await self._proposed(type, [any_of(queries)]):
                 for key in keys_of(seen):
                     if key in found:
                         found[key].append(seen)
         return found
+
+    async def _proposed(self, type: str, queries: Sequence[Raw]) -> list[Observation]:
+        """What a search finds, as it is: the search matches words and lags behind. All there are
+        where there is no search.
+        """
+        try:
+            ids = [row["id"] async for row in self._search(type, queries)]
+        except NoSearchError:
+            return await self._few(type)
+        return await self.read([Ref(self.account.name, type, id) for id in dict.fromkeys(ids)])
+
+    async def _few(self, type: str) -> list[Observation]:
+        """All records of a type, if they are not too many."""
+        seen: list[Observation] = []
+        at = Cursor()
+        for _ in range(SEARCHLESS):
+            page = await self._listed(type, at)
+            if page is None:
+                break
+            seen += page.observations
+            if page.cursor is None:
+                return seen
+            at = Cursor.read(page.cursor, None)
+        raise RejectedError(f"there is no search of {type} here, and there are too many to list")
 
     async def probe(self, write: Write, since: datetime) -> list[Observation]:
         after = since - SKEW
@@ -260,8 +297,7 @@ class Close(Connector):
                 text_is(write.type, "name", name),
                 at_or_after(write.type, "date_created", after),
             ]
-            ids = [row["id"] async for row in self._search(write.type, queries)]
-            rows = await self.read([self.ref(write.entity, id) for id in ids])
+            rows = await self._proposed(write.type, queries)
         else:
             params = {"lead_id": lead, "_limit": PAGE}
             if write.type != PERSON:
@@ -314,7 +350,13 @@ class Close(Connector):
                 return page
             # Too deep for `_skip`: go through all of it again in windows of time.
             at = Cursor(window=datetime(2010, 1, 1, tzinfo=UTC))
-        return await self._windowed(type, at)
+        try:
+            return await self._windowed(type, at)
+        except NoSearchError:
+            page = await self._listed(type, Cursor()) if at.updated else None
+            if page is None:
+                raise
+            return page
 
     async def _from_log(self, type: str, at: LogCursor, since: datetime) -> Page | None:
         """What was made or changed since; None where the event log cannot say.
@@ -324,7 +366,7 @@ class Close(Connector):
         if now() - since > LOG_KEPT:
             return None
         params = {**at.query(type, since - SKEW), "_limit": EVENT_PAGE}
-        answer = await self.client.call("GET", "/event/", params=params, accept=(400, 403, 404))
+        answer = await self.client.call("GET", "/event/", params=params, accept=(400, *UNSEEN))
         if answer.status != 200:
             return None
         ids = ids_in(answer.data["data"])
@@ -394,7 +436,7 @@ class Close(Connector):
         bound = max(since - REREAD, now() - LOG_KEPT)
         params = {**asked[at.number], **at.bound(bound), "_limit": EVENT_PAGE}
         with background():
-            answer = await self.client.call("GET", "/event/", params=params, accept=(403, 404))
+            answer = await self.client.call("GET", "/event/", params=params, accept=UNSEEN)
         if answer.status != 200:
             return Trail(gap="the event log is shown to administrators only")
         following = at.after(answer.data.get("cursor_next"), len(asked))
@@ -440,8 +482,17 @@ class Close(Connector):
             "sort": [{"direction": "asc", "field": field_of(type, sort)}],
             "_limit": PAGE,
         }
+        if type in self._searchless:
+            raise NoSearchError(f"there is no search of {type} here")
         while True:
-            answer = await self.client.call("POST", "/data/search/", json=body, reads=True)
+            answer = await self.client.call(
+                "POST", "/data/search/", json=body, reads=True, accept=NO_SUCH_CALL
+            )
+            if answer.status in NO_SUCH_CALL:
+                # Where nothing at all is shown, it is our sight that was lost.
+                await self.client.call("GET", f"/{type}/", params={"_limit": 1})
+                self._searchless.add(type)
+                raise NoSearchError(f"there is no search of {type} here")
             for row in answer.data["data"]:
                 yield row
             if not (cursor := answer.data.get("cursor")):
@@ -479,7 +530,7 @@ class Close(Connector):
 
         https://developer.close.com/api/resources/organizations
         """
-        me = await self.client.call("GET", "/me/", accept=(403, 404))
+        me = await self.client.call("GET", "/me/", accept=UNSEEN)
         if me.status != 200 or not (organizations := me.data.get("organizations")):
             return []
         answer = await self.client.call(
@@ -487,7 +538,7 @@ class Close(Connector):
             "/organization/{id}/",
             at={"id": organizations[0]["id"]},
             params={"_expand": "inactive_memberships__user"},
-            accept=(400, 403, 404),
+            accept=(400, *UNSEEN),
         )
         left = answer.data.get("inactive_memberships") if answer.status == 200 else ()
         return [member["user"] for member in left or () if member.get("user")]
@@ -497,7 +548,7 @@ class Close(Connector):
         rows: list[dict[str, Any]] = []
         while True:
             params = {"_limit": PAGE, "_skip": len(rows)} if path == "/user/" else None
-            answer = await self.client.call("GET", path, params=params, accept=(403, 404))
+            answer = await self.client.call("GET", path, params=params, accept=UNSEEN)
             if answer.status != 200:
                 return rows
             rows += answer.data["data"]
@@ -681,7 +732,7 @@ class Close(Connector):
 
     async def _schema(self, type: str) -> list[Raw] | None:
         """The custom fields of a type, shared ones among them; None where they are not shown."""
-        answer = await self.client.call("GET", f"/custom_field_schema/{type}/", accept=(404,))
+        answer = await self.client.call("GET", f"/custom_field_schema/{type}/", accept=NO_SUCH_CALL)
         return list(answer.data["fields"]) if answer.status == 200 else None
 
     async def check(self) -> list[Finding]:

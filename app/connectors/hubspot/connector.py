@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, ClassVar
 
 import orjson
 from pydantic import SecretStr
 
-from app.connectors.hubspot import activities, events, lifecycle
+from app.connectors.hubspot import activities, calls, events, lifecycle
+from app.connectors.hubspot.calls import Calls
 from app.connectors.hubspot.dialect import HubSpotDialect, as_exists, row_error
 from app.connectors.hubspot.fields import as_fields, with_option
 from app.connectors.hubspot.search import (
@@ -40,6 +42,7 @@ from app.connectors.hubspot.shapes import (
     as_pair,
     as_pipeline,
     as_properties,
+    by_age,
     chosen,
     edits_of,
     fates_of,
@@ -58,6 +61,7 @@ from app.connectors.hubspot.shapes import (
     with_relations,
 )
 from app.sdk import (
+    NO_SUCH_CALL,
     Account,
     Bearer,
     ConfigError,
@@ -101,6 +105,8 @@ GROUPS: Mapping[str, str] = {
 }
 
 
+#: What a token may not see, or an address does not have.
+UNSEEN = (403, *NO_SUCH_CALL)
 #: How often an option is added anew because somebody else has changed the list meanwhile.
 OPTION_TRIES = 4
 
@@ -109,6 +115,10 @@ class HubSpot(Connector):
     """One portal of HubSpot."""
 
     dialect: ClassVar[Dialect] = HubSpotDialect()
+
+    @cached_property
+    def calls(self) -> Calls:
+        return Calls(self.client)
 
     @classmethod
     def sign_in(cls, account: Account, wire: Wire, store: TokenStore | None) -> TokenSource:
@@ -192,20 +202,12 @@ class HubSpot(Connector):
         self, type: str, ids: Sequence[str], *, by: str | None = None
     ) -> list[dict[str, Any]]:
         """The records of these ids, or values of a unique property, that are shown."""
-        body: dict[str, Any] = {
-            "properties": self._asked(type),
-            "inputs": [{"id": id} for id in ids],
-        }
-        if by:
-            body["idProperty"] = by
-        answer = await self.client.call(
-            "POST", f"/crm/v3/objects/{type}/batch/read", json=body, reads=True
-        )
-        for error in answer.data.get("errors") or ():
+        data = await self.calls.read(type, ids, self._asked(type), by=by)
+        for error in data.get("errors") or ():
             # Ids that do not exist are our answer; anything else is trouble.
             if error.get("category") != "OBJECT_NOT_FOUND":
                 raise row_error(error)
-        return list(answer.data.get("results") or ())
+        return list(data.get("results") or ())
 
     async def _missing(self, ref: Ref) -> Observation:
         """A record the batch did not show: merged away, deleted, or out of our sight."""
@@ -235,6 +237,7 @@ class HubSpot(Connector):
         self, type: str, rows: Sequence[Raw], *, listed: bool = False
     ) -> list[Observation]:
         """Records with their relations, which come by calls of their own."""
+        rows = [{**row, "id": str(row["id"])} for row in rows]
         relations: dict[str, dict[str, tuple[Ref, ...]]] = {row["id"]: {} for row in rows}
         for link in LINKS[type]:
             known = links_listed(rows, link) if listed else {}
@@ -270,23 +273,23 @@ class HubSpot(Connector):
     async def _linked(
         self, type: str, link: Link, ids: Sequence[str]
     ) -> dict[str, dict[str, Types]]:
-        """What each of these is linked to, with the types of each link; every id is there."""
-        found: dict[str, dict[str, Types]] = {id: {} for id in ids}
+        """What each of these is linked to, with the types of each link; who is not there tells
+        nothing of it.
+        """
+        found: dict[str, dict[str, Types]] = {}
         inputs = [{"id": id} for id in ids]
         while inputs:
-            answer = await self.client.call(
-                "POST",
-                f"/crm/v4/associations/{type}/{link.to}/batch/read",
-                json={"inputs": inputs},
-                reads=True,
-            )
-            for error in answer.data.get("errors") or ():
+            data = await self.calls.linked(type, link.to, inputs)
+            for error in data.get("errors") or ():
                 # "Nothing is associated" is told as an error.
                 if error.get("category") != "OBJECT_NOT_FOUND":
                     raise row_error(error)
+            if not data.get(calls.SILENT):
+                found = {**{id: {} for id in ids}, **found}
             inputs = []
-            for row in answer.data.get("results") or ():
+            for row in data.get("results") or ():
                 id = str(row["from"]["id"])
+                found.setdefault(id, {})
                 for end in row["to"]:
                     types = {
                         (t["category"], t["typeId"]) for t in end.get("associationTypes") or ()
@@ -302,15 +305,9 @@ class HubSpot(Connector):
     ) -> dict[Ref, dict[str, tuple[Edit, ...]]]:
         found: dict[Ref, dict[str, tuple[Edit, ...]]] = {}
         for some in _chunks(list(refs), HISTORY_BATCH):
-            body = {
-                "propertiesWithHistory": sorted(paths),
-                "properties": [],
-                "inputs": [{"id": ref.id} for ref in some],
-            }
-            answer = await self.client.call(
-                "POST", f"/crm/v3/objects/{some[0].type}/batch/read", json=body, reads=True
-            )
-            for row in answer.data.get("results") or ():
+            ids = [ref.id for ref in some]
+            data = await self.calls.read(some[0].type, ids, (), histories=paths)
+            for row in data.get("results") or ():
                 ref = Ref(self.account.name, some[0].type, str(row["id"]))
                 found[ref] = edits_of(row)
         return found
@@ -347,7 +344,7 @@ class HubSpot(Connector):
             some = waiting[:BATCH]
             while len(orjson.dumps(body := in_domain(some))) > SEARCH_BODY:
                 some = some[: len(some) // 2]
-            ids += await self._search(COMPANIES, body)
+            ids += [str(row["id"]) for row in await self.calls.search(COMPANIES, body)]
             waiting = waiting[len(some) :]
         # The index lags; what it proposes is read where it is true.
         refs = [Ref(self.account.name, COMPANIES, id) for id in dict.fromkeys(ids)]
@@ -368,23 +365,6 @@ class HubSpot(Connector):
             if (value := normalise(kind, text)) is not None
         }
 
-    async def _search(self, type: str, body: Mapping[str, Any]) -> list[str]:
-        """The ids of everything a search finds."""
-        ids: list[str] = []
-        after: str | None = None
-        while True:
-            page = await self._search_page(type, {**body, **({"after": after} if after else {})})
-            ids += [row["id"] for row in page["results"]]
-            after = ((page.get("paging") or {}).get("next") or {}).get("after")
-            if not after:
-                return ids
-
-    async def _search_page(self, type: str, body: Mapping[str, Any]) -> Any:
-        answer = await self.client.call(
-            "POST", f"/crm/v3/objects/{type}/search", json=body, group="search", reads=True
-        )
-        return answer.data
-
     async def probe(self, write: Write, since: datetime) -> list[Observation]:
         happened, after = write.type in activities.TYPES, since - LAG
         made = activities.CREATED if happened else "createdate"
@@ -394,14 +374,14 @@ class HubSpot(Connector):
         filters = [filter_of(name, "EQ", str(write.fields[name])) for name in names]
         filters.append(filter_of(made, "GTE", millis(after)))
         body = {"filterGroups": [{"filters": filters}], "properties": [made], "limit": 100}
-        ids = await self._search(write.type, body)
+        ids = [str(row["id"]) for row in await self.calls.search(write.type, body)]
         # The index lags, associations do not: a new deal is among its company's deals.
         for link in LINKS[write.type]:
             edit = write.relations.get(link.relation)
             ends = [ref.id for ref in edit.wanted[:1]] if edit else []
             back = Link(link.relation, write.type, 0)
             for linked in (await self._linked(link.to, back, ends)).values():
-                ids += sorted(linked, key=int)[-BATCH:]
+                ids += sorted(linked, key=by_age)[-BATCH:]
         seen = await self.read(
             [Ref(self.account.name, write.type, id) for id in dict.fromkeys(ids)]
         )
@@ -431,7 +411,9 @@ class HubSpot(Connector):
     async def _page(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
         type = self.manifest.entities[entity].type
         at = Cursor.read(cursor, since)
-        return await (self._listed_page(type, at) if at.since is None else self._since(type, at))
+        if at.since is not None and (found := await self._modified(type, at)) is not None:
+            return await self._since(type, *found)
+        return await self._listed_page(type, at if at.since is None else Cursor())
 
     async def _listed_page(self, type: str, at: Cursor) -> Page:
         params = {
@@ -447,17 +429,21 @@ class HubSpot(Connector):
         cursor = Cursor(after=str(after)).write() if after else None
         return Page(tuple(await self._observe(type, rows, listed=True)), cursor)
 
-    async def _since(self, type: str, at: Cursor) -> Page:
-        """What was modified since, by value and not by offset: records move while we look."""
-        rows, following = await self._modified(type, at)
-        seen = await self.read([Ref(self.account.name, type, row["id"]) for row in rows])
+    async def _since(self, type: str, rows: Sequence[Raw], following: Cursor | None) -> Page:
+        seen = await self.read([Ref(self.account.name, type, str(row["id"])) for row in rows])
         return Page(tuple(seen), following.write() if following else None)
 
-    async def _modified(self, type: str, at: Cursor) -> tuple[list[Raw], Cursor | None]:
+    async def _modified(self, type: str, at: Cursor) -> tuple[list[Raw], Cursor | None] | None:
+        """What was modified since, by value and not by offset: records move while we look. None
+        where there is no search.
+        """
         name = modified_property(type)
         low, within = at.since or 0, at.after is not None
         body = moment_after(name, low, at.after or "0") if within else modified_since(name, low)
-        rows = (await self._search_page(type, body))["results"]
+        page = await self.calls.search_page(type, body)
+        if page is None:
+            return None
+        rows = page["results"]
         times = [stamp(row["properties"].get(name)) for row in rows]
         full = len(rows) == BATCH
         if within:  # one moment, by id
@@ -480,7 +466,10 @@ class HubSpot(Connector):
         with background():
             if at.since is None:
                 return await self._deleted(type, at)
-            rows, following = await self._modified(type, at)
+            found = await self._modified(type, at)
+        if found is None:
+            return Trail(gap="there is no search, so only a scan finds what changed")
+        rows, following = found
         if following is None and deep:
             following = Cursor()
         name = modified_property(type)
@@ -509,8 +498,8 @@ class HubSpot(Connector):
         return events.as_webhook(type, str(row["id"]), kind, at, portal, *changed)
 
     async def directory(self) -> Directory:
-        pipelines = await self.client.call("GET", "/crm/v3/pipelines/deals", accept=(403, 404))
-        details = await self.client.call("GET", "/account-info/v3/details", accept=(403, 404))
+        pipelines = await self.client.call("GET", "/crm/v3/pipelines/deals", accept=UNSEEN)
+        details = await self.client.call("GET", "/account-info/v3/details", accept=UNSEEN)
         rows = pipelines.data["results"] if pipelines.status == 200 else ()
         retired, active = await self._owners(archived=True), await self._owners(archived=False)
         owners = [*retired, *active]
@@ -532,9 +521,7 @@ class HubSpot(Connector):
         after: str | None = None
         while True:
             params = {"limit": 100, "after": after, "archived": str(archived).lower()}
-            answer = await self.client.call(
-                "GET", "/crm/v3/owners", params=params, accept=(403, 404)
-            )
+            answer = await self.client.call("GET", "/crm/v3/owners", params=params, accept=UNSEEN)
             if answer.status != 200:
                 return owners
             owners += [row for row in answer.data["results"] if row.get("email")]
@@ -579,13 +566,7 @@ class HubSpot(Connector):
                     "objectWriteTraceId": write.trace,
                 }
             )
-        answer = await self.client.call(
-            "POST",
-            f"/crm/v3/objects/{type}/batch/create",
-            json={"inputs": inputs},
-            creates=True,
-        )
-        fates = fates_of(answer.data, batch, by_trace=True)
+        fates = fates_of(await self.calls.create(type, inputs), batch)
         return [self._outcome(write, fates[write.trace]) for write in batch]
 
     async def _update(self, batch: Sequence[Write]) -> list[Outcome]:
@@ -640,9 +621,7 @@ class HubSpot(Connector):
 
     async def _set_lifecycle(self, type: str, values: Mapping[str, str]) -> None:
         inputs = [{"id": id, "properties": {lifecycle.LIFECYCLE: v}} for id, v in values.items()]
-        await self.client.call(
-            "POST", f"/crm/v3/objects/{type}/batch/update", json={"inputs": inputs}
-        )
+        await self.calls.update(type, inputs)
 
     async def _updated(self, batch: Sequence[Write]) -> list[Outcome]:
         if not batch:
@@ -659,10 +638,7 @@ class HubSpot(Connector):
                 }
                 for write in changing
             ]
-            answer = await self.client.call(
-                "POST", f"/crm/v3/objects/{type}/batch/update", json={"inputs": inputs}
-            )
-            fates = fates_of(answer.data, changing, by_trace=False)
+            fates = fates_of(await self.calls.update(type, inputs), changing)
             outcomes |= {
                 w.trace: lifecycle.kept(self._outcome(w, fates[w.trace])) for w in changing
             }
@@ -699,7 +675,7 @@ class HubSpot(Connector):
             breaking: list[tuple[Write, Raw]] = []
             demoting: list[tuple[Write, Raw]] = []
             for write in edited:
-                there = known[named(write).id]
+                there = known.get(named(write).id, {})
                 for end in to_link(write, link):
                     types = [type_spec(link), *labels(there.get(end.id, set()))]
                     making.append((write, as_pair(write, end) | {"types": types}))
@@ -715,34 +691,31 @@ class HubSpot(Connector):
                 ("labels/archive", demoting),
                 ("archive", breaking),
             ):
-                path = f"/crm/v4/associations/{type}/{link.to}/batch/{verb}"
-                for write, error in await self._link_rows(path, rows):
+                for write, error in await self._link_rows(type, link.to, verb, rows):
                     fates[write.trace] = replace(fates[write.trace], error=error, stored=None)
         return {trace: with_relations(fates[trace]) for trace in (write.trace for write in batch)}
 
     async def _link_rows(
-        self, path: str, rows: Sequence[tuple[Write, Raw]]
+        self, type: str, to: str, verb: str, rows: Sequence[tuple[Write, Raw]]
     ) -> list[tuple[Write, SyncError]]:
         """Send these rows; those that failed. They may be repeated without harm."""
         if not rows:
             return []
-        body = {"inputs": [row for _, row in rows]}
         try:
-            answer = await self.client.call("POST", path, json=body)
+            data = await self.calls.link(type, to, verb, [row for _, row in rows])
+            errors = data.get("errors") or ()
         except RejectedError as error:
             if len(rows) == 1:
                 return [(rows[0][0], error)]
-            failed = await each(rows, lambda row: self._link_rows(path, [row]))
-            return [one for some in failed for one in some]
+            errors = (error,)
         except SyncError as error:
             return [(write, error) for write, _ in rows]
-        errors = (answer.data or {}).get("errors") or ()
         if not errors:
             return []
         if len(rows) == 1:
             return [(rows[0][0], row_error(errors[0]))]
         # The errors do not name their rows: ask again, one by one.
-        failed = await each(rows, lambda row: self._link_rows(path, [row]))
+        failed = await each(rows, lambda row: self._link_rows(type, to, verb, [row]))
         return [one for some in failed for one in some]
 
     async def _delete(self, batch: Sequence[Write]) -> list[Outcome]:
@@ -761,9 +734,7 @@ class HubSpot(Connector):
     async def _archive(self, batch: Sequence[Write]) -> list[Outcome]:
         if not batch:
             return []
-        inputs = [{"id": named(write).id} for write in batch]
-        path = f"/crm/v3/objects/{batch[0].type}/batch/archive"
-        await self.client.call("POST", path, json={"inputs": inputs})
+        await self.calls.archive(batch[0].type, [named(write).id for write in batch])
         return [Outcome(write, ref=write.ref) for write in batch]
 
     async def merge(self, survivor: Ref, loser: Ref) -> Ref:
@@ -787,13 +758,13 @@ class HubSpot(Connector):
 
     async def _property(self, type: str, name: str) -> Raw | None:
         answer = await self.client.call(
-            "GET", f"/crm/v3/properties/{type}/{{name}}", at={"name": name}, accept=(404,)
+            "GET", f"/crm/v3/properties/{type}/{{name}}", at={"name": name}, accept=NO_SUCH_CALL
         )
         return dict(answer.data) if answer.status == 200 else None
 
     async def check(self) -> list[Finding]:
         try:
-            answer = await self.client.call("GET", "/account-info/v3/details", accept=(403, 404))
+            answer = await self.client.call("GET", "/account-info/v3/details", accept=UNSEEN)
         except SyncError as error:
             remedy = "Copy the access token of the private app again, or connect the app anew."
             return [Finding("sign-in", False, error.reason, remedy)]
@@ -841,7 +812,7 @@ class HubSpot(Connector):
 
     async def fields(self, entity: str) -> Mapping[str, RemoteField] | None:
         type = self.manifest.entities[entity].type
-        answer = await self.client.call("GET", f"/crm/v3/properties/{type}", accept=(404,))
+        answer = await self.client.call("GET", f"/crm/v3/properties/{type}", accept=NO_SUCH_CALL)
         return as_fields(answer.data["results"]) if answer.status == 200 else None
 
     async def create_option(self, entity: str, path: str, value: str) -> None:

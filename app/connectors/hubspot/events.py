@@ -100,7 +100,7 @@ def _read(row: Raw, account: str) -> Iterator[Event]:
         type=f"{word}.{kind}",
         at=_moment(row.get("occurredAt")),
         change=_CHANGES.get(kind, Change.CHANGED),
-        tenant=_id(row, "portalId"),
+        tenant=None if row.get("portalId") is None else _id(row, "portalId"),
         data=row,
     )
     type = OBJECTS.get(word)
@@ -120,7 +120,7 @@ def _key(row: Raw, said: str) -> str:
     alone is not unique.
     """
     parts = (
-        _id(row, "portalId"),
+        row.get("portalId"),
         row.get("subscriptionId") or said,
         row.get("objectId"),
         row.get("eventId"),

@@ -39,6 +39,10 @@ class Link:
     single: bool = False
 
 
+#: How the refusal of a single call is told among the results of several.
+REFUSED = "refused"
+
+
 LINKS: Mapping[str, tuple[Link, ...]] = {
     COMPANIES: (),
     CONTACTS: (Link("company", COMPANIES, 1, single=True),),
@@ -142,9 +146,14 @@ def links_listed(rows: Sequence[Raw], link: Link) -> dict[str, dict[str, Types]]
     return known
 
 
+def by_age(id: str) -> tuple[int, str]:
+    """Ids are numbers that grow."""
+    return len(id), id
+
+
 def chosen(ends: Mapping[str, Types], link: Link) -> list[str]:
     """The ids of a relation; of several companies the primary, else the oldest."""
-    ids = sorted(ends, key=int)
+    ids = sorted(ends, key=by_age)
     if not link.single:
         return ids
     return ([id for id in ids if (_OURS, link.type_id) in ends[id]] or ids)[:1]
@@ -222,9 +231,7 @@ def with_relations(outcome: Outcome) -> Outcome:
     return replace(outcome, ref=write.ref, stored=replace(stored, relations=relations))
 
 
-def fates_of(
-    data: Raw, batch: Sequence[Write], *, by_trace: bool
-) -> dict[str, Mapping[str, Any] | Exception]:
+def fates_of(data: Raw, batch: Sequence[Write]) -> dict[str, Mapping[str, Any] | Exception]:
     """The row of each write, by its trace: what was stored, or why not."""
     fates: dict[str, Mapping[str, Any] | Exception] = {}
     by_id = {write.ref.id: write.trace for write in batch if write.ref}
@@ -234,7 +241,7 @@ def fates_of(
         if trace is None and len(batch) == 1:
             trace = batch[0].trace
         if trace in traces:
-            fates[trace] = row
+            fates[trace] = row.get(REFUSED) or row
     general: Exception | None = None
     for error in data.get("errors") or ():
         context = error.get("context") or {}

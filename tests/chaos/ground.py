@@ -1,0 +1,120 @@
+"""Where a scenario takes place: a database that writes to disk, the sandbox, the programs."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+
+from app.db import embedded, migrations
+from tests.full import harness
+from tests.full.harness import PersonAtClose, PersonAtHubSpot, Program, World
+
+#: Seconds in which all must be done after the trouble: leases, probes and repeats take theirs.
+PATIENCE = 600.0
+#: See prctl(2): whoever loses its parent becomes our child.
+_SUBREAPER = 36
+
+
+@dataclass
+class Ground:
+    """A world, the home of its database, and people who keep their connections."""
+
+    world: World
+    home: Path
+    data: Path
+    close: PersonAtClose
+    hubspot: PersonAtHubSpot
+
+    async def sql(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
+        return await self.world.syncline.sql(query, *arguments)
+
+    async def kill_database(self) -> None:
+        """End PostgreSQL as a power cut would."""
+        pid = int((self.data / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.to_thread(_bury, pid)
+
+    async def start_database(self) -> None:
+        await asyncio.to_thread(embedded.start, self.home)
+
+    async def idle(self, *, within: float = PATIENCE) -> float:
+        """Return once nothing is under way anywhere; the seconds that it took."""
+        began = time.monotonic()
+        await self.world.quiet(within=within, calm=1, pause=0.25)
+        return time.monotonic() - began - 1
+
+    async def age(self, seconds: float) -> None:
+        """Let so much time have passed: everything that is kept was so much longer ago.
+
+        Quotas are counted anew, and lanes that rest have failed as often as in that time.
+        """
+        columns = await self.sql(
+            "select c.table_name, string_agg(format('%1$I = %1$I - $1', c.column_name), ', ') sets"
+            " from information_schema.columns c join pg_class on relname = c.table_name"
+            " where c.table_schema = 'public' and c.data_type = 'timestamp with time zone'"
+            " and relkind in ('r', 'p') and not relispartition"
+            " and c.table_name not in ('workers', 'quotas')"
+            " group by c.table_name"
+        )
+        connection = await asyncpg.connect(self.world.syncline.database_url)
+        try:
+            async with connection.transaction():
+                for table in columns:
+                    statement = f"update {table['table_name']} set {table['sets']}"
+                    await connection.execute(statement.replace("$1", f"interval '{seconds:.0f} s'"))
+        finally:
+            await connection.close()
+
+
+def _bury(pid: int) -> None:
+    """Take our dead child out of the table of processes: until then it seems to hold its data."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+@contextlib.asynccontextmanager
+async def ground(
+    folder: Path, *, workers: int, sandbox: Sequence[str] = (), **options: Any
+) -> AsyncIterator[Ground]:
+    """All of it, started; stopped at the end."""
+    with contextlib.suppress(OSError, AttributeError):  # elsewhere than on Linux
+        ctypes.CDLL(None).prctl(_SUBREAPER, 1)
+    folder.mkdir(exist_ok=True)
+    home = folder / "database"
+    server = await asyncio.to_thread(embedded.start, home)
+    url = server.url
+    try:
+        await migrations.upgraded(url)
+        async with (
+            harness.world(folder, url, workers=workers, sandbox=sandbox, **options) as world,
+            httpx.AsyncClient(base_url=world.crms.url, timeout=120, trust_env=False) as http,
+        ):
+            yield Ground(world, home, server.data, PersonAtClose(http), PersonAtHubSpot(http))
+    finally:
+        with contextlib.suppress(embedded.EmbeddedPostgresError):
+            await asyncio.to_thread(embedded.stop, home)
+
+
+async def kept_running(program: Program, is_up: Callable[[], Any], *, within: float) -> int:
+    """Start it again whenever it ends, as an orchestrator does, until it is up; how often."""
+    deadline = time.monotonic() + within
+    starts = 0
+    while True:
+        if program.process is None or program.process.returncode is not None:
+            await program.start()
+            starts += 1
+        with contextlib.suppress(httpx.HTTPError):
+            if await is_up():
+                return starts
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{program.name} did not come back\n{program.said()}")
+        await asyncio.sleep(0.05)

@@ -36,6 +36,7 @@ from app.api import (
     problems,
     records,
     resyncs,
+    signing,
     tokens,
     webhooks,
     why,
@@ -167,7 +168,7 @@ async def _register(desk: Desk) -> None:
     known = {name: account.connector for name, account in desk.config.accounts.items()}
     try:
         async with desk.database.transaction() as db:
-            await register(db, known)
+            await register(db, known, listeners=desk.house.listeners())
     except Exception as error:
         if not is_away(error):
             raise
@@ -199,6 +200,7 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     )
     for part in (
         accounts,
+        signing,
         catchups,
         mapping,
         guards,

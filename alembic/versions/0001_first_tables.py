@@ -26,6 +26,10 @@ def upgrade() -> None:
         sa.Column("position", sa.Integer(), server_default="0", nullable=False),
         sa.Column("paused", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("pause_reason", sa.Text(), nullable=True),
+        sa.Column("refused_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("refused_reason", sa.Text(), nullable=True),
+        sa.Column("probe_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("probes", sa.Integer(), server_default="0", nullable=False),
         sa.Column("secrets", postgresql.BYTEA(), nullable=True),
         sa.Column("callback", sa.Text(), nullable=True),
         sa.Column("callback_due_at", sa.TIMESTAMP(timezone=True), nullable=True),
@@ -202,7 +206,10 @@ def upgrade() -> None:
         sa.Column("pause_reason", sa.Text(), nullable=True),
         sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
         sa.Column("worked_at", sa.TIMESTAMP(timezone=True), nullable=True),
-        sa.CheckConstraint("direction in ('in', 'out', 'scan')", name=op.f("ck_lanes_direction")),
+        sa.Column("position", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "direction in ('in', 'out', 'scan', 'listen')", name=op.f("ck_lanes_direction")
+        ),
         sa.PrimaryKeyConstraint("account", "direction", name=op.f("pk_lanes")),
     )
     op.create_table(

@@ -55,6 +55,10 @@ accounts = sa.Table(
     sa.Column("position", sa.Integer, nullable=False, server_default="0"),  # in the file
     sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("pause_reason", sa.Text),
+    _at("refused_at", null=True),  # since when the CRM refuses its credential
+    sa.Column("refused_reason", sa.Text),
+    _at("probe_at", null=True),  # when it is asked next whether it is let in again
+    sa.Column("probes", sa.Integer, nullable=False, server_default="0"),
     sa.Column("secrets", BYTEA),
     sa.Column("callback", sa.Text),  # where the CRM was told to call, once somebody subscribed
     _at("callback_due_at", null=True),  # when its subscription is looked at next
@@ -304,7 +308,7 @@ lanes = sa.Table(
     metadata,
     sa.Column("account", sa.Text, primary_key=True),
     sa.Column("direction", sa.Text, primary_key=True),
-    sa.CheckConstraint("direction in ('in', 'out', 'scan')", name="direction"),
+    sa.CheckConstraint("direction in ('in', 'out', 'scan', 'listen')", name="direction"),
     _at("due_at", null=True),
     sa.Column("owner", sa.Text),
     sa.Column("fence", sa.BigInteger, nullable=False, server_default="0"),
@@ -313,6 +317,7 @@ lanes = sa.Table(
     sa.Column("pause_reason", sa.Text),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     _at("worked_at", null=True),
+    sa.Column("position", sa.Text),  # up to where the event bus was listened to
 )
 
 #: One row per living worker process.

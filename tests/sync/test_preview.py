@@ -1,4 +1,4 @@
-"""A dry run says what a run does: also of words that nobody reads, and of who is gone unannounced."""
+"""A dry run says what a run does: also of words nobody reads, and of who is gone unannounced."""
 
 from __future__ import annotations
 

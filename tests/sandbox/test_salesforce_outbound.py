@@ -32,11 +32,10 @@ class Acknowledging(Receiver):
     texts: list[str]
 
 
-@pytest_asyncio.fixture
-async def told() -> Any:
+@pytest_asyncio.fixture(scope="module")
+async def calling() -> Any:
     """A sandbox that sends its messages to a receiver."""
     receiver = Acknowledging()
-    receiver.texts = []
     server = await asyncio.start_server(receiver.take, "127.0.0.1", 0)
     receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
     async with (
@@ -45,6 +44,16 @@ async def told() -> Any:
     ):
         yield control, receiver
     server.close()
+
+
+@pytest_asyncio.fixture
+async def told(calling: Any) -> Any:
+    control, receiver = calling
+    await control.post("/_sandbox/reset")
+    while (await control.get("/_sandbox/counts")).json()["salesforce"]["pending"]:
+        pass  # what was on its way
+    receiver.hooks, receiver.texts = [], []
+    return calling
 
 
 def notifications(hook: Hook) -> list[Any]:

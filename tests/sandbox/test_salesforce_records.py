@@ -360,3 +360,36 @@ async def test_updated_and_deleted_tell_ids_between_two_times(salesforce):
     old = {"start": "2020-01-01T00:00:00Z", "end": f"{day}T00:00:00Z"}
     refused = await salesforce.get("/sobjects/Account/updated/", params=old)
     assert refused.json()[0]["errorCode"] == "INVALID_REPLICATION_DATE"
+
+
+async def test_features_of_an_org_may_be_on(salesforce, control):
+    wanted = {"multi_currency": True, "person_accounts": True}
+    await control.post("/options", json={"salesforce": wanted})
+    person = await make(salesforce, "Account", FirstName="Ada", LastName="Lovelace")
+    found = await read(salesforce, "Account", person)
+    assert (found["Name"], found["IsPersonAccount"]) == ("Ada Lovelace", True)
+    company = await make(salesforce, "Account", Name="Acme", CurrencyIsoCode="EUR")
+    found = await read(salesforce, "Account", company)
+    assert (found["IsPersonAccount"], found["CurrencyIsoCode"]) == (False, "EUR")
+    body = {"Name": "B", "CurrencyIsoCode": "XXX"}
+    refused = await salesforce.post("/sobjects/Account", json=body)
+    assert refused.json()[0]["errorCode"] == "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"
+    await control.post("/options", json={"salesforce": {"multi_currency": False}})
+    assert "CurrencyIsoCode" not in await read(salesforce, "Account", company)
+
+
+async def test_a_commit_may_carry_an_older_time(salesforce, control):
+    first = await make(salesforce, "Account", Name="A")
+    await control.post("/options", json={"salesforce": {"stamp_lag": 60}})
+    late = await make(salesforce, "Account", Name="B")
+    stamps = [(await read(salesforce, "Account", id))["SystemModstamp"] for id in (first, late)]
+    assert stamps[1] < stamps[0]
+
+
+async def test_amounts_may_be_rounded(salesforce, control):
+    await control.post("/options", json={"salesforce": {"amounts": 10, "trim": True}})
+    deal = {"Name": "A   B", "StageName": "Prospecting", "CloseDate": "2030-01-01"}
+    found = await read(
+        salesforce, "Opportunity", await make(salesforce, "Opportunity", Amount=1234.56, **deal)
+    )
+    assert (found["Amount"], found["Name"]) == (1230.0, "A B")

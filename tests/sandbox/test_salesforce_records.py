@@ -302,6 +302,9 @@ async def test_a_locked_row_and_a_duplicate_are_refused_on_request(salesforce, c
     assert (alike.status_code, problem["errorCode"]) == (400, "DUPLICATES_DETECTED")
     matched = problem["duplicateResult"]["matchResults"][0]["matchRecords"]
     assert [row["record"]["Id"] for row in matched] == [first]
+    many = {"records": [{"attributes": {"type": "Contact"}, **body}]}
+    (fate,) = (await salesforce.post("/composite/sobjects", json=many)).json()
+    assert fate["errors"][0].keys() == {"statusCode", "message", "fields"}
     anyway = {"Sforce-Duplicate-Rule-Header": "allowSave=true"}
     assert (await salesforce.post("/sobjects/Contact", json=body, headers=anyway)).is_success
     await control.post("/options", json={"salesforce": {"duplicate_rule": "block"}})

@@ -24,6 +24,14 @@ class Lane:
     fence: int
 
 
+#: Accounts that must be read anew before anybody is written to (db/rereads.py). One that nobody
+#: works on is not waited for: it is read once somebody does.
+_HOLDING = """
+    select from accounts r where r.reread_since is not null
+      and not r.paused and r.refused_at is null and r.name = any(:accounts)
+"""
+
+
 async def wake(db: AsyncConnection, account: str, direction: str) -> None:
     """There is work: make the lane due now and tell the workers."""
     await db.execute(
@@ -56,7 +64,7 @@ async def claim(
     """
     rows = await db.execute(
         sa.text(
-            """
+            f"""
             update lanes l set owner = :owner, fence = l.fence + 1, due_at = null,
                    lease_until = now() + make_interval(secs => :lease), worked_at = now()
             from (
@@ -64,7 +72,8 @@ async def claim(
                 join accounts a on a.name = lanes.account
                                 and not a.paused and a.refused_at is null
                 where lanes.account = any(:accounts)
-                  and (lanes.direction <> 'out' or lanes.account = any(:writers))
+                  and (lanes.direction <> 'out' or lanes.account = any(:writers)
+                       and not exists ({_HOLDING}))
                   and (lanes.paused_until is null or lanes.paused_until <= now())
                   and ((lanes.owner is null and lanes.due_at <= now())
                        or (lanes.owner is not null and lanes.lease_until < now()))
@@ -73,7 +82,7 @@ async def claim(
             ) due
             where l.account = due.account and l.direction = due.direction
             returning l.account, l.direction, l.fence
-            """
+            """  # noqa: S608
         ),
         {
             "owner": owner,
@@ -224,12 +233,12 @@ async def next_due(
     """Seconds until the next lane is due; None if nothing waits."""
     found = await db.execute(
         sa.text(
-            """
+            f"""
             select extract(epoch from min(greatest(due_at, coalesce(paused_until, due_at))) - now())
             from lanes join accounts a on a.name = account and not a.paused and a.refused_at is null
             where owner is null and due_at is not null and account = any(:accounts)
-              and (direction <> 'out' or account = any(:writers))
-            """
+              and (direction <> 'out' or account = any(:writers) and not exists ({_HOLDING}))
+            """  # noqa: S608
         ),
         {"accounts": sorted(accounts), "writers": sorted(writers)},
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, status
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
 from app import logs
 from app.api import catchups, guards, problems
@@ -419,97 +419,3 @@ async def unsubscribe(
     await guardian.remove(desk.house, name, subscription_id)
     await desk.secrets.refresh()
     log.info("account.unsubscribed", account=name, subscription=subscription_id)
-
-
-# ------------------------------------------------------------------------------- secrets
-
-
-class SecretShape(BaseModel):
-    """A webhook secret, without what it is."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": "9f86d081884c",
-                "source": "configured",
-                "since": EXAMPLE_TIME,
-                "used_at": EXAMPLE_TIME,
-            }
-        }
-    )
-
-    id: str = Field(description="A keyed hash: the same for as long as the secret is")
-    source: Literal["configured", "kept"] = Field(
-        description="configured: in the file; kept: added here, or learned when we subscribed"
-    )
-    since: datetime = Field(description="When it was first seen")
-    used_at: datetime | None = Field(description="When a webhook last came that it fits")
-
-
-class NewSecret(BaseModel):
-    """What webhooks may be signed with from now on."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"secret": "whsec_MfKQ9r8GKYqrTwjU"}]}
-    )
-
-    secret: SecretStr = Field(min_length=8, max_length=500)
-
-
-async def _secrets(desk: Desk, name: str) -> Listed[SecretShape]:
-    items = [
-        SecretShape(
-            id=one.id,
-            source="configured" if one.configured else "kept",
-            since=one.since,
-            used_at=one.used_at,
-        )
-        for one in await desk.secrets.shown(name)
-    ]
-    return Listed(items=items, next_cursor=None)
-
-
-@router.get(
-    "/{name}/secrets",
-    dependencies=[READ],
-    responses=problems.responses(problems.UNKNOWN_ACCOUNT),
-)
-async def list_secrets(name: str, desk: DeskDep) -> Listed[SecretShape]:
-    """What webhooks of the account may be signed with: how old each is, and its last use."""
-    known(desk, name)
-    return await _secrets(desk, name)
-
-
-@router.post(
-    "/{name}/secrets",
-    dependencies=[ADMIN],
-    status_code=status.HTTP_201_CREATED,
-    responses=problems.responses(problems.UNKNOWN_ACCOUNT),
-)
-async def add_secret(name: str, wanted: NewSecret, desk: DeskDep) -> Listed[SecretShape]:
-    """Trust a further secret beside the others, at once; it is kept encrypted."""
-    known(desk, name)
-    async with desk.database.transaction() as db:
-        await accounts.add_webhook_secret(db, desk.box, name, wanted.secret)
-    return await _secrets(desk, name)
-
-
-@router.delete(
-    "/{name}/secrets/{secret_id}",
-    dependencies=[ADMIN],
-    status_code=status.HTTP_204_NO_CONTENT,
-    responses=problems.responses(problems.UNKNOWN_ACCOUNT, problems.NOT_FOUND, problems.CONFLICT),
-)
-async def forget_secret(name: str, secret_id: str, desk: DeskDep) -> None:
-    """Trust a secret no longer. One of the configuration is removed there."""
-    known(desk, name)
-    found = next((one for one in await desk.secrets.shown(name) if one.id == secret_id), None)
-    if found is None:
-        raise ProblemError(problems.NOT_FOUND, f"{name} has no such secret.")
-    if found.configured:
-        raise ProblemError(
-            problems.CONFLICT, "This secret is in the configuration: remove it there and restart."
-        )
-    async with desk.database.transaction() as db:
-        await accounts.forget_webhook_secret(db, desk.box, name, found.secret)
-    await desk.secrets.refresh()

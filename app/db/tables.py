@@ -6,7 +6,7 @@ Those with ``postgresql_partition_by`` are cut by time; their parts are made in 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import BYTEA, JSONB, UUID
+from sqlalchemy.dialects.postgresql import BYTEA, JSON, JSONB, UUID
 
 metadata = sa.MetaData(
     naming_convention={
@@ -311,7 +311,7 @@ lanes = sa.Table(
     metadata,
     sa.Column("account", sa.Text, primary_key=True),
     sa.Column("direction", sa.Text, primary_key=True),
-    sa.CheckConstraint("direction in ('in', 'out', 'scan')", name="direction"),
+    sa.CheckConstraint("direction in ('in', 'out', 'scan', 'listen')", name="direction"),
     _at("due_at", null=True),
     sa.Column("owner", sa.Text),
     sa.Column("fence", sa.BigInteger, nullable=False, server_default="0"),
@@ -320,6 +320,7 @@ lanes = sa.Table(
     sa.Column("pause_reason", sa.Text),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     _at("worked_at", null=True),
+    sa.Column("position", sa.Text),  # up to where the event bus was listened to
 )
 
 #: One row: when anybody was last at work, on which server, timeline and database (``place``), and
@@ -341,6 +342,31 @@ workers = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),
     _at("started_at", default=True),
     _at("seen_at", default=True),
+)
+
+#: What scripts and agents sent us: a repeat of one with its key is answered as the first was.
+intakes = sa.Table(
+    "intakes",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("digest", BYTEA, nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("answer", JSON, nullable=False),  # as it was sent, in its order
+    _at("at", default=True),
+    sa.Index("ix_intakes_at", "at"),
+)
+
+#: What such a source last said of a record: as the base of a link, for what has none.
+intake_bases = sa.Table(
+    "intake_bases",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("record_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id), primary_key=True),
+    _json("base"),
+    _json("sent"),
+    _at("at", default=True),
+    sa.Index("ix_intake_bases_record", "record_id"),
 )
 
 #: Cards for a person: a field both sides moved, an identity nobody can decide, a remote merge.
@@ -377,6 +403,15 @@ conflicts = sa.Table(
         postgresql_nulls_not_distinct=True,
     ),
     sa.Index("ix_conflicts_record", "record_id"),
+    sa.Index(
+        "ix_conflicts_word",
+        "account",
+        "entity",
+        "field",
+        sa.text("(theirs ->> 'value')"),
+        "id",
+        postgresql_where=sa.text("kind = 'word'"),
+    ),
 )
 
 #: Every field change ever made. ``cause`` is event, resync, person or undo; ``rule`` says what

@@ -50,6 +50,8 @@ class WebhookPromise(_Frozen):
     events: Mapping[str, str]
     ignores: frozenset[str] = frozenset()
     tolerance: int  # seconds a signed timestamp stays acceptable
+    #: Whether it also sends what nothing signs, to a URL with a token in its path.
+    in_path: bool = False
 
 
 class Limit(_Frozen):

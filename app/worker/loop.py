@@ -30,6 +30,7 @@ from app.settings import Settings
 from app.sync.alerts import keep_watch
 from app.sync.house import DIRECTORY_AGE, House, build
 from app.sync.ingest import ingest
+from app.sync.listen import listen
 from app.sync.push import push
 from app.sync.refusal import ask, is_refused
 from app.sync.rekey import rekey
@@ -63,6 +64,7 @@ _VERBS: dict[str, Callable[[House, Lane], Awaitable[None]]] = {
     "in": ingest,
     "out": push,
     "scan": scan,
+    "listen": listen,
 }
 
 
@@ -100,6 +102,8 @@ class Worker:
         #: Lanes that could not be given back while the database was away.
         self._owed: list[Lane] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Those that listen: they never end by themselves, and are no burden to the others.
+        self._listening: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         #: When the database last answered that somebody is at work.
         self._felt: datetime | None = None
@@ -142,7 +146,7 @@ class Worker:
         while not stop.is_set():
             try:
                 async with self.house.database.transaction() as db:
-                    await accounts.register(db, known)
+                    await accounts.register(db, known, listeners=self.house.listeners())
                     for name, member in self.house.members.items():
                         synced = self.house.entities_of(name)
                         await catchups.register(
@@ -186,6 +190,10 @@ class Worker:
         """An observed account reads and plans; what waits to be pushed to it goes on waiting."""
         return [n for n, m in self.house.members.items() if m.config.mode == "live"]
 
+    def _unheard(self) -> list[str]:
+        """The accounts with an event bus that we do not listen to."""
+        return [n for n in self.house.listeners() if (n, "listen") not in self._held]
+
     async def _claim(self) -> float:
         """Start a task for each lane that is due; seconds to wait before the next look."""
         free = LANES - len(self._tasks)
@@ -203,7 +211,7 @@ class Worker:
         for name in read:
             log.info("account.reread", account=name)
         for name, probes in refused.items():
-            self._start(self._ask(name, probes))
+            self._start(self._ask(name, probes), self._tasks)
         async with self.house.database.transaction() as db:
             claimed = await lanes.claim(
                 db,
@@ -213,19 +221,25 @@ class Worker:
                 limit=free,
                 lease=LEASE,
             )
-            due = await lanes.next_due(db, self._workable(), self._writers())
+            if deaf := self._unheard():
+                claimed += await lanes.claim(
+                    db, self.id, accounts=deaf, limit=len(deaf), lease=LEASE, listening=True
+                )
+            due = await lanes.next_due(db, self._workable(), self._writers(), deaf)
         for lane in claimed:
             self._held[lane.account, lane.direction] = lane
-            self._start(self._run(lane))
+            listens = lane.direction == "listen"
+            self._start(self._run(lane), self._listening if listens else self._tasks)
         return POLL if due is None else min(POLL, max(due, 0.005))
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
+        among.add(task)
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._listening.discard(task)
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("lane.lost", worker=self.id, reason=repr(error)[:500])
@@ -298,6 +312,11 @@ class Worker:
 
     async def _drain(self) -> None:
         """Let the work in hand finish; what does not is taken up by another worker."""
+        for task in set(self._listening):
+            task.cancel()
+        await asyncio.gather(*self._listening, return_exceptions=True)
+        for lane in [lane for lane in self._held.values() if lane.direction == "listen"]:
+            await self._release(lane, None, None, failed=False)
         if not self._tasks:
             return
         log.info("worker.draining", worker=self.id, lanes=len(self._tasks))

@@ -16,10 +16,11 @@ import pytest_asyncio
 
 from sandbox.close.org import CloseSettings
 from sandbox.hubspot.app import HubSpotSettings
+from sandbox.salesforce.org import SalesforceSettings
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--search-lag", "0", "--close-consolidation", "0.1", "--retry-after", "0.05", "--no-quota")
-CLOSE, HUBSPOT = CloseSettings(), HubSpotSettings()
+CLOSE, HUBSPOT, SALESFORCE = CloseSettings(), HubSpotSettings(), SalesforceSettings()
 
 
 @contextlib.asynccontextmanager
@@ -66,6 +67,10 @@ class Receiver:
     answers: list[int] = field(default_factory=list)
     _came: asyncio.Condition = field(default_factory=asyncio.Condition)
 
+    def reply(self) -> bytes:
+        """The body of the next answer."""
+        return b""
+
     async def until(self, enough: Callable[[list[Hook]], bool]) -> list[Hook]:
         """The hooks so far, once there are enough."""
         async with asyncio.timeout(5), self._came:
@@ -83,7 +88,9 @@ class Receiver:
                 async with self._came:
                     self.hooks.append(Hook(headers, body))
                     self._came.notify_all()
-                writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n".encode())
+                text = self.reply()
+                head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(text)}\r\n\r\n"
+                writer.write(head.encode() + text)
                 await writer.drain()
         writer.close()
 
@@ -122,6 +129,27 @@ async def hubspot(base: str) -> AsyncIterator[httpx.AsyncClient]:
     """HubSpot as its documentation describes it, by plain HTTP."""
     headers = {"authorization": f"Bearer {HUBSPOT.token}"}
     async with httpx.AsyncClient(base_url=f"{base}/hubspot", headers=headers) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def salesforce(base: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Salesforce's REST API as its documentation describes it, by plain HTTP."""
+    async with signed_in(f"{base}/salesforce") as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def signed_in(home: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with a session of the built-in app."""
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": SALESFORCE.client_id,
+        "client_secret": SALESFORCE.client_secret,
+    }
+    async with httpx.AsyncClient(base_url=f"{home}/services/data/v66.0") as client:
+        answer = await client.post(f"{home}/services/oauth2/token", data=form)
+        client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
         yield client
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import orjson
 from pydantic import SecretStr
 
-from app.connectors.hubspot import activities, calls, events, lifecycle
+from app.connectors.hubspot import activities, calls, events, hooks, lifecycle
 from app.connectors.hubspot.calls import Calls
 from app.connectors.hubspot.dialect import HubSpotDialect, as_exists, row_error
 from app.connectors.hubspot.fields import as_fields, with_option
@@ -73,6 +73,7 @@ from app.sdk import (
     Event,
     Finding,
     Key,
+    NotFoundError,
     OAuthRefresh,
     Observation,
     Op,
@@ -171,15 +172,38 @@ class HubSpot(Connector):
     def parse(cls, delivery: Delivery, account: Account) -> list[Event]:
         return events.parse(delivery.body, account.name)
 
+    def wanted_events(self) -> list[str]:
+        events = super().wanted_events()
+        return hooks.wanted(events, self.properties) if self._app() else events
+
+    def _app(self) -> hooks.App | None:
+        """The app whose subscriptions we may look after, where we have its developer's key."""
+        id, key = self.account.options.get("app_id"), self.account.credentials.get("developer_key")
+        return hooks.App(self.client, str(id), key) if id and key else None
+
+    async def subscriptions(self) -> list[Subscription]:
+        app = self._app()
+        found = await app.shown() if app else None
+        return [found] if found else []
+
     async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
+        if (app := self._app()) is not None:
+            return await app.mend(url, self.wanted_events()), None
         wanted = ", ".join(self.wanted_events())
         raise RejectedError(
-            "HubSpot has no call for this. In HubSpot open Settings, Integrations, Private apps "
-            f"(or your app's project), Webhooks; set the target URL to {url} and subscribe to "
-            f"{wanted}; propertyChange once for each mapped property. Those of activities and "
-            "tasks are generic there: object.creation of notes, and so on. Then put the app's "
-            "client secret into webhook_secret."
+            "HubSpot has no call for this that a portal's token may make. There open Settings, "
+            "Integrations, Private apps (or your app's project), Webhooks; set the target URL to "
+            f"{url} and subscribe to {wanted}; propertyChange once for each mapped property. Those "
+            "of activities and tasks are generic there: object.creation of notes, and so on. Then "
+            "put the app's client secret into webhook_secret. A legacy public app needs none of "
+            "that: name its app_id, and the developer_key among the credentials."
         )
+
+    async def unsubscribe(self, subscription_id: str) -> None:
+        app = self._app()
+        if app is None or app.id != subscription_id:
+            raise NotFoundError(f"no app {subscription_id} is looked after here")
+        await app.remove(self.wanted_events())
 
     # -------------------------------------------------------------------------- reading
 
@@ -777,14 +801,27 @@ class HubSpot(Connector):
             found.append(Finding("portal_id", False, detail, remedy))
         for type in (COMPANIES, CONTACTS, DEALS, *self._used()):
             found += await self._check_type(type)
-        found.append(
-            Finding(
-                "webhooks",
-                True,
-                "HubSpot does not show subscriptions to a token: see the app's Webhooks page",
-            )
-        )
+        found.append(await self._check_hooks())
         return found
+
+    async def _check_hooks(self) -> Finding:
+        if (app := self._app()) is None:
+            unseen = "HubSpot does not show subscriptions to a token: see the app's Webhooks page"
+            return Finding("webhooks", True, unseen)
+        try:
+            there = await app.shown()
+        except SyncError as error:
+            remedy = "Copy the developer's API key again, and the app's id."
+            return Finding("webhooks", False, error.reason, remedy)
+        remedy = f"Run `syncline webhooks subscribe {self.account.name}`."
+        if there is None:
+            return Finding("webhooks", False, f"app {app.id} calls nobody", remedy)
+        missing = [name for name in self.wanted_events() if name not in there.events]
+        if missing:
+            named = f"{', '.join(missing[:3])} and {len(missing) - 3} more" if missing[3:] else None
+            text = f"app {app.id} does not tell {named or ', '.join(missing)}"
+            return Finding("webhooks", False, text, remedy)
+        return Finding("webhooks", True, f"app {app.id} calls {there.url}")
 
     def _used(self) -> list[str]:
         """The activities that travel."""

@@ -18,6 +18,7 @@ from app.connectors.hubspot import activities, calls, events, hooks, lifecycle
 from app.connectors.hubspot.calls import Calls
 from app.connectors.hubspot.dialect import HubSpotDialect, as_exists, row_error
 from app.connectors.hubspot.fields import as_fields, with_option
+from app.connectors.hubspot.relating import relate
 from app.connectors.hubspot.search import (
     BATCH,
     HISTORY_BATCH,
@@ -39,7 +40,6 @@ from app.connectors.hubspot.shapes import (
     Link,
     Types,
     as_associations,
-    as_pair,
     as_pipeline,
     as_properties,
     by_age,
@@ -47,7 +47,6 @@ from app.connectors.hubspot.shapes import (
     edits_of,
     fates_of,
     full_name,
-    labels,
     links_listed,
     millis,
     modified_property,
@@ -56,9 +55,6 @@ from app.connectors.hubspot.shapes import (
     several,
     stamp,
     time_of,
-    to_link,
-    type_spec,
-    with_relations,
 )
 from app.sdk import (
     NO_SUCH_CALL,
@@ -668,7 +664,7 @@ class HubSpot(Connector):
             }
         moving = [w for w in batch if w.relations and outcomes[w.trace].error is None]
         if moving:
-            outcomes |= await self._relate(type, moving, outcomes)
+            outcomes |= await relate(self.calls, self._linked, moving, outcomes)
         return list(outcomes.values())
 
     def _outcome(self, write: Write, fate: Raw | Exception) -> Outcome:
@@ -683,64 +679,6 @@ class HubSpot(Connector):
             fate = {**fate, "properties": {**cleared, **(fate.get("properties") or {})}}
         stored = self._observed(write.type, fate, relations, partial=True)
         return Outcome(write, ref=stored.ref, stored=stored)
-
-    async def _relate(
-        self, type: str, batch: Sequence[Write], outcomes: Mapping[str, Outcome]
-    ) -> dict[str, Outcome]:
-        """Make and break links; new ones first, so that no record is ever without.
-
-        Labels that people gave a link are theirs: they stay, and keep the link that they are on.
-        """
-        fates = dict(outcomes)
-        for link in LINKS[type]:
-            edited = [write for write in batch if link.relation in write.relations]
-            known = await self._linked(type, link, [named(write).id for write in edited])
-            making: list[tuple[Write, Raw]] = []
-            breaking: list[tuple[Write, Raw]] = []
-            demoting: list[tuple[Write, Raw]] = []
-            for write in edited:
-                there = known.get(named(write).id, {})
-                for end in to_link(write, link):
-                    types = [type_spec(link), *labels(there.get(end.id, set()))]
-                    making.append((write, as_pair(write, end) | {"types": types}))
-                for end in write.relations[link.relation].remove:
-                    if labels(there.get(end.id, set())):
-                        row = as_pair(write, end) | {"types": [type_spec(link)]}
-                        demoting += [(write, row)] if link.single else []
-                    else:
-                        row = {"from": {"id": named(write).id}, "to": [{"id": end.id}]}
-                        breaking.append((write, row))
-            for verb, rows in (
-                ("create", making),
-                ("labels/archive", demoting),
-                ("archive", breaking),
-            ):
-                for write, error in await self._link_rows(type, link.to, verb, rows):
-                    fates[write.trace] = replace(fates[write.trace], error=error, stored=None)
-        return {trace: with_relations(fates[trace]) for trace in (write.trace for write in batch)}
-
-    async def _link_rows(
-        self, type: str, to: str, verb: str, rows: Sequence[tuple[Write, Raw]]
-    ) -> list[tuple[Write, SyncError]]:
-        """Send these rows; those that failed. They may be repeated without harm."""
-        if not rows:
-            return []
-        try:
-            data = await self.calls.link(type, to, verb, [row for _, row in rows])
-            errors = data.get("errors") or ()
-        except RejectedError as error:
-            if len(rows) == 1:
-                return [(rows[0][0], error)]
-            errors = (error,)
-        except SyncError as error:
-            return [(write, error) for write, _ in rows]
-        if not errors:
-            return []
-        if len(rows) == 1:
-            return [(rows[0][0], row_error(errors[0]))]
-        # The errors do not name their rows: ask again, one by one.
-        failed = await each(rows, lambda row: self._link_rows(type, to, verb, [row]))
-        return [one for some in failed for one in some]
 
     async def _delete(self, batch: Sequence[Write]) -> list[Outcome]:
         erasing = [write for write in batch if write.erase and write.type == CONTACTS]
@@ -845,6 +783,25 @@ class HubSpot(Connector):
         found = [Finding(f"read {type}", True, "can be listed")]
         if name and type not in activities.TYPES:
             found.append(_check_external(type, name, unique))
+        return [*found, *await self._check_links(type)]
+
+    async def _check_links(self, type: str) -> list[Finding]:
+        """What an administrator allows: nobody is linked to more than that."""
+        found: list[Finding] = []
+        for link in LINKS[type]:
+            path = f"/crm/v4/associations/definitions/configurations/{type}/{link.to}"
+            try:
+                answer = await self.client.call("GET", path, accept=UNSEEN)
+            except SyncError:
+                continue  # whoever may not see it will meet it
+            rows = answer.data.get("results") or () if answer.status == 200 else ()
+            allowed = [most for row in rows if (most := row.get("userEnforcedMaxToObjectIds"))]
+            if allowed:
+                text = f"each of the {type} may be linked to {min(allowed)} {link.to} at most"
+                remedy = (
+                    "What exceeds that is refused: raise the limit in HubSpot, or live with it."
+                )
+                found.append(Finding(f"link {type}", True, text, remedy))
         return found
 
     async def fields(self, entity: str) -> Mapping[str, RemoteField] | None:

@@ -123,7 +123,14 @@ async def beat(db: AsyncConnection, owner: str) -> None:
 
 
 async def leave(db: AsyncConnection, owner: str) -> None:
+    """A worker goes for good; what it was cut off in is due for the next one."""
     await db.execute(sa.delete(workers).where(workers.c.id == owner))
+    await db.execute(
+        sa.update(lanes)
+        .where(lanes.c.owner == owner)
+        .values(owner=None, lease_until=None, due_at=sa.func.now())
+    )
+    await notify(db)
 
 
 def _ours(lane: Lane, owner: str) -> sa.ColumnElement[bool]:

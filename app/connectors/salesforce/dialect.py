@@ -25,6 +25,7 @@ from app.sdk import (
     SyncError,
     TransientError,
     now,
+    quoted,
 )
 
 #: The day's calls are counted over the last 24 hours: some come free again all the time.
@@ -112,7 +113,8 @@ def row_error(errors: Iterable[Any]) -> SyncError:
     """One row's refusal, sorted like a whole call's."""
     found = [one for one in errors if isinstance(one, dict)]
     said = reason_of(found)
-    text = f"Salesforce refused the row: {said.text or 'without a reason'}"[:500]
+    why = quoted(said.text) if said.text else "without a reason"
+    text = f"Salesforce refused the row: {why}"[:500]
     kinds = [_SORTED.get(code_of(one), RejectedError) for one in found] or [RejectedError]
     kind = kinds[0]
     if kind is StaleError:

@@ -127,7 +127,7 @@ def test_a_traceback_says_where_and_not_what_a_bug_quotes(lines):
     (line,) = lines()
     assert "in test_a_traceback_says_where" in line["exception"]
     assert "\nValueError\n" in line["exception"]
-    assert line["exception"].endswith("RejectedError: no: “…” of a…@b.example")
+    assert line["exception"].endswith("RejectedError: it answered 400: “…” of a…@b.example")
 
 
 def test_words_of_strangers_are_left_out():

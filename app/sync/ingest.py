@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app import metrics
+from app import logs, metrics
 from app.clock import now
 from app.db import events as inbox
 from app.db import lanes, links, outbox, purges
@@ -92,7 +92,7 @@ async def _parse(house: House, lane: Lane) -> None:
                     "delivery.unreadable",
                     account=lane.account,
                     delivery=delivery.id,
-                    reason=error["reason"],
+                    reason=logs.words(answered),
                 )
         read = [(d, answered) for d, answered in answers if not isinstance(answered, Exception)]
         await inbox.add(db, read)
@@ -530,7 +530,7 @@ async def _settle(house: House, lane: Lane, waiting: Sequence[Pending], fates: _
                     account=lane.account,
                     id=item.id,
                     cause=shown["cause"],
-                    reason=shown["reason"],
+                    reason=logs.words(error),
                 )
             else:
                 await inbox.postpone(db, [item.id], until=found.at or moment, error=shown)

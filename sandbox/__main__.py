@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -82,6 +82,13 @@ def arguments() -> argparse.ArgumentParser:
     add("--salesforce-external-id", default=salesforce.external_id, metavar="FIELD", help=_BUILT_IN)
     add("--salesforce-webhook", metavar="URL", help="where call-outs go")
     add("--salesforce-secret", default=salesforce.webhook_secret, metavar="SECRET", help=_BUILT_IN)
+    add(
+        "--salesforce-pubsub-port",
+        type=int,
+        metavar="N",
+        help="serve the Pub/Sub API (gRPC) on this port; needs the extra `salesforce`",
+    )
+    add("--salesforce-outbound", metavar="URL", help="where Outbound Messages (SOAP) go")
     add("--salesforce-daily-limit", type=int, default=salesforce.daily_limit, metavar="N")
     return parser
 
@@ -125,10 +132,14 @@ def build(args: argparse.Namespace) -> Front:
         external_id=args.salesforce_external_id,
         webhook=args.salesforce_webhook,
         webhook_secret=args.salesforce_secret,
+        outbound=args.salesforce_outbound,
+        retry_after=args.retry_after,
         daily_limit=0 if args.no_quota else args.salesforce_daily_limit,
     )
-    vendors = (Close(close), HubSpot(hubspot), Salesforce(salesforce))
+    org = Salesforce(salesforce)
+    vendors = (Close(close), HubSpot(hubspot), org)
     senders = {vendor.name: vendor.sender for vendor in vendors}
+    senders["salesforce.outbound"] = org.outbound
     return Front({vendor.name: vendor for vendor in vendors}, senders, controls)
 
 
@@ -138,8 +149,10 @@ def load(front: Front, file: Path) -> None:
         return
     kept = orjson.loads(file.read_bytes())
     for name, vendor in front.vendors.items():
-        vendor.load(kept["vendors"][name])
-        front.senders[name].load(kept["webhooks"][name])
+        if name in kept["vendors"]:  # a home may be older than a CRM
+            vendor.load(kept["vendors"][name])
+    for name, sender in front.senders.items():
+        sender.load(kept["webhooks"].get(name, []))
 
 
 def save(front: Front, file: Path) -> None:
@@ -188,6 +201,21 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+@contextlib.asynccontextmanager
+async def pubsub(args: argparse.Namespace, front: Front) -> AsyncIterator[None]:
+    """Salesforce's Pub/Sub API beside the rest, if a port is given for it."""
+    if args.salesforce_pubsub_port is None:
+        yield
+        return
+    from sandbox.salesforce.pubsub import PubSub
+
+    org = front.vendors["salesforce"]
+    assert isinstance(org, Salesforce)
+    server = PubSub(org, front.faults)
+    async with server.serving(f"{args.host}:{args.salesforce_pubsub_port}"):
+        yield
+
+
 async def serve(args: argparse.Namespace) -> None:
     """Serve until stopped; deliver webhooks and keep the state meanwhile."""
     front = build(args)
@@ -209,7 +237,8 @@ async def serve(args: argparse.Namespace) -> None:
     tasks += [asyncio.create_task(front.watch(vendor)) for vendor in front.vendors.values()]
     if args.state:
         tasks.append(asyncio.create_task(keep(front, args.state)))
-    await Server(config, ready).serve()
+    async with pubsub(args, front):
+        await Server(config, ready).serve()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -241,7 +241,12 @@ def _update(
     seen_now = len(merged.takes)
     merged = contest(state, observation, record, link, merged, lost)
     # What a write of ours has replaced was edited when its own edit was, whatever came after it.
-    times = {take.field: edit.at for take in merged.takes[seen_now:] for edit in lost if edit.field == take.field}
+    times = {
+        take.field: edit.at
+        for take in merged.takes[seen_now:]
+        for edit in lost
+        if edit.field == take.field
+    }
     fields = merged.onto(record.fields)
     settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)
@@ -374,12 +379,18 @@ def _merge(
 def _marks(
     state: State, record: RecordState, link: LinkState, merged: Merged, account: str
 ) -> tuple[str, ...]:
-    """Who is behind now: the others if we changed, this account if it lost or lacks something."""
+    """Who is behind now: the others if we changed or they never had it, this account if it lost or
+    lacks something.
+    """
     fields = merged.onto(record.fields)
     names = writable(state, account, merged.base) - link.held
     this = bool(behind(merged.base, merged.sent, tailored(state.mapping, fields), names))
-    others = bool(merged.takes) and not (record.container and not link.base)
-    return tuple(a for a in state.sync.accounts if (this if a == account else others))
+    travels = not (record.container and not link.base)
+    return tuple(
+        a
+        for a in state.sync.accounts
+        if (this if a == account else travels and (bool(merged.takes) or a in state.absent))
+    )
 
 
 def writable(state: State, account: str, base: Fields | None) -> frozenset[str]:

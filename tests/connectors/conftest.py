@@ -155,6 +155,11 @@ HUBSPOT = Candidate(
     },
     refused={"no_such_property": "x"},
 )
+NOBODY: Mapping[str, str] = {
+    "Account": "001Sb00000999zzIAA",
+    "Contact": "003Sb00000999zzIAA",
+    "Opportunity": "006Sb00000999zzIAA",
+}
 SALESFORCE = Candidate(
     "salesforce",
     "/salesforce",
@@ -176,11 +181,6 @@ SALESFORCE = Candidate(
         "instance_url": "https://crm.example/salesforce",
     },
 )
-NOBODY = {
-    "Account": "001Sb00000999zzIAA",
-    "Contact": "003Sb00000999zzIAA",
-    "Opportunity": "006Sb00000999zzIAA",
-}
 CANDIDATES = {candidate.name: candidate for candidate in (CLOSE, HUBSPOT, SALESFORCE)}
 
 

@@ -53,6 +53,18 @@ STAGES = {
     "Won": {"close": "Won", "hubspot": "closedwon"},
     "Lost": {"close": "Lost", "hubspot": "closedlost"},
 }
+#: … and where each stands in Salesforce.
+THREE_STAGES = {
+    ours: {**places, "salesforce": own}
+    for (ours, places), own in zip(
+        STAGES.items(),
+        (
+            *("Prospecting", "Qualification", "Needs Analysis"),
+            *("Proposal/Price Quote", "Closed Won", "Closed Lost"),
+        ),
+        strict=True,
+    )
+}
 #: HubSpot's own numbers for the links we look at.
 PRIMARY = {"contacts": 1, "deals": 5}
 DEAL_TO_CONTACT = 3
@@ -552,7 +564,9 @@ def account_settings(sandbox: str, **changes: Json) -> Json:
         },
     }
     for name, change in changes.items():
-        merged = {**accounts.get(name, {}), **change}
+        vendor = change.get("connector", name)
+        own = salesforce_settings(sandbox) if vendor == "salesforce" else accounts.get(name, {})
+        merged = {**own, **change}
         if merged.get("base_url") == SAME_SANDBOX:
             merged["base_url"] = f"{sandbox}/hubspot"
         accounts[name] = {key: value for key, value in merged.items() if value is not None}
@@ -670,9 +684,10 @@ class Syncline:
         return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 
     async def pending(self) -> int:
-        """What waits in any lane, plus the lanes that are being worked on."""
+        """What waits in any lane, plus the lanes that are being worked on; who listens is idle."""
         lanes = (await self.get("/health/lanes"))["lanes"]
-        return sum(lane["pending"] + (lane["owner"] is not None) for lane in lanes)
+        busy = [lane for lane in lanes if lane["direction"] != "listen"]
+        return sum(lane["pending"] + (lane["owner"] is not None) for lane in busy)
 
     async def resync(self, **wanted: Any) -> Json:
         """Start one and see it end."""

@@ -145,7 +145,9 @@ class Engine:
     patience: Mapping[str, int]
     follow: bool = False  # a merge in one CRM is carried to the others
     rash: bool = False  # people may edit between our look at a record and our write to it
-    limit: int = 0  # so many writes of a kind a guard lets through before it asks; 0: as many as come
+    limit: int = (
+        0  # so many writes of a kind a guard lets through before it asks; 0: as many as come
+    )
     blank: State = field(init=False)  # as if nothing were known
     now: int = 0
     pulse: int = 0
@@ -881,7 +883,12 @@ class Engine:
         unmet = [o for ref, o in there.items() if ref not in self.links]
         if self._standing(job.record.id, account) is not None:
             self._put_off(account, mark, 0)
-        elif len(unmet) > 1 or (there and not unmet):
+        elif there and not unmet:
+            # What is there is another record of ours: a person is asked whether they are one.
+            self.suspects += [(job.record.id, self.links[ref].record_id) for ref in there]
+            mark.dead = True
+            del self.jobs[account]
+        elif len(unmet) > 1:
             self.unsure += 1
             mark.dead = True
             del self.jobs[account]

@@ -179,7 +179,9 @@ class Witness:
 
     def deleted(self, account: str, id: str, thing: int) -> None:
         if account in self.spreads:
-            own = {p: cell for (at, its, p), cell in self.cells.items() if (at, its) == (account, id)}
+            own = {
+                p: cell for (at, its, p), cell in self.cells.items() if (at, its) == (account, id)
+            }
             seen = frozenset(self.swallowed.get((account, id), ()))
             seen = seen.union(*(cell.seen for cell in own.values()))
             elements = frozenset(self.had.get((account, id), ()))
@@ -198,7 +200,9 @@ class Witness:
 
     def condemned(self, thing: int) -> None:
         """A person who knows all there is says that it shall be deleted everywhere."""
-        seen = frozenset(e.number for (t, _), edits in self.edits.items() if t == thing for e in edits)
+        seen = frozenset(
+            e.number for (t, _), edits in self.edits.items() if t == thing for e in edits
+        )
         self.deletes.setdefault(thing, []).append(
             Delete(seen, frozenset(self.added.get(thing, ())), {})
         )
@@ -228,7 +232,7 @@ class Witness:
         return found
 
     def erased(self, account: str, id: str, thing: int) -> None:
-        """The engine carries a delete over: never over an edit that the deleter cannot have known."""
+        """The engine carries a delete over: never over an edit that the deleter has not seen."""
         self.living[account, thing].discard(id)
         self.carried_over.add((account, thing))
         if thing not in self.deletes:
@@ -442,9 +446,11 @@ class Witness:
             self.departed.discard((account, thing))
         if thing in self.doubled and (account, thing) in self.departed:
             # Where all whom we had met are deleted, who bears the same address is somebody new.
-            every = [(at, one) for (at, its), ids in self.living.items() if its == thing for one in ids]
+            every = [
+                (at, one) for (at, its), ids in self.living.items() if its == thing for one in ids
+            ]
             if not self.known.intersection(every):
-                self.departed.discard((account, thing))
+                self.departed = {where for where in self.departed if where[1] != thing}
         if thing in self.united and (account, thing) in self.carried_over:
             self.departed.discard((account, thing))  # of two, a person has deleted one and we one
         if (account, thing) in self.departed:

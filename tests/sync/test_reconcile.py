@@ -512,7 +512,12 @@ async def test_a_vendor_that_tells_what_was_before_needs_no_history(
     await company.see(hub_contact(**ADA, jobtitle="base"))
     await company.see(hub_contact(**ADA, jobtitle="from hubspot"))
     _, moment = await known(company.house, [])
-    ours: dict[str, Any] = {"was": "base", "now": "from hubspot", "ours": ["from hubspot"], "known": []}
+    ours: dict[str, Any] = {
+        "was": "base",
+        "now": "from hubspot",
+        "ours": ["from hubspot"],
+        "known": [],
+    }
     ours |= {"rounds": 0, "answers": 0}
     link = await company.link_of(contact().ref)
     async with company.db.transaction() as db:

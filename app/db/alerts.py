@@ -41,11 +41,13 @@ async def troubles(db: AsyncConnection, known: Collection[str], *, lag: float) -
     found += [*await _reread(db), *await _lanes(db, lag)]
     found += [*await _dead(db), *await _held(db), *await _fights(db), *await _drift(db)]
     # A vendor's words may quote a person; alerts leave the house.
-    return [
-        replace(one, key=logs.scrub(one.key), summary=logs.scrub(one.summary)[:_LONGEST])
-        for one in found
-        if one.account is None or one.account in known
-    ]
+    plain: dict[str, Trouble] = {}
+    for one in found:
+        if one.account is None or one.account in known:
+            key, summary = logs.scrub(one.key), logs.scrub(one.summary)[:_LONGEST]
+            count = one.count + (plain[key].count if key in plain else 0)
+            plain[key] = replace(one, key=key, summary=summary, count=count)
+    return list(plain.values())
 
 
 async def _no_worker(db: AsyncConnection) -> list[Trouble]:

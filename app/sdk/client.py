@@ -40,6 +40,7 @@ from app.errors import (
     SyncError,
     TransientError,
     UnknownOutcomeError,
+    quoted,
 )
 from app.sdk.addresses import CarefulNetwork, PrivateAddressError
 from app.sdk.quota import Quota
@@ -567,7 +568,8 @@ class Client:
     def _error(self, answer: Answer, call: str, *, group: str, unsure: bool) -> SyncError:
         now = clock.now()
         said = self._dialect.explain(answer)
-        text = self._clean(f"{call} answered {answer.status}: {said.text or 'without a reason'}")
+        why = quoted(said.text) if said.text else "without a reason"
+        text = self._clean(f"{call} answered {answer.status}: {why}")
         kind = self._dialect.sort(answer)
         limited = answer.status == 429 or (answer.status == 477 and retry_after(answer, now))
         if limited or kind is RateLimitedError:

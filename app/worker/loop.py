@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from app import logs
 from app.clock import now
 from app.config import Config
 from app.db import accounts, catchups, lanes, outbox, refusals, rereads
@@ -35,7 +36,7 @@ from app.sync.push import push
 from app.sync.refusal import ask, is_refused
 from app.sync.rekey import rekey
 from app.sync.scan import scan
-from app.sync.trouble import LanePaused, describe
+from app.sync.trouble import LanePaused
 from app.worker.tidy import tidy_forever
 
 log = structlog.get_logger()
@@ -125,7 +126,7 @@ class Worker:
             try:
                 wait = await self._claim()
             except AWAY as error:
-                log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
+                log.warning("worker.waiting", worker=self.id, reason=logs.words(error))
                 self._unsure = True
                 wait = POLL
             with contextlib.suppress(TimeoutError):
@@ -161,7 +162,7 @@ class Worker:
                 await self._feel()
                 await rekey(self.house, stopped=stop.is_set)
             except AWAY as error:
-                log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
+                log.warning("worker.waiting", worker=self.id, reason=logs.words(error))
                 await asyncio.sleep(POLL)
             else:
                 return
@@ -243,7 +244,7 @@ class Worker:
         self._listening.discard(task)
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("lane.lost", worker=self.id, reason=repr(error)[:500])
+            log.error("lane.lost", worker=self.id, reason=logs.words(error))
 
     # --- running
 
@@ -262,11 +263,11 @@ class Worker:
             except Exception as error:
                 if is_away(error):
                     # The lease runs out, or we release when the database is back.
-                    log.warning("lane.interrupted", reason=str(error)[:200])
+                    log.warning("lane.interrupted", reason=logs.words(error))
                     await self._release(lane, None, None, failed=True)
                     return
                 log.exception("lane.failed")
-                failed, reason = True, describe(error)["reason"]
+                failed, reason = True, logs.words(error)
                 paused_until = await self._until(lane, error)
             await self._release(lane, paused_until, reason, failed=failed)
 
@@ -292,7 +293,7 @@ class Worker:
             case _:
                 until = min(retry_at(failures, now()), now() + PROBE)
         log.warning(
-            "lane.paused", until=until.isoformat(timespec="seconds"), reason=str(cause)[:300]
+            "lane.paused", until=until.isoformat(timespec="seconds"), reason=logs.words(cause)
         )
         return until
 
@@ -308,7 +309,7 @@ class Worker:
                 if over >= OUTAGE:
                     await catchups.request(db, lane.account, "outage")
         except AWAY as error:
-            log.warning("lane.unreleased", reason=str(error)[:200])
+            log.warning("lane.unreleased", reason=logs.words(error))
             self._owed.append(lane)
 
     async def _drain(self) -> None:
@@ -343,7 +344,7 @@ class Worker:
                     for name in await outbox.to_learn(db, self._writers(), DIRECTORY_AGE):
                         await lanes.wake(db, name, "out")
             except AWAY as error:
-                log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
+                log.warning("worker.waiting", worker=self.id, reason=logs.words(error))
 
     async def _listen(self) -> None:
         """Wake when somebody notifies; polling is the net while the connection is away."""

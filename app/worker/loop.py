@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from app import logs
 from app.clock import now
 from app.config import Config
-from app.db import accounts, catchups, lanes, outbox, refusals
+from app.db import accounts, catchups, lanes, outbox, refusals, rereads
 from app.db.accounts import Box
 from app.db.engine import Database, is_away
 from app.db.lanes import CHANNEL, Lane
@@ -106,6 +106,10 @@ class Worker:
         #: Those that listen: they never end by themselves, and are no burden to the others.
         self._listening: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        #: When the database last answered that somebody is at work.
+        self._felt: datetime | None = None
+        #: It was away: nobody may be claimed before it is known that it is the same.
+        self._unsure = False
 
     async def work(self, stop: asyncio.Event) -> None:
         """Claim and run until told to stop; outlive a database that is away."""
@@ -123,6 +127,7 @@ class Worker:
                 wait = await self._claim()
             except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=logs.words(error))
+                self._unsure = True
                 wait = POLL
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), wait)
@@ -154,6 +159,7 @@ class Worker:
                     # The configuration may have changed while nobody was at work.
                     for name in await outbox.to_learn(db, self._writers(), timedelta()):
                         await lanes.wake(db, name, "out")
+                await self._feel()
                 await rekey(self.house, stopped=stop.is_set)
             except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=logs.words(error))
@@ -164,6 +170,17 @@ class Worker:
     async def _wake_on(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._wake.set()
+
+    async def _feel(self) -> None:
+        """Say that we are at work; if the database may be an older one, hold all writes."""
+        names = sorted(self.house.members)
+        async with self.house.database.transaction() as db:
+            why, moment = await rereads.feel(db, seen=self._felt)
+            if why is not None:
+                await rereads.begin(db, names, why)
+        self._felt, self._unsure = moment, False
+        if why is not None:
+            log.warning("writes.held", accounts=names, why=str(why), reason=rereads.SAYS[why])
 
     # --- claiming
 
@@ -187,8 +204,13 @@ class Worker:
             for lane in self._owed:
                 await lanes.release(db, lane, self.id, failed=True)
         self._owed.clear()
+        if self._unsure:
+            await self._feel()
         async with self.house.database.transaction() as db:
             refused = await refusals.take(db, self._workable())
+            read = await rereads.settle(db, self._workable())
+        for name in read:
+            log.info("account.reread", account=name)
         for name, probes in refused.items():
             self._start(self._ask(name, probes), self._tasks)
         async with self.house.database.transaction() as db:
@@ -315,6 +337,7 @@ class Worker:
                 async with self.house.database.transaction() as db:
                     await lanes.renew(db, self.id, list(self._held.values()), lease=LEASE)
                     await lanes.beat(db, self.id)
+                await self._feel()
                 async with self.house.database.transaction() as db:
                     await lanes.sweep(db)
                     for name in await outbox.to_learn(db, self._writers(), DIRECTORY_AGE):
@@ -333,6 +356,7 @@ class Worker:
                 self._wake.set()
                 try:
                     await lost.wait()
+                    self._unsure = True
                 finally:
                     await connection.close(timeout=2)
             await asyncio.sleep(POLL)

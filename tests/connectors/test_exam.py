@@ -276,11 +276,12 @@ async def test_one_call_tells_whether_the_credential_signs_us_in(
         asked.append(request.method)
         return httpx.Response(status, json={})
 
-    connector = it.connect(transport=httpx.MockTransport(answer))
+    connector = it.connect(transport=it.transport(answer))
     with pytest.raises(kind) if kind else contextlib.nullcontext():
         await connector.greet()
     assert set(asked) == {"GET"}
-    assert len(asked) == (3 if status == 500 else 1)
+    # A token that is refused may be renewed once.
+    assert len(asked) in ({500: (3,), 401: (1, 2)}.get(status, (1,)))
 
 
 async def test_a_working_credential_is_let_in(it: Candidate, control: Control):

@@ -60,10 +60,10 @@ def _stage(row: Raw) -> Stage:
 
 
 async def pipelines(org: Org) -> tuple[Pipeline, ...]:
-    """One per record type that our user may use; one of all stages where there are none."""
+    """One per record type, those that our user may give first; one of all stages without any."""
     every = await stages(org)
     infos = (await org.describe(OPPORTUNITY)).raw.get("recordTypeInfos") or ()
-    own = [i for i in infos if i.get("available") and not i.get("master") and i.get("active", True)]
+    own = [info for info in infos if not info.get("master") and info.get("active", True)]
     if not own:
         return (Pipeline(MASTER_TYPE, "Opportunities", tuple(every)),)
     return tuple(
@@ -73,9 +73,13 @@ async def pipelines(org: Org) -> tuple[Pipeline, ...]:
                 str(info["name"]),
                 tuple(await _offered(org, str(info["recordTypeId"]), every)),
             )
-            for info in sorted(own, key=lambda i: not i.get("defaultRecordTypeMapping"))
+            for info in sorted(own, key=_rank)
         ]
     )
+
+
+def _rank(info: Raw) -> tuple[bool, bool]:
+    return not info.get("available"), not info.get("defaultRecordTypeMapping")
 
 
 async def _offered(org: Org, record_type: str, every: Sequence[Stage]) -> list[Stage]:

@@ -95,6 +95,7 @@ LACKING = {
 }
 
 
+@pytest.mark.parametrize("system", sorted(LACKING), indirect=True)
 @pytest.mark.parametrize("status", [404, 405, 501])
 async def test_what_an_address_does_not_offer_is_done_without(
     system: Connector, control: Control, status: int

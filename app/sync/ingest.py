@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app import metrics
+from app import logs, metrics
 from app.clock import now
 from app.db import events as inbox
 from app.db import lanes, links, outbox, purges
@@ -92,7 +92,7 @@ async def _parse(house: House, lane: Lane) -> None:
                     "delivery.unreadable",
                     account=lane.account,
                     delivery=delivery.id,
-                    reason=error["reason"],
+                    reason=logs.words(answered),
                 )
         read = [(d, answered) for d, answered in answers if not isinstance(answered, Exception)]
         await inbox.add(db, read)
@@ -336,11 +336,24 @@ async def _events_of(house: House, member: Member, waiting: Sequence[Pending]) -
 async def _relink(house: House, lane: Lane, item: Pending, wishes: Wishes) -> None:
     if not wishes.relinks:
         return
+    await _hear_last_words(house, item, wishes)
     async with house.database.transaction() as db:
         if await lanes.holds(db, lane):
             for ref, to in wishes.relinks:
                 await relink(db, ref, to)
                 await follow(db, house, to)
+
+
+async def _hear_last_words(house: House, item: Pending, wishes: Wishes) -> None:
+    """Take in what was edited in those that were merged away, and that nobody had told."""
+    linked, moment = await known(house, [ref for ref, _ in wishes.relinks])
+    cause = Cause("event", str(item.id), f"delivery:{item.delivery_id}")
+    for ref, link in linked.items():
+        if link.state != "live" or link.writing:
+            continue
+        seen = await house.members[ref.account].connector.last_shown(ref)
+        if seen is not None:
+            await reconcile(house, [Seen(seen, cause, moment)])
 
 
 def _gather(
@@ -530,7 +543,7 @@ async def _settle(house: House, lane: Lane, waiting: Sequence[Pending], fates: _
                     account=lane.account,
                     id=item.id,
                     cause=shown["cause"],
-                    reason=shown["reason"],
+                    reason=logs.words(error),
                 )
             else:
                 await inbox.postpone(db, [item.id], until=found.at or moment, error=shown)

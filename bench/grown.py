@@ -68,7 +68,8 @@ _FILL = (
     " from generate_series(1, {rows}) n",
     "insert into links (record_id, entity, account, type, remote_id, base)"
     " select r.id, 'person', a.name, a.type,"
-    " a.sign || split_part(r.fields ->> 'last_name', ' ', 2), r.fields from records r, (values ('close', 'contact', 'cont_'), ('hubspot', 'contacts', ''))"
+    " a.sign || split_part(r.fields ->> 'last_name', ' ', 2), r.fields"
+    " from records r, (values ('close', 'contact', 'cont_'), ('hubspot', 'contacts', ''))"
     " a (name, type, sign)",
     "analyze",
 )

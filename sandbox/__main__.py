@@ -16,14 +16,19 @@ from sandbox.close.org import Close, CloseSettings
 from sandbox.control import controls
 from sandbox.front import Front
 from sandbox.hubspot.app import HubSpot, HubSpotSettings
+from sandbox.salesforce.org import Salesforce, SalesforceSettings
 
 SAVE_PAUSE = 0.5
+_BUILT_IN = "default: %(default)s"
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line; every credential has a built-in default."""
-    close, hubspot = CloseSettings(), HubSpotSettings()
-    parser = argparse.ArgumentParser(prog="python -m sandbox", description="Local CRMs.")
+    close, hubspot, salesforce = CloseSettings(), HubSpotSettings(), SalesforceSettings()
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox",
+        description="Local CRMs.",
+    )
     add = parser.add_argument
     add("--host", default="127.0.0.1")
     add("--port", type=int, default=8100)
@@ -31,21 +36,53 @@ def arguments() -> argparse.ArgumentParser:
     add("--no-quota", action="store_true", help="never answer 429")
     add("--search-lag", type=float, default=2.0, metavar="SECONDS")
     add("--retry-after", type=float, default=0.5, metavar="SECONDS", help="first webhook retry")
-    add("--close-api-key", default=close.api_key, metavar="KEY")
+    add("--close-api-key", default=close.api_key, metavar="KEY", help=_BUILT_IN)
     add("--close-webhook", metavar="URL", help="subscribe this URL to all changes")
-    add("--close-signature-key", default=close.signature_key, metavar="HEX")
+    add("--close-signature-key", default=close.signature_key, metavar="HEX", help=_BUILT_IN)
     add("--close-consolidation", type=float, default=close.consolidation, metavar="SECONDS")
     add("--close-limit", type=int, default=close.limit, metavar="N", help="calls per group and 5 s")
-    add("--hubspot-token", default=hubspot.token, metavar="TOKEN")
+    add("--hubspot-token", default=hubspot.token, metavar="TOKEN", help=_BUILT_IN)
     add("--hubspot-portal-id", type=int, default=hubspot.portal_id, metavar="N")
     add("--hubspot-portal", action="append", default=[], metavar="TOKEN=ID", help="one more portal")
     add("--hubspot-target", metavar="URL", help="the app's webhook target URL")
-    add("--hubspot-client-secret", default=hubspot.client_secret, metavar="SECRET")
+    add("--hubspot-client-secret", default=hubspot.client_secret, metavar="SECRET", help=_BUILT_IN)
     add("--hubspot-app-id", type=int, default=hubspot.app_id, metavar="N")
     add("--hubspot-limit", type=int, default=hubspot.limit, metavar="N", help="calls per 10 s")
     add("--hubspot-daily-limit", type=int, default=hubspot.daily_limit, metavar="N")
     add("--hubspot-search-limit", type=int, default=hubspot.search_limit, metavar="N")
     add("--hubspot-merge-new-id", action="store_true", help="merges give the survivor a new id")
+    add("--salesforce-client-id", default=salesforce.client_id, metavar="KEY", help=_BUILT_IN)
+    add(
+        "--salesforce-client-secret",
+        default=salesforce.client_secret,
+        metavar="SECRET",
+        help=_BUILT_IN,
+    )
+    add("--salesforce-username", default=salesforce.username, metavar="NAME", help=_BUILT_IN)
+    add("--salesforce-password", default=salesforce.password, metavar="PASSWORD", help=_BUILT_IN)
+    add(
+        "--salesforce-security-token",
+        default=salesforce.security_token,
+        metavar="TOKEN",
+        help=_BUILT_IN,
+    )
+    add(
+        "--salesforce-refresh-token",
+        default=salesforce.refresh_token,
+        metavar="TOKEN",
+        help=_BUILT_IN,
+    )
+    add(
+        "--salesforce-key",
+        type=Path,
+        default=salesforce.key,
+        metavar="FILE",
+        help="the key, private or public, whose JWTs are taken; default: %(default)s",
+    )
+    add("--salesforce-external-id", default=salesforce.external_id, metavar="FIELD", help=_BUILT_IN)
+    add("--salesforce-webhook", metavar="URL", help="where call-outs go")
+    add("--salesforce-secret", default=salesforce.webhook_secret, metavar="SECRET", help=_BUILT_IN)
+    add("--salesforce-daily-limit", type=int, default=salesforce.daily_limit, metavar="N")
     return parser
 
 
@@ -77,7 +114,20 @@ def build(args: argparse.Namespace) -> Front:
         merge_new_id=args.hubspot_merge_new_id,
         retry_after=args.retry_after,
     )
-    vendors = (Close(close), HubSpot(hubspot))
+    salesforce = SalesforceSettings(
+        client_id=args.salesforce_client_id,
+        client_secret=args.salesforce_client_secret,
+        username=args.salesforce_username,
+        password=args.salesforce_password,
+        security_token=args.salesforce_security_token,
+        refresh_token=args.salesforce_refresh_token,
+        key=args.salesforce_key,
+        external_id=args.salesforce_external_id,
+        webhook=args.salesforce_webhook,
+        webhook_secret=args.salesforce_secret,
+        daily_limit=0 if args.no_quota else args.salesforce_daily_limit,
+    )
+    vendors = (Close(close), HubSpot(hubspot), Salesforce(salesforce))
     senders = {vendor.name: vendor.sender for vendor in vendors}
     return Front({vendor.name: vendor for vendor in vendors}, senders, controls)
 
@@ -153,7 +203,8 @@ async def serve(args: argparse.Namespace) -> None:
         timeout_graceful_shutdown=2,
     )
     base = f"http://{args.host}:{args.port}"
-    ready = f"sandbox ready: {base} (Close {base}/close/api/v1, HubSpot {base}/hubspot)"
+    places = f"Close {base}/close/api/v1, HubSpot {base}/hubspot, Salesforce {base}/salesforce"
+    ready = f"sandbox ready: {base} ({places})"
     tasks = [asyncio.create_task(sender.run()) for sender in front.senders.values()]
     tasks += [asyncio.create_task(front.watch(vendor)) for vendor in front.vendors.values()]
     if args.state:

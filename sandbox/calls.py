@@ -1,12 +1,17 @@
 """The call log: what was asked of which vendor, and how many records it wrote."""
 
+import re
 from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import datetime
 
 from sandbox.wire import Json
 
-READING_POSTS = ("/search", "/batch/read", "/data/search/", "/token", "/introspect", "/revoke")
+# What is asked by POST because it is long, or secret.
+_READING_POST = re.compile(
+    r"(/search|/batch/read|/data/search|/token|/introspect|/revoke|/jobs/query"
+    r"|/composite/sobjects/\w+)/?\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,7 @@ class Entry:
 def is_write(method: str, path: str) -> bool:
     """Whether a call means to change records."""
     if method == "POST":
-        return not path.rstrip("/").endswith(tuple(end.rstrip("/") for end in READING_POSTS))
+        return _READING_POST.search(path) is None
     return method in ("PUT", "PATCH", "DELETE")
 
 

@@ -22,7 +22,7 @@ td, th { text-align: left; padding: .3rem .5rem .3rem 0; border-top: 1px solid v
   overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 th { font-weight: 500; color: var(--dim); border: 0; font-size: .85rem }
 </style></head><body><h1>Sandbox CRMs</h1>
-<p>Two local CRMs, newest records first. Refreshes every two seconds.</p><main>"""
+<p>Local CRMs, newest records first. Refreshes every two seconds.</p><main>"""
 
 
 def render(vendors: dict[str, dict[str, Table]]) -> bytes:

@@ -88,6 +88,15 @@ class Store:
         record.gone = at
         self.written.append(("deleted", record.type))
 
+    def restore(self, record: Record) -> None:
+        """Take back a deletion."""
+        record.gone = None
+        self.written.append(("restored", record.type))
+
+    def forget(self, record: Record) -> None:
+        """Let a record never have been; or be erased for good."""
+        self._tables[record.type].pop(record.id, None)
+
     def get(self, type: str, id: str) -> Record | None:
         """A live record."""
         record = self._tables.get(type, {}).get(id)

@@ -52,6 +52,7 @@ class Call:
     body: bytes = b""
     at: datetime = field(default_factory=now)
     actor: Actor = NOBODY
+    base: str = ""  # what a vendor took off the front of the path
 
     def one(self, name: str, default: str = "") -> str:
         """The last value of a query parameter."""

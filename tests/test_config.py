@@ -540,7 +540,11 @@ def test_the_example_shows_every_key_of_its_systems():
     models = config.schema()["$defs"]
     keys = {key for model in models.values() for key in model["properties"]}
 
-    assert {key for key in keys if f"{key}:" not in text} == {"login_url", "audience"}
+    assert {key for key in keys if f"{key}:" not in text} == {
+        "login_url",
+        "audience",
+        "api_version",
+    }
 
 
 @pytest.mark.parametrize(

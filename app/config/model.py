@@ -475,6 +475,9 @@ class AccountConfig(_Frozen):
     )
     login_url: str | None = Field(None, description="Salesforce: where to sign in.")
     audience: str | None = Field(None, description="Salesforce: the JWT's audience.")
+    api_version: _Word | None = Field(
+        None, pattern=r"^[1-9]\d{1,2}\.0$", description="Salesforce: the version of its API, 62.0."
+    )
     mapping: dict[str, dict[str, MappingRow]] = Field(
         default_factory=dict,
         description="Entity, then canonical field (or several, comma-separated), then its row.",
@@ -488,7 +491,8 @@ class AccountConfig(_Frozen):
     @property
     def options(self) -> Mapping[str, object]:
         """The further settings that only some connectors read."""
-        names = ("portal_id", "legacy_signatures", "lifecycle", "login_url", "audience")
+        hubspot = ("portal_id", "legacy_signatures", "lifecycle")
+        names = (*hubspot, "login_url", "audience", "api_version")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @field_validator("base_url", "login_url", "audience")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from app.db.engine import Database
 from app.db.tables import accounts, lanes
 from app.domain.values import Directory, Pipeline, Stage
 from app.errors import ConfigError
+from app.sdk.oauth import Tokens
 
 DIRECTIONS = ("in", "out", "scan")
 
@@ -210,35 +212,36 @@ async def reseal(db: AsyncConnection, box: Box) -> int:
 
 
 class StoredTokens:
-    """The OAuth tokens of one account while its row is locked."""
+    """The tokens of one account while its row is locked."""
 
     def __init__(self, content: dict[str, Any]) -> None:
         self._content = content
         self.changed = False
 
     @property
-    def _tokens(self) -> Mapping[str, str | None]:
-        found: Mapping[str, str | None] = self._content.get("tokens", {})
+    def tokens(self) -> Tokens | None:
+        kept = self._content.get("tokens")
+        if not kept:
+            return None
+        ends = kept["expires_at"]
+        return Tokens(
+            kept["access_token"],
+            kept["refresh_token"],
+            datetime.fromisoformat(ends) if ends else None,
+            kept.get("base_url"),
+        )
+
+    @property
+    def issued_for(self) -> str | None:
+        found: str | None = self._content.get("tokens", {}).get("issued_for")
         return found
 
-    @property
-    def access_token(self) -> str | None:
-        return self._tokens.get("access_token")
-
-    @property
-    def refresh_token(self) -> str | None:
-        return self._tokens.get("refresh_token")
-
-    @property
-    def expires_at(self) -> datetime | None:
-        text = self._tokens.get("expires_at")
-        return datetime.fromisoformat(text) if text else None
-
-    def save(self, *, access_token: str, refresh_token: str, expires_at: datetime | None) -> None:
+    def save(self, tokens: Tokens, *, issued_for: str | None) -> None:
+        ends = tokens.expires_at
         self._content["tokens"] = {
-            "access_token": access_token,
-            "refresh_token": refresh_token,
-            "expires_at": expires_at.isoformat() if expires_at else None,
+            **asdict(tokens),
+            "expires_at": ends.isoformat() if ends else None,
+            "issued_for": issued_for,
         }
         self.changed = True
 

@@ -441,6 +441,7 @@ CODECS: dict[str, Codec] = {
     "integer": _each(_integer, str),
     "number": _each(_integer, _json_number),
     "decimal": _each(_decimal),
+    "json_decimal": _each(_decimal, _json_number),
     "boolean": _each(_boolean),
     "date": _each(_date),
     "midnight": Codec(_midnight_get, _midnight_put, shape=(1, 1)),

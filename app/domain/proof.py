@@ -42,6 +42,7 @@ FIELD_KINDS: Mapping[str, str] = {
 #: What a transform makes of a field that could be anything.
 TRANSFORM_KINDS: Mapping[str, str] = {
     "number": "integer",
+    "json_decimal": "decimal",
     "midnight": "date",
     "epoch_ms": "datetime",
     "close_address": "address",

@@ -49,16 +49,16 @@ from app.sdk.client import (
     Bearer,
     Client,
     Dialect,
-    OAuthRefresh,
     Reason,
     TokenSource,
-    TokenStore,
     Wire,
     each,
+    origin_of,
     retry_after,
 )
 from app.sdk.connector import Account, Connector
 from app.sdk.handler import Context, Handler, Wishes, on
+from app.sdk.oauth import OAuthRefresh, OwnStore, Session, StoredTokens, Tokens, TokenStore
 from app.sdk.quota import background
 from app.sdk.signature import verify
 
@@ -93,6 +93,7 @@ __all__ = [
     "Observation",
     "Op",
     "Outcome",
+    "OwnStore",
     "Page",
     "Pipeline",
     "Rate",
@@ -103,12 +104,15 @@ __all__ = [
     "RejectedError",
     "RelationEdit",
     "RemoteField",
+    "Session",
     "Stage",
     "StaleError",
+    "StoredTokens",
     "Subscription",
     "SyncError",
     "TokenSource",
     "TokenStore",
+    "Tokens",
     "Trail",
     "TransientError",
     "UnknownOutcomeError",
@@ -121,6 +125,7 @@ __all__ = [
     "normalise",
     "now",
     "on",
+    "origin_of",
     "retry_after",
     "verify",
 ]

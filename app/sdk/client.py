@@ -15,7 +15,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -82,6 +82,10 @@ class Dialect:
     #: Whether the vendor counts calls by path and method, so that each needs its own window.
     counts_by_path = False
 
+    def sort(self, answer: Answer) -> type[SyncError] | None:
+        """What a refusal is where its body says more than its status; else None."""
+        return None
+
     def explain(self, answer: Answer) -> Reason:
         """Why the vendor refused."""
         data = answer.data
@@ -141,7 +145,7 @@ class _Received:
 
 
 class Wire:
-    """HTTP to one origin: no redirects, bounded answers, our own errors.
+    """HTTP to one origin, and those that it names: no redirects, bounded answers, our own errors.
 
     ``private_hosts`` are names that may lead into a private network.
     """
@@ -154,8 +158,8 @@ class Wire:
         private_hosts: Collection[str] = (),
     ) -> None:
         self.base_url = base_url.rstrip("/")
-        parts = urlsplit(self.base_url)
-        self.origin = f"{parts.scheme}://{parts.netloc}"
+        self.origin = origin_of(self.base_url)
+        self._origins = {self.origin}
         self._http = httpx.AsyncClient(
             transport=transport or _public(private_hosts),
             timeout=TIMEOUT,
@@ -169,6 +173,10 @@ class Wire:
             },
         )
 
+    def admit(self, url: str) -> None:
+        """Calls may go to the origin of this address as well; whoever says so has looked at it."""
+        self._origins.add(origin_of(url))
+
     async def send(
         self,
         method: str,
@@ -181,7 +189,8 @@ class Wire:
         """One request to our origin and its whole answer. Raises TransientError, and
         UnknownOutcomeError for what was sent and not answered.
         """
-        if not url.startswith(f"{self.origin}/") or re.search(r"/\.{1,2}(/|$)", url):
+        origin = next((one for one in self._origins if url.startswith(f"{one}/")), None)
+        if origin is None or re.search(r"/\.{1,2}(/|$)", url):
             raise RejectedError(f"{method}: an address outside {self.origin} was refused")
         if not all(value.isascii() and value.isprintable() for value in headers.values()):
             raise AccountError("the credentials have characters that HTTP cannot carry")
@@ -197,12 +206,12 @@ class Wire:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             if isinstance(error.__cause__, PrivateAddressError):
                 raise AccountError(
-                    f"{self.origin} leads into a private network: if it is meant to, name the "
+                    f"{origin} leads into a private network: if it is meant to, name the "
                     "host in private_hosts"
                 ) from error
-            raise TransientError(f"{self.origin} cannot be reached: {_words(error)}") from error
+            raise TransientError(f"{origin} cannot be reached: {_words(error)}") from error
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise UnknownOutcomeError(f"{self.origin} did not answer: {_words(error)}") from error
+            raise UnknownOutcomeError(f"{origin} did not answer: {_words(error)}") from error
         except httpx.InvalidURL as error:
             raise RejectedError(f"{method}: this is not an address: {_words(error)}") from error
 
@@ -219,6 +228,12 @@ class Wire:
 
     async def aclose(self) -> None:
         await self._http.aclose()
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of an address."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _public(private_hosts: Collection[str]) -> Transport:
@@ -272,6 +287,14 @@ def _words(error: Exception) -> str:
 class TokenSource(Protocol):
     """Where the credential of a call comes from."""
 
+    @property
+    def base_url(self) -> str | None:
+        """Where the calls of this credential go; None: to the address of the account.
+
+        To be asked in the moment after `header`, with nothing awaited in between.
+        """
+        ...
+
     async def header(self) -> dict[str, str]:
         """The headers that sign a call in."""
         ...
@@ -283,6 +306,8 @@ class TokenSource(Protocol):
 
 class Basic:
     """HTTP Basic with a user name and an empty password: how API keys travel."""
+
+    base_url = None
 
     def __init__(self, key: SecretStr) -> None:
         self._key = key
@@ -298,123 +323,21 @@ class Basic:
 class Bearer:
     """A static token."""
 
+    base_url = None
+
     def __init__(self, token: SecretStr) -> None:
         self._token = token
 
     async def header(self) -> dict[str, str]:
-        return _bearer(self._token.get_secret_value())
+        return bearer(self._token.get_secret_value())
 
     async def refresh(self, refused: dict[str, str]) -> bool:
         return False
 
 
-def _bearer(token: str) -> dict[str, str]:
+def bearer(token: str) -> dict[str, str]:
+    """The header of a bearer token."""
     return {"authorization": f"Bearer {token}"}
-
-
-class StoredTokens(Protocol):
-    """The tokens of one account while they are locked."""
-
-    @property
-    def access_token(self) -> str | None: ...
-    @property
-    def refresh_token(self) -> str | None: ...
-    @property
-    def expires_at(self) -> datetime | None: ...
-    def save(
-        self, *, access_token: str, refresh_token: str, expires_at: datetime | None
-    ) -> None: ...
-
-
-class TokenStore(Protocol):
-    """Tokens that outlive us; whoever holds them locked is alone with them.
-
-    What is saved is durable once the block has ended.
-    """
-
-    def locked(self) -> AbstractAsyncContextManager[StoredTokens]: ...
-
-
-class OAuthRefresh:
-    """Access tokens from a refresh token that may rotate: one refresh, however many workers."""
-
-    #: Renew this long before the end, so that no call meets an expired token.
-    AHEAD = timedelta(seconds=60)
-
-    def __init__(
-        self,
-        token_url: str,
-        client_id: SecretStr,
-        client_secret: SecretStr,
-        *,
-        refresh_token: SecretStr,
-        store: TokenStore,
-        wire: Wire,
-        now: Callable[[], datetime] = clock.now,
-    ) -> None:
-        self._url, self._store, self._wire, self._now = token_url, store, wire, now
-        self._client_id, self._client_secret = client_id, client_secret
-        self._seed = refresh_token
-        self._access: str | None = None
-        self._expires_at: datetime | None = None
-        self._one = asyncio.Lock()
-
-    async def header(self) -> dict[str, str]:
-        if self._access is None or self._is_over(self._expires_at):
-            await self._renew(refused=None)
-        return _bearer(self._access or "")
-
-    async def refresh(self, refused: dict[str, str]) -> bool:
-        _, _, token = refused.get("authorization", "").partition(" ")
-        await self._renew(refused=token)
-        return True
-
-    def _is_over(self, at: datetime | None) -> bool:
-        return at is not None and at - self.AHEAD <= self._now()
-
-    async def _renew(self, *, refused: str | None) -> None:
-        async with self._one:
-            if self._access and self._access != refused and not self._is_over(self._expires_at):
-                return  # another call of ours has just done it
-            async with self._store.locked() as stored:
-                access, expires_at = stored.access_token, stored.expires_at
-                if access is None or access == refused or self._is_over(expires_at):
-                    access, renewed, expires_at = await self._ask(stored.refresh_token)
-                    stored.save(access_token=access, refresh_token=renewed, expires_at=expires_at)
-            # Only now is the rotated token durable, and only now may anyone use it.
-            self._access, self._expires_at = access, expires_at
-
-    async def _ask(self, kept: str | None) -> tuple[str, str, datetime | None]:
-        seed = self._seed.get_secret_value()
-        answer = await self._post(kept or seed)
-        if answer.status in (400, 401) and kept and kept != seed:
-            # Somebody connected the account anew: the configured token is the younger one.
-            kept, answer = seed, await self._post(seed)
-        data = answer.data if isinstance(answer.data, dict) else {}
-        if answer.status == 429 or answer.status >= 500:
-            raise TransientError(f"the token endpoint answered {answer.status}")
-        if answer.status != 200 or not isinstance(data.get("access_token"), str):
-            raise AccountError(
-                f"the refresh token was refused ({answer.status} "
-                f"{str(data.get('error') or 'without a reason')[:80]}): connect the account anew"
-            )
-        life = data.get("expires_in")
-        at = self._now() + timedelta(seconds=life) if isinstance(life, int | float) else None
-        return data["access_token"], data.get("refresh_token") or kept or seed, at
-
-    async def _post(self, refresh_token: str) -> Answer:
-        try:
-            return await self._wire.post_form(
-                self._url,
-                {
-                    "grant_type": "refresh_token",
-                    "client_id": self._client_id.get_secret_value(),
-                    "client_secret": self._client_secret.get_secret_value(),
-                    "refresh_token": refresh_token,
-                },
-            )
-        except UnknownOutcomeError as error:
-            raise TransientError(f"the token endpoint did not answer: {error.reason}") from error
 
 
 # ------------------------------------------------------------------------ answers -> errors
@@ -504,6 +427,7 @@ class Client:
         creates: bool = False,
         reads: bool | None = None,
         accept: Collection[int] = (),
+        headers: Mapping[str, str] = NOTHING,
     ) -> Answer:
         """One call; the answer of a 2xx or of an ``accept``-ed status.
 
@@ -523,7 +447,13 @@ class Client:
 
         async def once() -> Answer:
             answer = await self._signed_in(
-                method, url, template=path, params=params, content=content, group=group
+                method,
+                url,
+                template=path,
+                params=params,
+                content=content,
+                group=group,
+                headers=headers,
             )
             if 200 <= answer.status < 300 or answer.status in accept:
                 return answer
@@ -547,10 +477,12 @@ class Client:
 
     async def _signed_in(self, method: str, url: str, **rest: Any) -> Answer:
         header = await self._auth.header()
-        answer = await self._once(method, url, header=header, **rest)
+        base_url = self._auth.base_url or self._wire.base_url
+        answer = await self._once(method, url, header=header, base_url=base_url, **rest)
         if answer.status == 401 and await self._auth.refresh(header):
             header = await self._auth.header()
-            answer = await self._once(method, url, header=header, **rest)
+            base_url = self._auth.base_url or self._wire.base_url
+            answer = await self._once(method, url, header=header, base_url=base_url, **rest)
         self._sent = tuple(value.rpartition(" ")[2] for value in header.values())
         return answer
 
@@ -561,11 +493,13 @@ class Client:
         *,
         template: str,
         header: Mapping[str, str],
+        base_url: str,
         params: Mapping[str, Any] | None,
         content: bytes | None,
         group: str,
+        headers: Mapping[str, str],
     ) -> Answer:
-        headers = dict(header)
+        headers = {**headers, **header}
         if content is not None:
             headers["content-type"] = "application/json"
         taken, rate = await self.quota.take(group), None
@@ -573,7 +507,7 @@ class Client:
             async with self._measured(method, template) as note:
                 got = await self._wire.send(
                     method,
-                    self._wire.base_url + url,
+                    base_url + url,
                     headers=headers,
                     params=params,
                     content=content,
@@ -613,7 +547,9 @@ class Client:
         now = clock.now()
         said = self._dialect.explain(answer)
         text = self._clean(f"{call} answered {answer.status}: {said.text or 'without a reason'}")
-        if answer.status == 429 or (answer.status == 477 and retry_after(answer, now)):
+        kind = self._dialect.sort(answer)
+        limited = answer.status == 429 or (answer.status == 477 and retry_after(answer, now))
+        if limited or kind is RateLimitedError:
             at = self._dialect.retry_at(answer, now)
             self.quota.pause((at - now).total_seconds(), group)
             return RateLimitedError(at, text)
@@ -621,7 +557,7 @@ class Client:
             return TransientError(
                 f"{call} answered {answer.status}: redirects are not followed; check base_url"
             )
-        kind = error_class(answer.status, self._manifest)
+        kind = kind or error_class(answer.status, self._manifest)
         if unsure and answer.status in _UNSURE and issubclass(kind, TransientError):
             return UnknownOutcomeError(text)
         return kind(

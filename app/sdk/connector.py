@@ -29,7 +29,8 @@ from app.domain.values import (
 )
 from app.errors import RejectedError
 from app.sdk import signature
-from app.sdk.client import Client, Dialect, TokenSource, TokenStore, Wire
+from app.sdk.client import Client, Dialect, TokenSource, Wire
+from app.sdk.oauth import TokenStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,11 @@ class Connector:
         self.account = account
         self.client = client
         self.properties = properties
+
+    @classmethod
+    def home(cls, account: Account) -> str:
+        """Where the first call of an account goes."""
+        return account.base_url or cls.manifest.base_url
 
     @classmethod
     def sign_in(cls, account: Account, wire: Wire, store: TokenStore | None) -> TokenSource:

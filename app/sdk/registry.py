@@ -23,9 +23,10 @@ from pydantic import ValidationError
 from app.domain.manifest import Manifest
 from app.domain.values import NOTHING, Change, Event
 from app.errors import ConfigError, TransientError
-from app.sdk.client import Client, TokenStore, Transport, Wire
+from app.sdk.client import Client, Transport, Wire
 from app.sdk.connector import Account, Connector
 from app.sdk.handler import MARKS, Context, Handler, Mark, Wishes
+from app.sdk.oauth import TokenStore
 from app.sdk.quota import Allowance, Ledger, Quota
 from app.sdk.signature import SCHEMES
 
@@ -109,8 +110,7 @@ class Registry:
         processes do. Raises ConfigError for missing credentials.
         """
         kind = self.connector(account.connector)
-        base_url = account.base_url or kind.manifest.base_url
-        wire = Wire(base_url, transport, private_hosts=account.private_hosts)
+        wire = Wire(kind.home(account), transport, private_hosts=account.private_hosts)
         quota = self._quotas.setdefault(
             (account.name, wire.base_url),
             Quota(kind.manifest.limits, ledger=ledger, allowance=allowance),

@@ -41,6 +41,13 @@ class Candidate:
     #: A name per entity in the vendor's fields, and a field that is refused.
     named: Mapping[str, Callable[[str], dict[str, Any]]] = field(default_factory=dict)
     refused: dict[str, Any] = field(default_factory=dict)
+    #: What a create is posted to, and an id of this type that nobody has.
+    creates: str = ""
+    nobody: Callable[[str], str] = lambda type: "424242424242"
+    #: How the sandbox calls companies when it is to make many.
+    companies: str = "companies"
+    #: What the token endpoint answers, where sign-in begins with a call of its own.
+    session: dict[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> type[Connector]:
@@ -52,6 +59,24 @@ class Candidate:
 
     def account(self, base: str = "https://crm.example") -> Account:
         return Account("acme", self.name, base + self.path, self.credentials, options=self.options)
+
+    def transport(
+        self, answer: Callable[[httpx.Request], httpx.Response]
+    ) -> httpx.AsyncBaseTransport:
+        """A vendor that lets us sign in, and answers everything else like this."""
+
+        def respond(request: httpx.Request) -> httpx.Response:
+            if self.session and request.url.path.endswith("/oauth2/token"):
+                return httpx.Response(200, json=self.session)
+            return answer(request)
+
+        return httpx.MockTransport(respond)
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must never be told."""
+        given = [value.get_secret_value() for value in self.credentials.values()]
+        return [*given, *filter(None, [self.session.get("access_token")])]
 
     def properties(self) -> dict[str, tuple[str, ...]]:
         """What the built-in mapping reads, by remote type."""
@@ -83,6 +108,8 @@ CLOSE = Candidate(
     "close",
     "/close/api/v1",
     {"api_key": SecretStr("api_SandboxCloseKey0000000.local")},
+    creates="/(lead|contact|opportunity|task|activity/[a-z]+)/$",
+    companies="leads",
     named={
         "company": lambda n: {"name": n, "url": f"https://{n.lower()}.example"},
         "person": lambda n: {"name": n, "emails[].email": [f"{n.lower()}@people.example"]},
@@ -106,6 +133,7 @@ HUBSPOT = Candidate(
     "/hubspot",
     {"access_token": SecretStr("pat-na1-sandbox")},
     options={"portal_id": 62515},
+    creates="/batch/create",
     named={
         "company": lambda n: {"name": n, "domain": f"{n.lower()}.example"},
         "person": lambda n: {"firstname": n, "email": f"{n.lower()}@people.example"},
@@ -127,7 +155,33 @@ HUBSPOT = Candidate(
     },
     refused={"no_such_property": "x"},
 )
-CANDIDATES = {candidate.name: candidate for candidate in (CLOSE, HUBSPOT)}
+SALESFORCE = Candidate(
+    "salesforce",
+    "/salesforce",
+    {
+        "client_id": SecretStr("3MVG9SandboxConsumerKey000000000000000000000"),
+        "client_secret": SecretStr("salesforce-sandbox-secret"),
+    },
+    named={
+        "company": lambda n: {"Name": n, "Website": f"https://{n.lower()}.example"},
+        "person": lambda n: {"LastName": n, "Email": f"{n.lower()}@people.example"},
+        "deal": lambda n: {"Name": n, "StageName": "Prospecting", "CloseDate": "2026-06-30"},
+    },
+    refused={"Name": "x" * 300, "Email": "no address"},
+    creates="/composite/sobjects$",
+    companies="accounts",
+    nobody=lambda type: NOBODY[type],
+    session={
+        "access_token": "00DSb0000000001!MockedSession",
+        "instance_url": "https://crm.example/salesforce",
+    },
+)
+NOBODY = {
+    "Account": "001Sb00000999zzIAA",
+    "Contact": "003Sb00000999zzIAA",
+    "Opportunity": "006Sb00000999zzIAA",
+}
+CANDIDATES = {candidate.name: candidate for candidate in (CLOSE, HUBSPOT, SALESFORCE)}
 
 
 def delivery(body: bytes, headers: Mapping[str, str] | None = None, *, now=NOON) -> Delivery:
@@ -243,5 +297,12 @@ async def close(control: Control) -> AsyncIterator[Connector]:
 @pytest_asyncio.fixture
 async def hubspot(control: Control) -> AsyncIterator[Connector]:
     connector = HUBSPOT.connect(control.base)
+    yield connector
+    await connector.aclose()
+
+
+@pytest_asyncio.fixture
+async def salesforce(control: Control) -> AsyncIterator[Connector]:
+    connector = SALESFORCE.connect(control.base)
     yield connector
     await connector.aclose()

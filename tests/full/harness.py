@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import asyncpg
 import httpx
@@ -38,6 +38,10 @@ CLOSE_SIGNATURE_KEY = "7d0f9b0f6ae94b1c8d3e5f60718293a4b5c6d7e8f90123456789abcde
 HUBSPOT_TOKEN = "pat-na1-full-tests-0001"
 HUBSPOT_SECRET = "full-tests-client-secret-0001"
 PORTAL = 4711001
+SALESFORCE_SECRET = "full-tests-callout-secret-0001"
+SALESFORCE_CLIENT = "3MVG9FullTestsConsumerKey"
+SALESFORCE_USER = "integration@syncline.example"
+SALESFORCE_KEY = ROOT / "sandbox/salesforce/private_key.pem"
 API_TOKEN = "full-tests-api-token"
 SAME_SANDBOX = "the sandbox's HubSpot"  # stands in for an address that is not known yet
 
@@ -386,6 +390,60 @@ class PersonAtHubSpot:
 
 
 @dataclass
+class PersonAtSalesforce:
+    """Somebody who works in Salesforce, with what its pages can do and its API cannot."""
+
+    http: httpx.AsyncClient
+    path: str = "/_sandbox/as-person/salesforce"
+    data: str = "/services/data/v66.0"
+
+    async def create(self, type: str, **fields: Any) -> str:
+        made = await self.call("POST", f"{self.data}/sobjects/{type}", fields)
+        return str(made["id"])
+
+    async def edit(self, type: str, id: str, **fields: Any) -> None:
+        await self.call("PATCH", f"{self.data}/sobjects/{type}/{id}", fields)
+
+    async def delete(self, type: str, id: str) -> None:
+        await self.call("DELETE", f"{self.data}/sobjects/{type}/{id}")
+
+    async def read(self, type: str, id: str) -> Json:
+        """Its fields; unset ones are None."""
+        return dict(await self.call("GET", f"{self.data}/sobjects/{type}/{id}"))
+
+    async def query(self, text: str) -> list[Json]:
+        found: list[Json] = []
+        path = f"{self.data}/query?{urlencode({'q': text})}"
+        while path:
+            page = await self.call("GET", path)
+            found += page["records"]
+            path = page.get("nextRecordsUrl", "")
+        return found
+
+    async def all(self, type: str) -> list[Json]:
+        ids = [row["Id"] for row in await self.query(f"SELECT Id FROM {type}")]
+        return [await self.read(type, id) for id in ids]
+
+    async def find(self, type: str, **fields: Any) -> list[Json]:
+        return [row for row in await self.all(type) if all(row[k] == v for k, v in fields.items())]
+
+    async def merge(self, master: str, *others: str, **fields: Any) -> None:
+        await self.call("POST", "/merge", {"master": master, "others": others, "fields": fields})
+
+    async def convert(self, lead: str, **more: Any) -> Json:
+        """The ids of account, contact and deal that a lead became; `opportunity=None` for none."""
+        return dict(await self.call("POST", "/convert", {"lead": lead, **more}))
+
+    async def undelete(self, *ids: str) -> None:
+        await self.call("POST", "/undelete", {"ids": ids})
+
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        answer = await self.http.request(method, f"{self.path}{path}", json=body)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else {}
+
+
+@dataclass
 class Crms:
     """The sandbox: its people, its controls, and what it remembers."""
 
@@ -394,10 +452,12 @@ class Crms:
     http: httpx.AsyncClient
     close: PersonAtClose = field(init=False)
     hubspot: PersonAtHubSpot = field(init=False)
+    salesforce: PersonAtSalesforce = field(init=False)
 
     def __post_init__(self) -> None:
         self.close = PersonAtClose(self.http)
         self.hubspot = PersonAtHubSpot(self.http)
+        self.salesforce = PersonAtSalesforce(self.http)
 
     async def control(self, method: str, path: str, body: Json | None = None) -> Any:
         answer = await self.http.request(method, f"/_sandbox/{path}", json=body)
@@ -497,6 +557,20 @@ def account_settings(sandbox: str, **changes: Json) -> Json:
             merged["base_url"] = f"{sandbox}/hubspot"
         accounts[name] = {key: value for key, value in merged.items() if value is not None}
     return accounts
+
+
+def salesforce_settings(sandbox: str) -> Json:
+    """The account of a syncline.yaml that is the sandbox's Salesforce."""
+    return {
+        "connector": "salesforce",
+        "credentials": {
+            "client_id": SALESFORCE_CLIENT,
+            "username": SALESFORCE_USER,
+            "private_key": SALESFORCE_KEY.read_text(),
+        },
+        "webhook_secret": SALESFORCE_SECRET,
+        "login_url": f"{sandbox}/salesforce",
+    }
 
 
 @dataclass
@@ -697,6 +771,10 @@ class World:
     def hubspot(self) -> PersonAtHubSpot:
         return self.crms.hubspot
 
+    @property
+    def salesforce(self) -> PersonAtSalesforce:
+        return self.crms.salesforce
+
     def programs(self) -> list[Program]:
         return [self.crms.program, self.syncline.api, *self.syncline.workers]
 
@@ -708,6 +786,7 @@ class World:
             "close signature key": CLOSE_SIGNATURE_KEY,
             "hubspot token": HUBSPOT_TOKEN,
             "hubspot secret": HUBSPOT_SECRET,
+            "salesforce secret": SALESFORCE_SECRET,
             "secret key": self.syncline.environment["SYNCLINE_SECRET_KEYS"],
             "database password": urlsplit(self.syncline.database_url).password or API_TOKEN,
         }
@@ -853,6 +932,8 @@ async def world(
         *(("--close-webhook", f"{hooks}/close") if subscribed else ()),
         *("--hubspot-token", HUBSPOT_TOKEN, "--hubspot-portal-id", str(PORTAL)),
         *("--hubspot-client-secret", HUBSPOT_SECRET, "--hubspot-target", f"{hooks}/hubspot"),
+        *("--salesforce-client-id", SALESFORCE_CLIENT, "--salesforce-secret", SALESFORCE_SECRET),
+        *("--salesforce-webhook", f"{hooks}/salesforce"),
         *("--close-consolidation", "0.1"),
     )
     for name, text in (files or {}).items():

@@ -16,10 +16,11 @@ import pytest_asyncio
 
 from sandbox.close.org import CloseSettings
 from sandbox.hubspot.app import HubSpotSettings
+from sandbox.salesforce.org import SalesforceSettings
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--search-lag", "0", "--close-consolidation", "0.1", "--retry-after", "0.05", "--no-quota")
-CLOSE, HUBSPOT = CloseSettings(), HubSpotSettings()
+CLOSE, HUBSPOT, SALESFORCE = CloseSettings(), HubSpotSettings(), SalesforceSettings()
 
 
 @contextlib.asynccontextmanager
@@ -122,6 +123,27 @@ async def hubspot(base: str) -> AsyncIterator[httpx.AsyncClient]:
     """HubSpot as its documentation describes it, by plain HTTP."""
     headers = {"authorization": f"Bearer {HUBSPOT.token}"}
     async with httpx.AsyncClient(base_url=f"{base}/hubspot", headers=headers) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def salesforce(base: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Salesforce's REST API as its documentation describes it, by plain HTTP."""
+    async with signed_in(f"{base}/salesforce") as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def signed_in(home: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with a session of the built-in app."""
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": SALESFORCE.client_id,
+        "client_secret": SALESFORCE.client_secret,
+    }
+    async with httpx.AsyncClient(base_url=f"{home}/services/data/v66.0") as client:
+        answer = await client.post(f"{home}/services/oauth2/token", data=form)
+        client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
         yield client
 
 

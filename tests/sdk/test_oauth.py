@@ -10,42 +10,49 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.errors import AccountError, TransientError
-from app.sdk.client import OAuthRefresh, Wire
+from app.errors import AccountError, RejectedError, TransientError
+from app.sdk.client import Wire
+from app.sdk.oauth import OAuthRefresh, Session, Tokens
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-class Tokens:
+class Locked:
     def __init__(self, store: "Store") -> None:
         self.store = store
-        self.access_token, self.refresh_token = store.access, store.refresh
-        self.expires_at = store.expires_at
+        self.tokens, self.issued_for = store.tokens, store.issued_for
 
-    def save(self, *, access_token: str, refresh_token: str, expires_at: datetime | None) -> None:
-        self.store.pending = (access_token, refresh_token, expires_at)
+    def save(self, tokens: Tokens, *, issued_for: str | None) -> None:
+        self.store.pending = (tokens, issued_for)
 
 
 class Store:
     """One row with a lock; what is saved is there once the block has ended."""
 
     def __init__(self) -> None:
-        self.access: str | None = None
-        self.refresh: str | None = None
-        self.expires_at: datetime | None = None
-        self.pending: tuple[str, str, datetime | None] | None = None
+        self.tokens: Tokens | None = None
+        self.issued_for: str | None = None
+        self.pending: tuple[Tokens, str | None] | None = None
         self.lock = asyncio.Lock()
         self.fails = False
 
+    @property
+    def access(self) -> str | None:
+        return self.tokens.access_token if self.tokens else None
+
+    @property
+    def refresh(self) -> str | None:
+        return self.tokens.refresh_token if self.tokens else None
+
     @asynccontextmanager
-    async def locked(self) -> AsyncIterator[Tokens]:
+    async def locked(self) -> AsyncIterator[Locked]:
         async with self.lock:
-            yield Tokens(self)
+            yield Locked(self)
             pending, self.pending = self.pending, None
             if pending:
                 if self.fails:
                     raise OSError("the database is away")
-                self.access, self.refresh, self.expires_at = pending
+                self.tokens, self.issued_for = pending
 
 
 class Vendor:
@@ -85,7 +92,8 @@ async def test_the_first_call_refreshes_and_keeps_what_rotated():
     header = await source(vendor, store).header()
     assert header == {"authorization": "Bearer access-1"}
     assert (store.access, store.refresh) == ("access-1", "refresh-1")
-    assert store.expires_at == NOON + timedelta(hours=1)
+    assert store.tokens is not None
+    assert store.tokens.expires_at == NOON + timedelta(hours=1)
     assert vendor.forms[0]["client_secret"] == ["a&b=c"]
     assert vendor.forms[0]["grant_type"] == ["refresh_token"]
 
@@ -115,7 +123,8 @@ async def test_a_token_that_could_not_be_kept_is_not_used():
     made = source(vendor, store)
     with pytest.raises(OSError, match="away"):
         await made.header()
-    assert made._access is None
+    assert store.tokens is None
+    assert made.base_url is None
 
 
 async def test_a_refused_refresh_token_needs_a_person():
@@ -128,7 +137,7 @@ async def test_a_refused_refresh_token_needs_a_person():
 
 async def test_a_newly_configured_token_is_tried_where_the_kept_one_is_refused():
     vendor, store = Vendor(), Store()
-    store.refresh = "long-revoked"
+    store.tokens = Tokens("over", "long-revoked", NOON)
     assert (await source(vendor, store).header())["authorization"] == "Bearer access-1"
 
 
@@ -138,3 +147,38 @@ async def test_trouble_at_the_token_endpoint_passes(status):
     vendor.status = status
     with pytest.raises(TransientError):
         await source(vendor, store).header()
+
+
+class Moved(Session):
+    """A vendor that says where calls go."""
+
+    async def ask(self, kept: str | None) -> Tokens:
+        return Tokens("access", base_url="https://eu7.crm.example")
+
+
+def moved(store: Store, *, issued_for: str) -> Moved:
+    wire = Wire("https://crm.example/api", httpx.MockTransport(lambda _: httpx.Response(204)))
+    return Moved(store, wire=wire, issued_for=issued_for)
+
+
+async def test_calls_go_where_the_session_says_and_nowhere_else():
+    store = Store()
+    for source in (moved(store, issued_for="ada"), moved(store, issued_for="ada")):
+        with pytest.raises(RejectedError, match="outside"):
+            await source.wire.send("GET", "https://eu7.crm.example/x")
+        await source.header()
+        assert source.base_url == "https://eu7.crm.example"
+        assert (await source.wire.send("GET", f"{source.base_url}/x")).status == 204
+        with pytest.raises(RejectedError, match="outside"):
+            await source.wire.send("GET", "https://eu7.crm.example.evil.example/x")
+
+
+async def test_a_session_of_somebody_else_is_not_used():
+    store = Store()
+    await moved(store, issued_for="ada").header()
+    store.tokens = Tokens("access of ada", base_url="https://eu7.crm.example")
+    assert await moved(store, issued_for="ada").header() == {
+        "authorization": "Bearer access of ada"
+    }
+    assert await moved(store, issued_for="bob").header() == {"authorization": "Bearer access"}
+    assert store.issued_for == "bob"

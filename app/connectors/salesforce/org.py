@@ -1,0 +1,166 @@
+"""The calls to one org: queries, descriptions, collections of records.
+
+https://developer.salesforce.com/docs/platform/api-rest/guide/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.connectors.salesforce import soql
+from app.connectors.salesforce.shapes import FEATURES
+from app.sdk import Client, Raw, RemoteField, TransientError
+
+VERSION = "62.0"
+#: Records in one collection: https://developer.salesforce.com/docs/platform/api-rest/guide/resources-composite-sobjects-collections-create.html
+BATCH = 200
+#: Whose work it is, as Change Data Capture tells it, and rules that are none of ours.
+#: https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/headers.htm
+CALLER: Mapping[str, str] = {"sforce-call-options": "client=syncline"}
+WRITING: Mapping[str, str] = {
+    **CALLER,
+    "sforce-auto-assign": "FALSE",
+    "sforce-duplicate-rule-header": (
+        "allowSave=false; includeRecordDetails=true; runAsCurrentUser=true"
+    ),
+}
+_LOCATOR = re.compile(r"/query(?:All)?/([\w-]+)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What an object is to our user: the fields that it may see, and what it may do."""
+
+    fields: Mapping[str, Raw]
+    raw: Raw
+
+    def sees(self, names: Iterable[str]) -> list[str]:
+        return [name for name in dict.fromkeys(names) if name in self.fields]
+
+    def writes(self, name: str, *, creating: bool) -> bool:
+        field = self.fields.get(name) or {}
+        return bool(field.get("createable" if creating else "updateable"))
+
+    def is_external_id(self, name: str) -> bool:
+        field = self.fields.get(name) or {}
+        return bool(field.get("externalId") and field.get("unique"))
+
+
+class Org:
+    """What every verb needs of the API of one org."""
+
+    def __init__(self, client: Client, version: str) -> None:
+        self.client, self.root = client, f"/services/data/v{version}"
+        self._described: dict[str, Described] = {}
+
+    async def describe(self, type: str, *, anew: bool = False) -> Described:
+        """The object as it is for our user; asked once unless ``anew``."""
+        if anew or type not in self._described:
+            answer = await self.client.call("GET", f"{self.root}/sobjects/{type}/describe")
+            fields = {str(row["name"]): row for row in answer.data["fields"]}
+            self._described[type] = Described(fields, answer.data)
+        return self._described[type]
+
+    async def query(self, text: str, *, deleted: bool = False) -> list[Raw]:
+        """Every row; those of the recycle bin among them if ``deleted``."""
+        verb = "queryAll" if deleted else "query"
+        answer = await self.client.call(
+            "GET", f"{self.root}/{verb}", params={"q": text}, headers=CALLER
+        )
+        rows = list(answer.data["records"])
+        while not answer.data.get("done", True):
+            following = _LOCATOR.search(str(answer.data.get("nextRecordsUrl") or ""))
+            if following is None:
+                raise TransientError("Salesforce says that there is more, and not where")
+            answer = await self.client.call(
+                "GET",
+                f"{self.root}/{verb}/{{locator}}",
+                at={"locator": following[1]},
+                headers=CALLER,
+            )
+            rows += answer.data["records"]
+        return rows
+
+    async def retrieve(self, type: str, ids: Sequence[str], fields: Sequence[str]) -> list[Raw]:
+        """The records of these ids that are shown."""
+        found: list[Raw] = []
+        for start in range(0, len(ids), BATCH):
+            body = {"ids": list(ids[start : start + BATCH]), "fields": list(fields)}
+            answer = await self.client.call(
+                "POST", f"{self.root}/composite/sobjects/{type}", json=body, reads=True
+            )
+            found += [row for row in answer.data or () if row]
+        return found
+
+    async def send(
+        self, method: str, path: str, records: Sequence[Raw], *, creates: bool = False
+    ) -> list[Raw]:
+        """The fate of each record of a collection, in its order: a bad one fails alone."""
+        body = {"allOrNone": False, "records": list(records)}
+        answer = await self.client.call(
+            method,
+            f"{self.root}/composite/sobjects{path}",
+            json=body,
+            creates=creates,
+            headers=WRITING,
+        )
+        return list(answer.data or ())
+
+    async def delete(self, ids: Sequence[str]) -> list[Raw]:
+        answer = await self.client.call(
+            "DELETE",
+            f"{self.root}/composite/sobjects",
+            params={"ids": ",".join(ids), "allOrNone": "false"},
+            headers=WRITING,
+        )
+        return list(answer.data or ())
+
+    async def by_ids(
+        self, fields: Sequence[str], type: str, ids: Sequence[str], *, by: str = "Id"
+    ) -> list[Raw]:
+        """Rows of the recycle bin among them, by their ids or by whom they name."""
+        rows: list[Raw] = []
+        for some in soql.chunks(ids):
+            rows += await self.query(soql.select(fields, type, soql.within(by, some)), deleted=True)
+        return rows
+
+
+def as_fields(described: Described) -> dict[str, RemoteField]:
+    """Fields by name; options only where a picklist takes no others."""
+    return {name: _field(name, row) for name, row in described.fields.items()}
+
+
+def _field(name: str, row: Raw) -> RemoteField:
+    closed = row.get("restrictedPicklist") and row.get("type") in ("picklist", "multipicklist")
+    values = row.get("picklistValues") or ()
+    return RemoteField(
+        name,
+        str(row.get("type") or "string"),
+        writable=bool(row.get("createable") or row.get("updateable")),
+        options=tuple(str(v["value"]) for v in values if v.get("active")) if closed else (),
+    )
+
+
+def withheld(described: Described, body: dict[str, Any], *, creating: bool) -> dict[str, str]:
+    """Take out of a body what our user may not write; each with the reason.
+
+    One field without permission would else sink every write of the object.
+    """
+    held: dict[str, str] = {}
+    for name in list(body):
+        if described.writes(name, creating=creating):
+            continue
+        del body[name]
+        if name in FEATURES:
+            continue
+        held[name] = (
+            "our user may not edit this field in Salesforce: give its permission set edit access "
+            "to it, or turn the row off (direction: from)"
+            if name in described.fields
+            else "Salesforce does not show this field: it is not there, or our user's permission "
+            "set gives no access to it"
+        )
+    return held

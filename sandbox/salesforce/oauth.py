@@ -158,9 +158,9 @@ def _password(org: Salesforce, call: Call, form: Form) -> tuple[Record, Json]:
 
 def _code(org: Salesforce, call: Call, form: Form) -> tuple[Record, Json]:
     known = org.codes.pop(form.get("code", ""), None)
-    _check_client(org, form, secret=not (known and known["challenge"]))
     if known is None or call.at.timestamp() > known["until"]:
         raise _bad("invalid_grant", "expired authorization code")
+    _check_client(org, form, secret=not known["challenge"])
     if form.get("redirect_uri") != known["redirect_uri"]:
         raise _bad("redirect_uri_mismatch", "redirect_uri must match configuration")
     if known["challenge"]:

@@ -186,8 +186,10 @@ class _Parser:
         if not self.takes(word):
             raise self.wrong()
 
-    def name(self) -> str:
-        if self.kind != "name" or self.here.lower() in _RESERVED or ":" in self.here:
+    def name(self, *, free: bool = False) -> str:
+        """A name; only where it is free may it be a reserved word: `FROM Group`."""
+        reserved = not free and self.here.lower() in _RESERVED
+        if self.kind != "name" or reserved or ":" in self.here:
             raise self.wrong()
         return self.next()
 
@@ -208,7 +210,7 @@ class _Parser:
         else:
             query.select = self._list(self._column)
         self.need("from")
-        query.source = self.name()
+        query.source = self.name(free=True)
         if self.takes("using"):
             self.need("scope")
             self.name()

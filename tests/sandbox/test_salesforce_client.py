@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
-from simple_salesforce import Salesforce
+from simple_salesforce.api import Salesforce
 from simple_salesforce.exceptions import (
     SalesforceAuthenticationFailed,
     SalesforceExpiredSession,
@@ -39,13 +39,13 @@ def session(base: str) -> requests.Session:
     return here
 
 
-def signed_in(base: str, **more: Any) -> Salesforce:
-    named = {"username": SALESFORCE.username, "consumer_key": SALESFORCE.client_id}
+def signed_in(base: str, **more: Any) -> Any:
+    named: dict[str, Any] = {"username": SALESFORCE.username, "consumer_key": SALESFORCE.client_id}
     return Salesforce(session=session(base), version="66.0", **named, **more)
 
 
 @pytest.fixture
-def client(base: str) -> Salesforce:
+def client(base: str) -> Any:
     """Signed in by a JWT that it signed itself."""
     return signed_in(base, privatekey=SALESFORCE.key.read_text())
 
@@ -58,7 +58,7 @@ def test_it_signs_in_with_a_password_and_a_security_token(base: str):
         signed_in(base, password="wrong", consumer_secret=SALESFORCE.client_secret)
 
 
-def test_a_record_lives_its_life(client: Salesforce):
+def test_a_record_lives_its_life(client: Any):
     made = client.Account.create({"Name": "Acme", "Website": "https://acme.example"})
     assert made["success"]
     assert client.Account.update(made["id"], {"Phone": "+1 415 555 0100"}) == 204
@@ -70,7 +70,7 @@ def test_a_record_lives_its_life(client: Salesforce):
         client.Account.get(made["id"])
 
 
-def test_upserts_find_by_external_id(client: Salesforce):
+def test_upserts_find_by_external_id(client: Any):
     path = "Syncline_Id__c/a%2F1"
     assert client.Contact.upsert(path, {"LastName": "Lovelace"}) == 201
     assert client.Contact.upsert(path, {"FirstName": "Ada"}) == 200
@@ -78,7 +78,7 @@ def test_upserts_find_by_external_id(client: Salesforce):
     assert [row["Name"] for row in found["records"]] == ["Ada Lovelace"]
 
 
-def test_long_answers_come_in_pages(client: Salesforce):
+def test_long_answers_come_in_pages(client: Any):
     for start in range(0, 2100, 200):
         rows = [
             {"attributes": {"type": "Account"}, "Name": f"Account {n:04}"}
@@ -96,7 +96,7 @@ def test_long_answers_come_in_pages(client: Salesforce):
     assert rest["records"][-1]["Name"] == "Account 2099"
 
 
-def test_describes_and_limits_are_read(client: Salesforce):
+def test_describes_and_limits_are_read(client: Any):
     fields = {field["name"]: field for field in client.Contact.describe()["fields"]}
     assert fields["LastName"]["nillable"] is False
     assert fields["AccountId"]["referenceTo"] == ["Account"]
@@ -108,21 +108,19 @@ def test_describes_and_limits_are_read(client: Salesforce):
     assert usage.total > usage.used
 
 
-def test_refusals_are_told(client: Salesforce):
-    with pytest.raises(SalesforceMalformedRequest) as refused:
+def test_refusals_are_told(client: Any):
+    with pytest.raises(SalesforceMalformedRequest, match="REQUIRED_FIELD_MISSING"):
         client.Contact.create({"FirstName": "Ada"})
-    assert refused.value.content[0]["errorCode"] == "REQUIRED_FIELD_MISSING"
-    with pytest.raises(SalesforceMalformedRequest) as refused:
+    with pytest.raises(SalesforceMalformedRequest, match="INVALID_FIELD"):
         client.query("SELECT Emial FROM Contact")
-    assert refused.value.content[0]["errorCode"] == "INVALID_FIELD"
 
 
 async def test_a_session_that_ended_is_renewed(base: str, control):
     client = await asyncio.to_thread(signed_in, base, privatekey=SALESFORCE.key.read_text())
-    password_less = Salesforce(
+    bare: Any = Salesforce(
         session=session(base), session_id=client.session_id, instance_url=f"{base}/salesforce"
     )
     await control.post("/as-person/salesforce/expire-sessions", json={})
     with pytest.raises(SalesforceExpiredSession):
-        await asyncio.to_thread(password_less.limits)
+        await asyncio.to_thread(bare.limits)
     assert await asyncio.to_thread(client.limits)  # it can sign in again by itself

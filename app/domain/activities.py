@@ -225,6 +225,7 @@ TRANSFORMS: Mapping[str, Codec] = {
         {"open": "NOT_STARTED", "done": "COMPLETED"},
         dict.fromkeys(("IN_PROGRESS", "WAITING", "DEFERRED"), "open"),
     ),
+    "case_priority": _words({"low": "Low", "medium": "Medium", "urgent": "High", "high": "High"}),
     "task_level": _words({"low": "LOW", "medium": "MEDIUM", "high": "HIGH"}),
     "task_priority": _words({"high": "high", "medium": "medium"}),
 }

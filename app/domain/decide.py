@@ -241,7 +241,12 @@ def _update(
     seen_now = len(merged.takes)
     merged = contest(state, observation, record, link, merged, lost)
     # What a write of ours has replaced was edited when its own edit was, whatever came after it.
-    times = {take.field: edit.at for take in merged.takes[seen_now:] for edit in lost if edit.field == take.field}
+    times = {
+        take.field: edit.at
+        for take in merged.takes[seen_now:]
+        for edit in lost
+        if edit.field == take.field
+    }
     fields = merged.onto(record.fields)
     settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)

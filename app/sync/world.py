@@ -97,7 +97,9 @@ class World:
             if link.state == "live":
                 world.standing.setdefault(link.record_id, set()).add(link.ref)
         if world.keys:
-            standing = {ref for owner in world.keys.values() for ref in world.standing.get(owner, ())}
+            standing = {
+                ref for owner in world.keys.values() for ref in world.standing.get(owner, ())
+            }
             world.leaving = await events.leaving(db, standing)
         world.held = await conflicts.held_fields(db, wanted, world.account)
         world.words = await conflicts.words(db, world.account, record_ids=wanted)

@@ -143,6 +143,7 @@ HUBSPOT = Candidate(
             "dealstage": "appointmentscheduled",
             "pipeline": "default",
         },
+        "ticket": lambda n: {"subject": n, "hs_pipeline_stage": "1", "hs_pipeline": "0"},
         "note": lambda n: {"hs_note_body": f"<p>{n}</p>", "hs_timestamp": AT},
         "call": lambda n: {"hs_call_body": f"<p>{n}</p>", "hs_timestamp": AT},
         "email": lambda n: {

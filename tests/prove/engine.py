@@ -145,7 +145,9 @@ class Engine:
     patience: Mapping[str, int]
     follow: bool = False  # a merge in one CRM is carried to the others
     rash: bool = False  # people may edit between our look at a record and our write to it
-    limit: int = 0  # so many writes of a kind a guard lets through before it asks; 0: as many as come
+    limit: int = (
+        0  # so many writes of a kind a guard lets through before it asks; 0: as many as come
+    )
     blank: State = field(init=False)  # as if nothing were known
     now: int = 0
     pulse: int = 0

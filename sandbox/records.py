@@ -93,9 +93,9 @@ class Store:
         record.gone = None
         self.written.append(("restored", record.type))
 
-    def forget(self, record: Record) -> None:
+    def forget(self, type: str, id: str) -> None:
         """Let a record never have been; or be erased for good."""
-        self._tables[record.type].pop(record.id, None)
+        self._tables[type].pop(id, None)
 
     def get(self, type: str, id: str) -> Record | None:
         """A live record."""

@@ -11,6 +11,7 @@ import yaml
 from app import config
 from app.config import FIELDS, EntitySync, FieldSync, MappingRow
 from app.errors import ConfigError
+from app.sdk.signature import token_of
 from app.settings import Settings
 
 EXAMPLE = Path(__file__).parents[1] / "syncline.example.yaml"
@@ -544,6 +545,10 @@ def test_the_example_shows_every_key_of_its_systems():
         "login_url",
         "audience",
         "api_version",
+        "organization_id",
+        "outbound_token",
+        "push",
+        "pubsub_url",
     }
 
 
@@ -637,3 +642,27 @@ def test_owners_are_compared_whatever_their_case_and_an_alias_is_one_person():
         "syncline.yaml:1: accounts.close.owners.aliases: gives 'c@x' to several people: "
         "an alias is one person; use stand_ins"
     )
+
+
+# ------------------------------------------------------------------------- tokens in the path
+
+TOKEN = "8JxkP0aVQm3nT6bYwZrC"
+
+
+def test_an_outbound_token_is_a_secret_of_its_own_kind():
+    text = "accounts: {{desk: {{connector: desk, webhook_secret: a, outbound_token: {}}}}}"
+    for given, count in ((TOKEN, 2), (f"[{TOKEN}, {TOKEN}x]", 3)):
+        secrets = parse(text.format(given)).accounts["desk"].webhook_secrets
+        assert [token_of(secret) for secret in secrets][:2] == ["", TOKEN]
+        assert len(secrets) == count
+    for wrong in ("short", f"{TOKEN}/{TOKEN}", f"{TOKEN}?", "é" * 20):
+        (said,) = complaints(text.format(wrong))
+        assert "accounts.desk.outbound_token" in said
+        assert wrong not in said
+
+
+def test_an_organisation_is_an_id_of_salesforce():
+    text = "accounts: {{desk: {{connector: desk, organization_id: {}}}}}"
+    for right in ("00D000000000001", "00D000000000001EAA"):
+        assert parse(text.format(right)).accounts["desk"].options["organization_id"] == right
+    assert complaints(text.format("001000000000001"))

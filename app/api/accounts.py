@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, status
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
 from app import logs
 from app.api import catchups, guards, problems
@@ -19,12 +19,13 @@ from app.api.health import LaneShape
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME, Listed
 from app.config import STAGED
-from app.db import accounts, deliveries, events, lanes, outbox, overview
+from app.db import accounts, deliveries, events, lanes, outbox, overview, refusals
 from app.db import catchups as overdue
+from app.db.refusals import Refusal
 from app.domain import owners, stages
 from app.domain.values import Finding, Subscription
 from app.errors import SyncError
-from app.sync import fields, guardian
+from app.sync import fields, guardian, refusal
 
 log = logs.get()
 
@@ -39,6 +40,16 @@ class SecretsShape(BaseModel):
     webhook_learned: int = Field(description="Signing keys kept when we subscribed")
 
 
+class RefusalShape(BaseModel):
+    """Why the CRM lets us in no more, and when it is asked next."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    since: datetime
+    reason: str
+    asked_at: datetime
+
+
 class AccountShape(BaseModel):
     """One signed-in tenancy of a connector."""
 
@@ -51,6 +62,7 @@ class AccountShape(BaseModel):
                 "mode": "live",
                 "paused": False,
                 "pause_reason": None,
+                "refused": None,
                 "entities": ["company", "person", "deal"],
                 "webhook_path": "/webhooks/close",
                 "webhook_url": "https://sync.example.com/webhooks/close",
@@ -74,6 +86,9 @@ class AccountShape(BaseModel):
     mode: str = Field(description="live; observe: reads and plans, never writes; paused")
     paused: bool = Field(description="A person or the configuration paused it")
     pause_reason: str | None
+    refused: RefusalShape | None = Field(
+        description="The CRM refuses its credential: all of its work waits"
+    )
     entities: list[str] = Field(description="What it takes part in")
     webhook_path: str
     webhook_url: str | None = Field(description="Null while PUBLIC_URL is not set")
@@ -156,12 +171,13 @@ class Subscribed(SubscriptionShape):
 async def _show(desk: Desk, names: Sequence[str]) -> list[AccountShape]:
     async with desk.database.transaction() as db:
         paused = await accounts.paused(db)
+        refused = await refusals.all_of(db)
         rows = await overview.list_lanes(db)
         last = await deliveries.last_received(db)
         guarded = await guards.shapes(db, desk, names)
         read = await catchups.shapes(db, names)
     return [
-        _shape(desk, name, paused, rows, last.get(name), guarded[name], read[name])
+        _shape(desk, name, paused, refused, rows, last.get(name), guarded[name], read[name])
         for name in names
     ]
 
@@ -170,6 +186,7 @@ def _shape(
     desk: Desk,
     name: str,
     paused: Mapping[str, str | None],
+    refused: Mapping[str, Refusal],
     rows: Sequence[Mapping[str, Any]],
     last: datetime | None,
     guarded: list[GuardShape],
@@ -185,6 +202,7 @@ def _shape(
         mode=account.mode,
         paused=name in paused or by_config is not None,
         pause_reason=paused.get(name) or by_config,
+        refused=RefusalShape.model_validate(refused[name]) if name in refused else None,
         entities=[e for e, how in desk.config.sync.items() if name in how.accounts],
         webhook_path=f"/webhooks/{name}",
         webhook_url=_url(desk, name),
@@ -235,10 +253,14 @@ def _findings(name: str, findings: Sequence[Finding]) -> Findings:
 async def test(name: str, desk: DeskDep, connector: ConnectorDep) -> Findings:
     """Ask the CRM: do credentials, permissions, objects and fields suffice? Writes nothing there.
 
+    An account that waited because its credential was refused goes on if it signs in now.
     What it says of its pipelines, stages and owners is remembered, and compared with the
     configuration; and every row of the mapping with its fields and options.
     """
-    found = [*await connector.check(), *await _directory(desk, name)]
+    found = await connector.check()
+    if found[0].ok:
+        await refusal.admit(desk.house, name)
+    found += await _directory(desk, name)
     if found[0].ok:  # whoever cannot sign in cannot look at fields either
         found += await fields.check(desk.config, desk.house.members[name])
     return _findings(name, found)
@@ -364,97 +386,3 @@ async def unsubscribe(
     await guardian.remove(desk.house, name, subscription_id)
     await desk.secrets.refresh()
     log.info("account.unsubscribed", account=name, subscription=subscription_id)
-
-
-# ------------------------------------------------------------------------------- secrets
-
-
-class SecretShape(BaseModel):
-    """A webhook secret, without what it is."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": "9f86d081884c",
-                "source": "configured",
-                "since": EXAMPLE_TIME,
-                "used_at": EXAMPLE_TIME,
-            }
-        }
-    )
-
-    id: str = Field(description="A keyed hash: the same for as long as the secret is")
-    source: Literal["configured", "kept"] = Field(
-        description="configured: in the file; kept: added here, or learned when we subscribed"
-    )
-    since: datetime = Field(description="When it was first seen")
-    used_at: datetime | None = Field(description="When a webhook last came that it fits")
-
-
-class NewSecret(BaseModel):
-    """What webhooks may be signed with from now on."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"secret": "whsec_MfKQ9r8GKYqrTwjU"}]}
-    )
-
-    secret: SecretStr = Field(min_length=8, max_length=500)
-
-
-async def _secrets(desk: Desk, name: str) -> Listed[SecretShape]:
-    items = [
-        SecretShape(
-            id=one.id,
-            source="configured" if one.configured else "kept",
-            since=one.since,
-            used_at=one.used_at,
-        )
-        for one in await desk.secrets.shown(name)
-    ]
-    return Listed(items=items, next_cursor=None)
-
-
-@router.get(
-    "/{name}/secrets",
-    dependencies=[READ],
-    responses=problems.responses(problems.UNKNOWN_ACCOUNT),
-)
-async def list_secrets(name: str, desk: DeskDep) -> Listed[SecretShape]:
-    """What webhooks of the account may be signed with: how old each is, and its last use."""
-    known(desk, name)
-    return await _secrets(desk, name)
-
-
-@router.post(
-    "/{name}/secrets",
-    dependencies=[ADMIN],
-    status_code=status.HTTP_201_CREATED,
-    responses=problems.responses(problems.UNKNOWN_ACCOUNT),
-)
-async def add_secret(name: str, wanted: NewSecret, desk: DeskDep) -> Listed[SecretShape]:
-    """Trust a further secret beside the others, at once; it is kept encrypted."""
-    known(desk, name)
-    async with desk.database.transaction() as db:
-        await accounts.add_webhook_secret(db, desk.box, name, wanted.secret)
-    return await _secrets(desk, name)
-
-
-@router.delete(
-    "/{name}/secrets/{secret_id}",
-    dependencies=[ADMIN],
-    status_code=status.HTTP_204_NO_CONTENT,
-    responses=problems.responses(problems.UNKNOWN_ACCOUNT, problems.NOT_FOUND, problems.CONFLICT),
-)
-async def forget_secret(name: str, secret_id: str, desk: DeskDep) -> None:
-    """Trust a secret no longer. One of the configuration is removed there."""
-    known(desk, name)
-    found = next((one for one in await desk.secrets.shown(name) if one.id == secret_id), None)
-    if found is None:
-        raise ProblemError(problems.NOT_FOUND, f"{name} has no such secret.")
-    if found.configured:
-        raise ProblemError(
-            problems.CONFLICT, "This secret is in the configuration: remove it there and restart."
-        )
-    async with desk.database.transaction() as db:
-        await accounts.forget_webhook_secret(db, desk.box, name, found.secret)
-    await desk.secrets.refresh()

@@ -39,7 +39,8 @@ class AlertShape(BaseModel):
 
     id: int
     kind: str = Field(
-        description="no worker, account paused, lane paused, lag, dead letters, guard held, fight"
+        description="no worker, account paused, account refused, lane paused, lag, dead letters, "
+        "guard held, drift, fight"
     )
     account: str | None
     summary: str

@@ -130,10 +130,10 @@ async def show(conflict_id: RowId, database: DatabaseDep) -> ConflictShape:
 )
 async def resolve(conflict_id: RowId, word: Resolution, desk: DeskDep) -> Resolved:
     """Settle a card. A value goes to every account; an identity is as the person says."""
-    if word.account is not None:
-        known(desk, word.account)
     async with desk.database.transaction() as db:
         card = await _card(db, conflict_id)
+    if word.account not in (None, card["account"]):
+        known(desk, word.account)
     report = None
     with problems.refusing():
         if card["kind"] == "field":

@@ -171,7 +171,11 @@ def report_shape(report: Report, *, dry_run: bool) -> ReportShape:
 _CAN_FAIL = problems.responses(problems.NOT_FOUND, problems.UNKNOWN_ACCOUNT, problems.CONFLICT)
 
 
-@router.post("/{record_id}/links", dependencies=[OPERATE], responses=_CAN_FAIL)
+@router.post(
+    "/{record_id}/links",
+    dependencies=[OPERATE],
+    responses=_CAN_FAIL | problems.responses(problems.CRM_FAILED),
+)
 async def link(record_id: UUID, asked: Counterpart, desk: DeskDep) -> ReportShape:
     """Say that a remote record is this record; their values merge as when two meet."""
     known(desk, asked.account)

@@ -15,11 +15,11 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from prometheus_client import Counter, Histogram
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,6 +35,7 @@ from app.db.inbox import Inbox
 from app.domain.values import Delivery
 from app.errors import BadSignatureError, ReadinessError
 from app.sdk.connector import Connector
+from app.sdk.signature import path_token
 
 log = logs.get()
 
@@ -86,16 +87,18 @@ class Doors:
     public_url: str | None
 
 
-def _json(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> tuple[Message, Message]:
+def _answer(
+    status: int, body: bytes, media_type: str = "application/json"
+) -> tuple[Message, Message]:
     """Start and body of an answer, ready to be sent any number of times."""
-    head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    start = {"type": "http.response.start", "status": status, "headers": [*head, *headers]}
+    head = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]
+    start = {"type": "http.response.start", "status": status, "headers": head}
     return start, {"type": "http.response.body", "body": body}
 
 
-_STORED = _json(200, b'{"status":"ok","duplicate":false}')
-_KNOWN = _json(200, b'{"status":"ok","duplicate":true}')
-_HERE = _json(200, b'{"status":"ok"}')
+_STORED = _answer(200, b'{"status":"ok","duplicate":false}')
+_KNOWN = _answer(200, b'{"status":"ok","duplicate":true}')
+_HERE = _answer(200, b'{"status":"ok"}')
 
 
 class WebhookFront:
@@ -172,7 +175,10 @@ class WebhookFront:
                 )
                 connector = doors.connectors[account]
                 await self._verify(delivery, scope, connector, doors)
-                named = NAMED in connector.manifest.signature
+                in_path = bool(path_token(delivery.target))
+                if in_path:  # a secret has no place in the database, nor in what shows it
+                    delivery = replace(delivery, target=f"{PREFIX}{account}/*")
+                named = NAMED in connector.manifest.signature and not in_path
                 key = deliveries.key(delivery, named=named)
                 new = await doors.inbox.accept(delivery, key)
         except TimeoutError:
@@ -186,6 +192,8 @@ class WebhookFront:
             raise ReadinessError("the database did not store the delivery in time") from None
         _count(account, "accepted" if new else "duplicate", "").inc()
         _seconds(account).observe(time.perf_counter() - started)
+        if in_path:
+            return _receipt(*connector.receipt)
         return _STORED if new else _KNOWN
 
     async def _body(self, headers: Mapping[str, str], receive: Receive, limit: int) -> bytes:
@@ -302,9 +310,10 @@ class WebhookFront:
 def _account(scope: Scope, doors: Doors) -> str:
     """The account that the path names. Raises RefusedError."""
     name, _, token = scope["path"][len(PREFIX) :].partition("/")
-    if name in doors.connectors and not token:
+    connector = doors.connectors.get(name)
+    if connector is not None and (not token or connector.manifest.webhook.in_path):
         return str(name)
-    log.info("delivery.refused", reason="unknown account", path=scope["path"][:200])
+    log.info("delivery.refused", reason="unknown account", account=name[:80])
     raise RefusedError(
         problems.UNKNOWN_ACCOUNT,
         "No account of this name is configured here; names are case-sensitive.",
@@ -394,6 +403,11 @@ def _problem(
     )
 
 
+@lru_cache
+def _receipt(media_type: str, text: str) -> tuple[Message, Message]:
+    return _answer(200, text.encode(), media_type)
+
+
 @lru_cache(maxsize=1024)
 def _count(account: str, outcome: str, reason: str) -> Counter:
     return metrics.DELIVERIES.labels(account, outcome, reason)
@@ -418,18 +432,20 @@ class Receipt(BaseModel):
 
 router = APIRouter(tags=["webhooks"])
 
+_REFUSALS = problems.responses(
+    problems.BAD_SIGNATURE,
+    problems.UNKNOWN_ACCOUNT,
+    problems.METHOD_NOT_ALLOWED,
+    problems.TOO_SLOW,
+    problems.TOO_LARGE,
+    problems.TOO_MANY,
+    problems.UNAVAILABLE,
+)
+
 
 @router.post(
     "/webhooks/{account}",
-    responses=problems.responses(
-        problems.BAD_SIGNATURE,
-        problems.UNKNOWN_ACCOUNT,
-        problems.METHOD_NOT_ALLOWED,
-        problems.TOO_SLOW,
-        problems.TOO_LARGE,
-        problems.TOO_MANY,
-        problems.UNAVAILABLE,
-    ),
+    responses=_REFUSALS,
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -447,4 +463,32 @@ async def receive(account: str) -> Receipt:
     200 for a known account, for CRMs that look whether somebody is here.
     """
     # The front answers before FastAPI is asked; this is here for the documentation.
+    raise ReadinessError(f"no webhook front stands before {account}")
+
+
+@router.post(
+    "/webhooks/{account}/{token}",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "It is durable; Salesforce's Ack",
+            "content": {"text/xml": {"schema": {"type": "string"}}},
+        },
+        **_REFUSALS,
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "An Outbound Message of Salesforce: SOAP 1.1",
+            "content": {"text/xml": {"schema": {"type": "string"}}},
+        },
+        "security": [],
+    },
+)
+async def receive_unsigned(account: str, token: str) -> Response:
+    """Where a CRM sends what nothing signs: the token in the path stands for the signature.
+
+    Salesforce's Outbound Messages: their organisation must be that of the account, too, and the
+    answer is an XML Ack, which is sent only once the delivery is durable. Otherwise as above.
+    """
     raise ReadinessError(f"no webhook front stands before {account}")

@@ -20,6 +20,7 @@ _ACCOUNTS: Sequence[Column] = (
     ("system", "connector"),
     ("mode", "mode"),
     ("paused", lambda row: row["pause_reason"] or "by a person" if row["paused"] else None),
+    ("refused", lambda row: row["refused"] and row["refused"]["reason"]),
     ("entities", lambda row: ", ".join(row["entities"])),
     ("waiting", lambda row: sum(lane["pending"] for lane in row["lanes"])),
     ("held", lambda row: ", ".join(f"{g['held']} {g['op']}s" for g in _holding(row)) or None),
@@ -38,6 +39,7 @@ _SUBSCRIPTIONS: Sequence[Column] = (
 _SECRETS: Sequence[Column] = (
     ("id", "id"),
     ("from", "source"),
+    ("stands", "stands"),
     ("since", "since"),
     ("last fitted", "used_at"),
 )
@@ -204,6 +206,20 @@ def add_secret(
     answer = found.rest.post(f"/api/accounts/{part(account)}/secrets", {"secret": secret})
     count = len(answer["items"])
     found.answer(answer, f"✓ {account} takes webhooks signed with any of {count} secrets")
+
+
+@webhooks.command("path")
+def path(
+    ctx: typer.Context,
+    account: AccountArgument,
+    new: Annotated[
+        bool, typer.Option("--new", help="Another one beside those there are, to rotate them.")
+    ] = False,
+) -> None:
+    """The URL for what its CRM cannot sign (Outbound Messages); it holds a secret."""
+    found = screen(ctx)
+    answer = found.rest.post(f"/api/accounts/{part(account)}/secrets/path", {"new": new})
+    found.answer(answer, answer["url"] or answer["path"])
 
 
 @webhooks.command("forget-secret")

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -23,6 +24,7 @@ TOKEN_FILE = "api-token"  # noqa: S105 - its name
 URL_FILE = "service-url"
 _PATIENCE = 120  # seconds; `accounts test` asks a CRM meanwhile
 _PAGE = 100
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class UnreachableError(SynclineError):
@@ -57,8 +59,14 @@ class Rest:
     def get(self, path: str, **query: object) -> Any:
         return self.call("GET", path, query=query)
 
-    def post(self, path: str, content: Mapping[str, Any] | None = None) -> Any:
-        return self.call("POST", path, content=content or {})
+    def post(
+        self,
+        path: str,
+        content: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] = _NONE,
+    ) -> Any:
+        return self.call("POST", path, content=content or {}, headers=headers)
 
     def delete(self, path: str) -> Any:
         return self.call("DELETE", path)
@@ -94,9 +102,10 @@ class Rest:
         *,
         query: Mapping[str, object] | None = None,
         content: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] = _NONE,
     ) -> Any:
         """The JSON of a good answer. Raises UnreachableError, RefusedError, ConfigError."""
-        status, answer = self.ask(method, path, query=query, content=content)
+        status, answer = self.ask(method, path, query=query, content=content, headers=headers)
         if status < 300:
             return answer
         said = _sentence(answer) or f"HTTP {status}"
@@ -118,11 +127,12 @@ class Rest:
         *,
         query: Mapping[str, object] | None = None,
         content: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] = _NONE,
     ) -> tuple[int, Any]:
         """Status and JSON of any answer. Raises UnreachableError where there is none."""
         given = {k: v for k, v in (query or {}).items() if v is not None}
         query_string = f"?{urlencode(given, doseq=True)}" if given else ""
-        request = self._request(method, path + query_string, content)
+        request = self._request(method, path + query_string, content, headers)
         try:
             with _opener(self.url).open(request, timeout=_PATIENCE) as answer:
                 return answer.status, _json(answer.read())
@@ -136,12 +146,16 @@ class Rest:
             ) from None
 
     def _request(
-        self, method: str, path: str, content: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        content: Mapping[str, Any] | None = None,
+        more: Mapping[str, str] = _NONE,
     ) -> urllib.request.Request:
         """A call with our token, where it belongs. Raises ConfigError."""
         if urlsplit(self.url).scheme not in ("http", "https"):
             raise ConfigError(f"{self.url} is no URL that starts with https:// or http://")
-        headers = {"Accept": "application/json", "User-Agent": "syncline-cli"}
+        headers = {"Accept": "application/json", "User-Agent": "syncline-cli", **more}
         if path.startswith("/api") and (token := self.token or _read(self.home / TOKEN_FILE)):
             headers["Authorization"] = f"Bearer {token}"
         if content is not None:

@@ -182,6 +182,15 @@ _Secret = Annotated[
 ]
 
 
+def _url_safe(token: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{20,200}", token.get_secret_value()):
+        raise ValueError("needs 20 to 200 letters, digits, - or _: it stands in a URL")
+    return token
+
+
+_Token = Annotated[_Secret, AfterValidator(_url_safe)]
+
+
 def is_field(entity: str, field: str) -> bool:
     """Whether this is a canonical field of that entity."""
     return field in FIELDS.get(entity, ()) or _CUSTOM.fullmatch(field) is not None
@@ -486,6 +495,34 @@ class AccountConfig(_Frozen):
     owners: OwnersConfig = Field(
         default_factory=OwnersConfig, description="Owners without a user here: who stands in."
     )
+    push: Literal["webhooks", "pubsub"] = Field(
+        "webhooks",
+        description="How it tells of changes: `webhooks`, or Salesforce's Change Data Capture "
+        "through its Pub/Sub API (`pubsub`), which a worker listens to.",
+    )
+    pubsub_url: str | None = Field(
+        None, description="Salesforce: another address of its Pub/Sub API."
+    )
+    organization_id: str | None = Field(
+        None,
+        pattern=r"^00D[0-9A-Za-z]{12}(?:[A-Z0-5]{3})?$",
+        description="Salesforce: whose Outbound Messages these are; 15 or 18 characters.",
+    )
+    outbound_token: Annotated[
+        tuple[_Token, ...],
+        BeforeValidator(_one_or_many),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "minLength": 20},
+                    {"type": "array", "items": {"type": "string", "minLength": 20}},
+                ]
+            }
+        ),
+    ] = Field(
+        (),
+        description="Salesforce: the secret in the URL of Outbound Messages, or several.",
+    )
     login_url: str | None = Field(None, description="Salesforce: where to sign in.")
     audience: str | None = Field(None, description="Salesforce: the JWT's audience.")
     api_version: _Word | None = Field(
@@ -498,17 +535,19 @@ class AccountConfig(_Frozen):
 
     @property
     def webhook_secrets(self) -> tuple[SecretStr, ...]:
-        """Every secret a webhook of this account may be signed with."""
-        return self.webhook_secret
+        """Every secret a webhook of this account may be signed with, or have in its path."""
+        in_path = (SecretStr(f"path_{t.get_secret_value()}") for t in self.outbound_token)
+        return (*self.webhook_secret, *in_path)
 
     @property
     def options(self) -> Mapping[str, object]:
         """The further settings that only some connectors read."""
         hubspot = ("portal_id", "legacy_signatures", "lifecycle")
-        names = (*hubspot, "login_url", "audience", "api_version")
+        salesforce = ("login_url", "audience", "api_version", "organization_id", "pubsub_url")
+        names = (*hubspot, *salesforce)
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
-    @field_validator("base_url", "login_url", "audience")
+    @field_validator("base_url", "pubsub_url", "login_url", "audience")
     @classmethod
     def _is_url(cls, url: str | None) -> str | None:
         if url is None:

@@ -92,9 +92,12 @@ class Source:
         return next((self.lines[near] for near in _upwards(path) if near in self.lines), 0)
 
 
+_SECRETS = (("credentials",), ("webhook_secret",), ("outbound_token",))
+
+
 def is_secret(path: Sequence[str | int]) -> bool:
     """Whether the value at this path must never be shown."""
-    return path[:1] == ("accounts",) and path[2:3] in (("credentials",), ("webhook_secret",))
+    return path[:1] == ("accounts",) and path[2:3] in _SECRETS
 
 
 def did_you_mean(wrong: str, right: Sequence[str]) -> str:

@@ -22,6 +22,8 @@ from app.errors import ConfigError
 from app.sdk.oauth import Tokens
 
 DIRECTIONS = ("in", "out", "scan")
+#: A fourth one, of accounts that hear an event bus.
+LISTEN = "listen"
 
 
 class Box:
@@ -54,9 +56,11 @@ class Box:
         return content
 
 
-async def register(db: AsyncConnection, known: Mapping[str, str]) -> None:
+async def register(
+    db: AsyncConnection, known: Mapping[str, str], *, listeners: Collection[str] = ()
+) -> None:
     """Make sure every configured account (name -> connector, in the file's order) has its row
-    and its lanes.
+    and its lanes; ``listeners`` those that hear an event bus.
     """
     places = {name: number for number, name in enumerate(known)}
     for name in sorted(known):
@@ -70,13 +74,19 @@ async def register(db: AsyncConnection, known: Mapping[str, str]) -> None:
             )
         )
         # A lane that was never worked is due: there may be work from before its account.
+        directions = (*DIRECTIONS, LISTEN) if name in listeners else DIRECTIONS
         await db.execute(
             insert(lanes)
             .values(
-                [{"account": name, "direction": d, "due_at": sa.func.now()} for d in DIRECTIONS]
+                [{"account": name, "direction": d, "due_at": sa.func.now()} for d in directions]
             )
             .on_conflict_do_nothing()
         )
+    await db.execute(
+        sa.delete(lanes).where(
+            lanes.c.direction == LISTEN, lanes.c.account.in_(known.keys() - set(listeners))
+        )
+    )
 
 
 async def paused(db: AsyncConnection) -> dict[str, str | None]:
@@ -96,7 +106,16 @@ async def pause(db: AsyncConnection, name: str, *, reason: str | None) -> None:
 async def resume(db: AsyncConnection, name: str) -> None:
     """Let the account work again, at once, whatever had paused it."""
     await db.execute(
-        sa.update(accounts).where(accounts.c.name == name).values(paused=False, pause_reason=None)
+        sa.update(accounts)
+        .where(accounts.c.name == name)
+        .values(
+            paused=False,
+            pause_reason=None,
+            refused_at=None,
+            refused_reason=None,
+            probe_at=None,
+            probes=0,
+        )
     )
     await db.execute(
         sa.update(lanes)

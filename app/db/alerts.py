@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import logs
-from app.db import dead_letters, drifts, overview
+from app.db import dead_letters, drifts, overview, refusals
 from app.db.pages import Page, Row, first, page, rows
 from app.db.tables import accounts, alerts, conflicts, lanes, messages, outbox
 from app.domain.alerts import Alert, Trouble, Word
@@ -37,7 +37,8 @@ async def alone(db: AsyncConnection) -> bool:
 
 async def troubles(db: AsyncConnection, known: Collection[str], *, lag: float) -> list[Trouble]:
     """Everything that is wrong now with these accounts, one for each cause."""
-    found = [*await _no_worker(db), *await _paused(db), *await _lanes(db, lag)]
+    found = [*await _no_worker(db), *await _paused(db), *await _refused(db)]
+    found += await _lanes(db, lag)
     found += [*await _dead(db), *await _held(db), *await _fights(db), *await _drift(db)]
     # A vendor's words may quote a person; alerts leave the house.
     return [
@@ -66,11 +67,28 @@ async def _paused(db: AsyncConnection) -> list[Trouble]:
     ]
 
 
+async def _refused(db: AsyncConnection) -> list[Trouble]:
+    return [
+        Trouble(
+            f"account refused:{name}",
+            "account refused",
+            name,
+            f"{name} refuses our credential, and all of its work waits: {refusal.reason}",
+        )
+        for name, refusal in (await refusals.all_of(db)).items()
+    ]
+
+
 async def _lanes(db: AsyncConnection, lag: float) -> list[Trouble]:
     """Accounts whose lanes fail, and lanes that are late though nothing stops them."""
     query = (
         sa.select(lanes.c.account, lanes.c.direction, lanes.c.pause_reason)
-        .where(lanes.c.failures > 0, lanes.c.pause_reason.is_not(None))
+        .join(accounts, accounts.c.name == lanes.c.account)
+        .where(
+            lanes.c.failures > 0,
+            lanes.c.pause_reason.is_not(None),
+            accounts.c.refused_at.is_(None),
+        )
         .order_by(lanes.c.account, lanes.c.direction)
     )
     # One for each account: what stops one direction mostly stops the others too.

@@ -85,7 +85,12 @@ async def register(
 
 
 async def request(
-    db: AsyncConnection, account: str, reason: str, *, since: datetime | None = None
+    db: AsyncConnection,
+    account: str,
+    reason: str,
+    *,
+    since: datetime | None = None,
+    entity: str | None = None,
 ) -> int:
     """Have the log read now, perhaps further back than it was; how many entities that concerns.
 
@@ -94,9 +99,10 @@ async def request(
     values: dict[str, Any] = {"due_at": sa.func.now(), "reason": reason}
     if since is not None:
         values |= {"through": sa.func.least(catchups.c.through, since), "run": None}
-    found = await db.execute(
-        sa.update(catchups).where(catchups.c.account == account).values(values)
-    )
+    wanted = sa.update(catchups).where(catchups.c.account == account)
+    if entity is not None:
+        wanted = wanted.where(catchups.c.entity == entity)
+    found = await db.execute(wanted.values(values))
     await lanes.wake(db, account, "scan")
     return found.rowcount
 

@@ -11,6 +11,7 @@ from itertools import starmap
 import asyncpg
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import lanes
@@ -89,6 +90,41 @@ def _columns(delivery: Delivery, key: bytes) -> tuple[object, ...]:
         orjson.dumps(delivery.headers).decode(),
         delivery.body,
     )
+
+
+async def add(db: AsyncConnection, arrivals: Sequence[tuple[Delivery, bytes]]) -> int:
+    """Store what is not there yet (by key) and wake whoever reads it; how much was new."""
+    keys = {(delivery.account, key): delivery for delivery, key in arrivals}
+    if not keys:
+        return 0
+    place = sa.tuple_(deliveries.c.account, deliveries.c.key)
+    there = await db.execute(
+        sa.select(deliveries.c.account, deliveries.c.key).where(place.in_(sorted(keys)))
+    )
+    for account, key in there:
+        keys.pop((account, key), None)
+    if not keys:
+        return 0
+    stored = await db.execute(
+        insert(deliveries)
+        .values(
+            [
+                {
+                    "account": delivery.account,
+                    "key": key,
+                    "method": delivery.method,
+                    "target": delivery.target,
+                    "headers": dict(delivery.headers),
+                    "body": delivery.body,
+                }
+                for (_, key), delivery in keys.items()
+            ]
+        )
+        .on_conflict_do_nothing()
+    )
+    for account in sorted({account for account, _ in keys}):
+        await lanes.wake(db, account, "in")
+    return stored.rowcount
 
 
 # ------------------------------------------------------------------------------ reading

@@ -48,11 +48,13 @@ async def claim(
     limit: int,
     lease: int,
     writers: Collection[str] | None = None,
+    listening: bool = False,
 ) -> list[Lane]:
     """Take due lanes of these accounts for ``lease`` seconds; live work before scans.
 
     An expired lease counts as due: its holder is dead or too late, and the grown fence keeps
     it from settling anything. The out-lanes are only those of ``writers`` (default: all).
+    ``listening`` takes the listen-lanes instead of all others; a pause does not make us deaf.
     """
     rows = await db.execute(
         sa.text(
@@ -61,8 +63,10 @@ async def claim(
                    lease_until = now() + make_interval(secs => :lease), worked_at = now()
             from (
                 select lanes.account, lanes.direction from lanes
-                join accounts a on a.name = lanes.account and not a.paused
+                join accounts a on a.name = lanes.account and a.refused_at is null
+                                and (:listening or not a.paused)
                 where lanes.account = any(:accounts)
+                  and (lanes.direction = 'listen') = :listening
                   and (lanes.direction <> 'out' or lanes.account = any(:writers))
                   and (lanes.paused_until is null or lanes.paused_until <= now())
                   and ((lanes.owner is null and lanes.due_at <= now())
@@ -80,6 +84,7 @@ async def claim(
             "writers": sorted(accounts if writers is None else writers),
             "limit": limit,
             "lease": lease,
+            "listening": listening,
         },
     )
     return [Lane(*row) for row in rows]
@@ -138,6 +143,38 @@ async def holds(db: AsyncConnection, lane: Lane) -> bool:
     return found.scalar_one_or_none() == lane.fence
 
 
+async def position(db: AsyncConnection, lane: Lane) -> str | None:
+    """Up to where this listen-lane has told all; None if it never listened."""
+    found = await db.execute(
+        sa.select(lanes.c.position).where(
+            lanes.c.account == lane.account, lanes.c.direction == lane.direction
+        )
+    )
+    told: str | None = found.scalar_one()
+    return told
+
+
+async def move(db: AsyncConnection, lane: Lane, position: str) -> bool:
+    """Everything up to there is stored, and the bus answers: False if the claim is over."""
+    moved = await db.execute(
+        sa.update(lanes)
+        .where(
+            lanes.c.account == lane.account,
+            lanes.c.direction == lane.direction,
+            lanes.c.fence == lane.fence,
+            lanes.c.lease_until > sa.func.now(),
+        )
+        .values(
+            position=position,
+            worked_at=sa.func.now(),
+            paused_until=None,
+            pause_reason=None,
+            failures=0,
+        )
+    )
+    return moved.rowcount > 0
+
+
 _EARLIEST = {
     "in": """
         select least(
@@ -154,6 +191,7 @@ _EARLIEST = {
             (select min(due_at) from catchups where account = :account),
             (select least(callback_due_at, drift_due_at) from accounts where name = :account))
         """,
+    "listen": "select now() from accounts where name = :account",  # there is always more to hear
 }
 
 
@@ -218,18 +256,28 @@ async def failures(db: AsyncConnection, lane: Lane) -> int:
 
 
 async def next_due(
-    db: AsyncConnection, accounts: Collection[str], writers: Collection[str]
+    db: AsyncConnection,
+    accounts: Collection[str],
+    writers: Collection[str],
+    listeners: Collection[str] = (),
 ) -> float | None:
     """Seconds until the next lane is due; None if nothing waits."""
     found = await db.execute(
         sa.text(
             """
             select extract(epoch from min(greatest(due_at, coalesce(paused_until, due_at))) - now())
-            from lanes where owner is null and due_at is not null and account = any(:accounts)
+            from lanes join accounts a on a.name = account and a.refused_at is null
+            where owner is null and due_at is not null
+              and case direction when 'listen' then account = any(:listeners)
+                                 else account = any(:accounts) and not a.paused end
               and (direction <> 'out' or account = any(:writers))
             """
         ),
-        {"accounts": sorted(accounts), "writers": sorted(writers)},
+        {
+            "accounts": sorted(accounts),
+            "writers": sorted(writers),
+            "listeners": sorted(listeners),
+        },
     )
     seconds = found.scalar_one()
     return None if seconds is None else float(seconds)

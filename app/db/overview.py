@@ -35,9 +35,11 @@ select l.account, l.direction, l.owner, l.lease_until, l.worked_at, l.failures,
            select count(*) from outbox o where o.account = l.account and o.state = 'held'
        ) else 0 end as held,
        greatest(coalesce(extract(epoch from now() - w.oldest), 0), 0)::float as lag_seconds,
-       (coalesce(a.paused, false) or coalesce(l.paused_until > now(), false)) as paused,
+       (coalesce(a.paused, false) or a.refused_at is not null
+        or coalesce(l.paused_until > now(), false)) as paused,
        case when l.paused_until > now() then l.paused_until end as paused_until,
        case when a.paused then coalesce(a.pause_reason, 'paused by a person')
+            when a.refused_at is not null then a.refused_reason
             when l.paused_until > now() then l.pause_reason end as pause_reason
 from lanes l
 left join accounts a on a.name = l.account

@@ -21,6 +21,8 @@ from app.db.tables import (
     differences,
     drifts,
     events,
+    intake_bases,
+    intakes,
     journal,
     keys,
     links,
@@ -157,6 +159,10 @@ async def forget(db: AsyncConnection, ids: Collection[UUID], refs: Collection[Re
         )
     )
     await db.execute(sa.delete(plan_items).where(plan_items.c.item["record_id"].astext.in_(names)))
+    await db.execute(sa.delete(intake_bases).where(intake_bases.c.record_id.in_(ids)))
+    for name in names:
+        told = sa.cast(intakes.c.answer, sa.Text).contains(name, autoescape=True)
+        await db.execute(sa.delete(intakes).where(told))
     await db.execute(sa.delete(differences).where(differences.c.record_id.in_(ids)))
     for ref in refs:  # their errors quote values; there are few runs
         for run in (resyncs, drifts):

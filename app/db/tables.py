@@ -6,7 +6,7 @@ Those with ``postgresql_partition_by`` are cut by time; their parts are made in 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import BYTEA, JSONB, UUID
+from sqlalchemy.dialects.postgresql import BYTEA, JSON, JSONB, UUID
 
 metadata = sa.MetaData(
     naming_convention={
@@ -55,6 +55,10 @@ accounts = sa.Table(
     sa.Column("position", sa.Integer, nullable=False, server_default="0"),  # in the file
     sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("pause_reason", sa.Text),
+    _at("refused_at", null=True),  # since when the CRM refuses its credential
+    sa.Column("refused_reason", sa.Text),
+    _at("probe_at", null=True),  # when it is asked next whether it is let in again
+    sa.Column("probes", sa.Integer, nullable=False, server_default="0"),
     sa.Column("secrets", BYTEA),
     sa.Column("callback", sa.Text),  # where the CRM was told to call, once somebody subscribed
     _at("callback_due_at", null=True),  # when its subscription is looked at next
@@ -304,7 +308,7 @@ lanes = sa.Table(
     metadata,
     sa.Column("account", sa.Text, primary_key=True),
     sa.Column("direction", sa.Text, primary_key=True),
-    sa.CheckConstraint("direction in ('in', 'out', 'scan')", name="direction"),
+    sa.CheckConstraint("direction in ('in', 'out', 'scan', 'listen')", name="direction"),
     _at("due_at", null=True),
     sa.Column("owner", sa.Text),
     sa.Column("fence", sa.BigInteger, nullable=False, server_default="0"),
@@ -313,6 +317,7 @@ lanes = sa.Table(
     sa.Column("pause_reason", sa.Text),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     _at("worked_at", null=True),
+    sa.Column("position", sa.Text),  # up to where the event bus was listened to
 )
 
 #: One row per living worker process.
@@ -322,6 +327,31 @@ workers = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),
     _at("started_at", default=True),
     _at("seen_at", default=True),
+)
+
+#: What scripts and agents sent us: a repeat of one with its key is answered as the first was.
+intakes = sa.Table(
+    "intakes",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("digest", BYTEA, nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("answer", JSON, nullable=False),  # as it was sent, in its order
+    _at("at", default=True),
+    sa.Index("ix_intakes_at", "at"),
+)
+
+#: What such a source last said of a record: as the base of a link, for what has none.
+intake_bases = sa.Table(
+    "intake_bases",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("record_id", UUID(as_uuid=True), sa.ForeignKey(records.c.id), primary_key=True),
+    _json("base"),
+    _json("sent"),
+    _at("at", default=True),
+    sa.Index("ix_intake_bases_record", "record_id"),
 )
 
 #: Cards for a person: a field both sides moved, an identity nobody can decide, a remote merge.

@@ -50,6 +50,8 @@ class WebhookPromise(_Frozen):
     events: Mapping[str, str]
     ignores: frozenset[str] = frozenset()
     tolerance: int  # seconds a signed timestamp stays acceptable
+    #: Whether it also sends what nothing signs, to a URL with a token in its path.
+    in_path: bool = False
 
 
 class Limit(_Frozen):
@@ -77,6 +79,9 @@ class Manifest(_Frozen):
     values: Literal["json", "text"] = "json"
     read_batch: int = 1
     write_batch: int = 1
+    #: A cheap call that every credential which works may make; what it answers with 403 or 404
+    #: is signed in all the same.
+    whoami: str
     #: Alternatives of credential names, each a complete way to sign in.
     credentials: tuple[tuple[str, ...], ...]
 

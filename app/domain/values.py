@@ -35,6 +35,10 @@ class Ref:
         return f"{self.account}/{self.type}/{self.id}"
 
 
+#: The method of a delivery that no request brought, but an event bus.
+BUS = "BUS"
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One HTTP webhook as received.
@@ -235,6 +239,21 @@ class Trail:
     cursor: str | None = None
     states: bool = False
     gap: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What an account's event bus told since the last time, each event in a body of its own.
+
+    ``position`` is up to where it told, in a text of its own. ``unnamed`` are entities of which
+    something changed since a time that the bus does not name. ``lost`` says why it may have left
+    out what was before.
+    """
+
+    position: str
+    bodies: tuple[bytes, ...] = ()
+    unnamed: Mapping[str, datetime] = field(default_factory=lambda: NOTHING)
+    lost: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

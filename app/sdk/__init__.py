@@ -4,6 +4,7 @@ from app.clock import now
 from app.domain.identity import normalise
 from app.domain.manifest import Manifest
 from app.domain.values import (
+    BUS,
     NOTHING,
     Change,
     Delivery,
@@ -11,6 +12,7 @@ from app.domain.values import (
     Edit,
     Event,
     Finding,
+    Heard,
     Key,
     Observation,
     Op,
@@ -60,9 +62,10 @@ from app.sdk.connector import Account, Connector
 from app.sdk.handler import Context, Handler, Wishes, on
 from app.sdk.oauth import OAuthRefresh, OwnStore, Session, StoredTokens, Tokens, TokenStore
 from app.sdk.quota import background
-from app.sdk.signature import verify
+from app.sdk.signature import path_token, verify
 
 __all__ = [
+    "BUS",
     "NOTHING",
     "NO_SUCH_CALL",
     "Absences",
@@ -86,6 +89,7 @@ __all__ = [
     "ExistsError",
     "Finding",
     "Handler",
+    "Heard",
     "Key",
     "Manifest",
     "NotFoundError",
@@ -126,6 +130,7 @@ __all__ = [
     "now",
     "on",
     "origin_of",
+    "path_token",
     "retry_after",
     "verify",
 ]

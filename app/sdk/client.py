@@ -475,6 +475,16 @@ class Client:
                     raise TransientError(error.reason) from error
         raise AssertionError("stamina either returns or raises")
 
+    async def sign_in(self, refused: Mapping[str, str] | None = None) -> tuple[str, dict[str, str]]:
+        """Where calls go, and the headers that sign one in, for what does not speak HTTP.
+
+        ``refused`` are headers that were refused: others take their place where there are any.
+        """
+        if refused is not None:
+            await self._auth.refresh(dict(refused))
+        header = await self._auth.header()
+        return self._auth.base_url or self._wire.base_url, header
+
     async def _signed_in(self, method: str, url: str, **rest: Any) -> Answer:
         header = await self._auth.header()
         base_url = self._auth.base_url or self._wire.base_url

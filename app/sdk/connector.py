@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
@@ -17,6 +17,7 @@ from app.domain.values import (
     Edit,
     Event,
     Finding,
+    Heard,
     Key,
     Observation,
     Outcome,
@@ -27,8 +28,9 @@ from app.domain.values import (
     Trail,
     Write,
 )
-from app.errors import RejectedError
+from app.errors import ConfigError, RejectedError
 from app.sdk import signature
+from app.sdk.absences import NO_SUCH_CALL
 from app.sdk.client import Client, Dialect, TokenSource, Wire
 from app.sdk.oauth import TokenStore
 
@@ -64,6 +66,8 @@ class Connector:
     manifest: ClassVar[Manifest]
     #: How this vendor words refusals and limits.
     dialect: ClassVar[Dialect] = Dialect()
+    #: What a delivery with its token in the path is answered: media type and text.
+    receipt: ClassVar[tuple[str, str]] = ("application/json", '{"status":"ok"}')
 
     def __init__(
         self,
@@ -108,8 +112,12 @@ class Connector:
     ) -> None:
         """Pass if one scheme of the manifest and one secret fit the raw bytes.
 
-        Raises BadSignatureError with a reason for the log; never says which secret was tried.
+        What has a token in its path is not signed: then the token decides. Raises
+        BadSignatureError with a reason for the log; never says which secret was tried.
         """
+        if token := signature.path_token(delivery.target):
+            signature.verify_path(token, secrets)
+            return
         signature.verify(
             cls.manifest.signature,
             delivery,
@@ -125,6 +133,10 @@ class Connector:
     def parse(cls, delivery: Delivery, account: Account) -> list[Event]:
         """The events of a delivery, in its order. Raises BadPayloadError."""
         raise NotImplementedError
+
+    async def greet(self) -> None:
+        """See that the credential signs us in, by one cheap call. Raises AccountError if not."""
+        await self.client.call("GET", self.manifest.whoami, accept=(403, *NO_SUCH_CALL))
 
     async def check(self) -> list[Finding]:
         """What works and what is missing, in words; never raises for the vendor's refusals."""
@@ -208,6 +220,18 @@ class Connector:
         no log: a scan of what changed takes its place.
         """
         return Trail(gap=f"{self.manifest.title} has no log that can be read")
+
+    def may_listen(self) -> None:
+        """Pass if `listen` can be asked. Raises ConfigError that says what is missing."""
+        raise ConfigError(f"{self.manifest.title} has no event bus; take `push` away")
+
+    def listen(self, position: str | None) -> AsyncGenerator[Heard, None]:
+        """What the account's event bus tells from there on, for as long as it is asked.
+
+        Without a position, from now on. The next is asked for once the one before is stored; all
+        that a position names is told again to whoever comes back with it. Ends only by an error.
+        """
+        raise NotImplementedError
 
     async def write(self, batch: Sequence[Write]) -> list[Outcome]:
         """Carry these changes out; one outcome per write, a bad row fails alone.

@@ -45,6 +45,10 @@ class Claim:
         return text.encode("ascii")
 
 
+#: A secret that begins like this signs nothing: the rest of it stands in the path of the URL.
+IN_PATH = "path_"
+_PREFIX = "/webhooks/"
+
 #: From one secret to the wanted signature; None where the secret does not serve this scheme.
 Sign = Callable[[str], bytes | None]
 
@@ -72,7 +76,8 @@ def verify(
     make a Close v1 signature), so a bad genuine signature is never rescued by a weaker header.
     Raises BadSignatureError, and never another error, whatever a stranger sends.
     """
-    usable = [text for secret in secrets if (text := secret.get_secret_value()).strip()]
+    signing = [secret.get_secret_value() for secret in secrets if not token_of(secret)]
+    usable = [text for text in signing if text.strip()]
     if not usable:
         raise BadSignatureError("this account has no webhook secret")
     applicable = [SCHEMES[name] for name in schemes if SCHEMES[name].applies(delivery.headers)]
@@ -90,6 +95,28 @@ def verify(
             raise BadSignatureError("the signature does not match the body")
         return
     raise BadSignatureError("no webhook secret of this account serves this signature")
+
+
+def path_token(target: str) -> str:
+    """What a target holds behind the account's name, as /webhooks/NAME/TOKEN; mostly nothing."""
+    return target.partition("?")[0].removeprefix(_PREFIX).partition("/")[2]
+
+
+def token_of(secret: SecretStr) -> str:
+    """The token of a secret that stands in the path; empty for one that signs."""
+    text = secret.get_secret_value()
+    return text.removeprefix(IN_PATH) if text.startswith(IN_PATH) else ""
+
+
+def verify_path(given: str, secrets: Sequence[SecretStr]) -> None:
+    """Pass if this is the token of one of the secrets. Raises BadSignatureError."""
+    wanted = [_text(token) for secret in secrets if (token := token_of(secret))]
+    if not wanted:
+        raise BadSignatureError("this account has no token for its path")
+    # No short cut: the time taken must not tell which token came near.
+    fits = [hmac.compare_digest(one, _wire(given)) for one in wanted]
+    if not any(fits):
+        raise BadSignatureError("the token in the path is another")
 
 
 def _wire(text: str) -> bytes:

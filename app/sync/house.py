@@ -29,7 +29,7 @@ from app.domain.picklists import limited, options_of
 from app.domain.proof import prove
 from app.domain.state import State
 from app.domain.values import Directory
-from app.errors import AccountError, RejectedError
+from app.errors import AccountError, ConfigError, RejectedError
 from app.sdk.connector import Account, Connector
 from app.sdk.quota import Allowance
 from app.sdk.registry import Registry
@@ -88,6 +88,10 @@ class House:
         sync = self.config.entity(entity)
         return sync if sync is not None and account in sync.accounts else None
 
+    def listeners(self) -> list[str]:
+        """The accounts whose event bus is listened to."""
+        return [name for name, m in self.members.items() if m.config.push == "pubsub"]
+
     def entities_of(self, account: str) -> list[str]:
         """The entities in which an account takes part."""
         return [entity for entity, how in self.config.sync.items() if account in how.accounts]
@@ -120,6 +124,11 @@ class House:
             self._keep({account: (directory, now())})
         await self._release(account)
         return self._directories[account][0]
+
+    async def recall(self) -> None:
+        """Have the directories at hand as anybody last learned them; no CRM is asked."""
+        async with self.database.transaction() as db:
+            self._keep(await accounts.directories(db, set(self.members)))
 
     def directory(self, account: str) -> Directory:
         """What is known of an account; nothing, before it was learned."""
@@ -299,5 +308,11 @@ def build(database: Database, config: Config, registry: Registry, box: Box) -> H
             ledger=Ledger(database, name),
             allowance=Allowance(**settings.quota.model_dump()),
         )
+        if settings.push == "pubsub":
+            try:
+                connector.may_listen()
+            except ConfigError as error:
+                where = config.where("accounts", name, "push")
+                raise ConfigError(f"{where}: {error}") from None
         members[name] = Member(name, settings, connector, mappings)
     return House(database, config, registry, box, members)

@@ -7,8 +7,9 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
+from typing import Any
 
 import asyncpg
 import structlog
@@ -17,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.clock import now
 from app.config import Config
-from app.db import accounts, catchups, lanes, outbox
+from app.db import accounts, catchups, lanes, outbox, refusals
 from app.db.accounts import Box
 from app.db.engine import Database, is_away
 from app.db.lanes import CHANNEL, Lane
@@ -29,7 +30,9 @@ from app.settings import Settings
 from app.sync.alerts import keep_watch
 from app.sync.house import DIRECTORY_AGE, House, build
 from app.sync.ingest import ingest
+from app.sync.listen import listen
 from app.sync.push import push
+from app.sync.refusal import ask, is_refused
 from app.sync.rekey import rekey
 from app.sync.scan import scan
 from app.sync.trouble import LanePaused, describe
@@ -50,7 +53,7 @@ DRAIN = 20
 #: While a system is down it is asked this often, so that work resumes soon after it is back.
 PROBE = timedelta(seconds=8)
 
-#: While a credential is refused it is tried this often; somebody may have mended it.
+#: While one kind of call is refused it is tried this often; somebody may have mended that.
 REFUSED = timedelta(seconds=60)
 #: After so many failures in a row (half a minute) webhooks may be lost as well.
 OUTAGE = 6
@@ -61,6 +64,7 @@ _VERBS: dict[str, Callable[[House, Lane], Awaitable[None]]] = {
     "in": ingest,
     "out": push,
     "scan": scan,
+    "listen": listen,
 }
 
 
@@ -98,6 +102,8 @@ class Worker:
         #: Lanes that could not be given back while the database was away.
         self._owed: list[Lane] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Those that listen: they never end by themselves, and are no burden to the others.
+        self._listening: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
 
     async def work(self, stop: asyncio.Event) -> None:
@@ -135,13 +141,15 @@ class Worker:
         while not stop.is_set():
             try:
                 async with self.house.database.transaction() as db:
-                    await accounts.register(db, known)
+                    await accounts.register(db, known, listeners=self.house.listeners())
                     for name, member in self.house.members.items():
                         synced = self.house.entities_of(name)
                         await catchups.register(
                             db, name, synced, every=member.config.catch_up.every
                         )
                     await lanes.beat(db, self.id)
+                    # Perhaps somebody has changed a credential.
+                    await refusals.hurry(db, self._workable())
                     # The configuration may have changed while nobody was at work.
                     for name in await outbox.to_learn(db, self._writers(), timedelta()):
                         await lanes.wake(db, name, "out")
@@ -165,6 +173,10 @@ class Worker:
         """An observed account reads and plans; what waits to be pushed to it goes on waiting."""
         return [n for n, m in self.house.members.items() if m.config.mode == "live"]
 
+    def _unheard(self) -> list[str]:
+        """The accounts with an event bus that we do not listen to."""
+        return [n for n in self.house.listeners() if (n, "listen") not in self._held]
+
     async def _claim(self) -> float:
         """Start a task for each lane that is due; seconds to wait before the next look."""
         free = LANES - len(self._tasks)
@@ -175,6 +187,10 @@ class Worker:
                 await lanes.release(db, lane, self.id, failed=True)
         self._owed.clear()
         async with self.house.database.transaction() as db:
+            refused = await refusals.take(db, self._workable())
+        for name, probes in refused.items():
+            self._start(self._ask(name, probes), self._tasks)
+        async with self.house.database.transaction() as db:
             claimed = await lanes.claim(
                 db,
                 self.id,
@@ -183,16 +199,25 @@ class Worker:
                 limit=free,
                 lease=LEASE,
             )
-            due = await lanes.next_due(db, self._workable(), self._writers())
+            if deaf := self._unheard():
+                claimed += await lanes.claim(
+                    db, self.id, accounts=deaf, limit=len(deaf), lease=LEASE, listening=True
+                )
+            due = await lanes.next_due(db, self._workable(), self._writers(), deaf)
         for lane in claimed:
             self._held[lane.account, lane.direction] = lane
-            task = asyncio.create_task(self._run(lane))
-            self._tasks.add(task)
-            task.add_done_callback(self._finished)
+            listens = lane.direction == "listen"
+            self._start(self._run(lane), self._listening if listens else self._tasks)
         return POLL if due is None else min(POLL, max(due, 0.005))
+
+    def _start(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(work)
+        among.add(task)
+        task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._listening.discard(task)
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("lane.lost", worker=self.id, reason=repr(error)[:500])
@@ -222,6 +247,11 @@ class Worker:
                 paused_until = await self._until(lane, error)
             await self._release(lane, paused_until, reason, failed=failed)
 
+    async def _ask(self, account: str, probes: int) -> None:
+        """See whether a refused account is let in again."""
+        with contextlib.suppress(*AWAY):  # then somebody asks in a minute
+            await ask(self.house, account, probes=probes)
+
     async def _until(self, lane: Lane, error: Exception) -> datetime:
         """How long the lane rests, by the remedy of what went wrong."""
         failures = 0
@@ -234,6 +264,8 @@ class Worker:
                 pass
             case AccountError():
                 until = min(retry_at(failures, now()), now() + REFUSED)
+                if await is_refused(self.house, lane.account, cause):
+                    until = now()  # the account waits, and not the lane
             case _:
                 until = min(retry_at(failures, now()), now() + PROBE)
         log.warning(
@@ -258,6 +290,11 @@ class Worker:
 
     async def _drain(self) -> None:
         """Let the work in hand finish; what does not is taken up by another worker."""
+        for task in set(self._listening):
+            task.cancel()
+        await asyncio.gather(*self._listening, return_exceptions=True)
+        for lane in [lane for lane in self._held.values() if lane.direction == "listen"]:
+            await self._release(lane, None, None, failed=False)
         if not self._tasks:
             return
         log.info("worker.draining", worker=self.id, lanes=len(self._tasks))

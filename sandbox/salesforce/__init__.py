@@ -3,7 +3,9 @@
 from sandbox.salesforce import (  # the routes
     changes,
     collections,
+    composite,
     describe,
+    jobs,
     limits,
     oauth,
     persons,
@@ -14,7 +16,9 @@ from sandbox.salesforce import (  # the routes
 __all__ = [
     "changes",
     "collections",
+    "composite",
     "describe",
+    "jobs",
     "limits",
     "oauth",
     "persons",

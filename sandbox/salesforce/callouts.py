@@ -63,9 +63,12 @@ def _event(org: "Salesforce", change: Change, at: datetime, user: str | None) ->
     }
     if change.master:
         return {**event, "fields": {"MasterRecordId": change.master}}
+    if record.type == "OpportunityContactRole":  # it is read through its opportunity
+        event["fields"] = {"OpportunityId": value(org, record, "OpportunityId")}
     if org.options.callout_fields and change.kind in ("create", "update"):
         names = change.before if change.kind == "update" else record.fields
-        event["fields"] = {name: value(org, record, name) for name in names}
+        told = {name: value(org, record, name) for name in names}
+        event["fields"] = {**event.get("fields", {}), **told}
     return event
 
 

@@ -15,10 +15,11 @@ class SalesforceOptions(Options):
     `hidden` and `read_only` are fields, as `Account.Website`, that the API's users cannot see or
     edit. `rotate`: a refresh token works once. `session_seconds`: how long a session lives
     without a call. `daily_limit`: calls per day, 0 for no limit. `lock_rows`: so many rows to
-    come cannot be locked. `duplicate_rule` refuses or (`alert`) questions a second record with
-    the same e-mail address, or the same name of a company. `callouts` and `callout_fields`:
-    whether call-outs are sent, and tell values. `stamp_lag`: commits show only so many seconds
-    after the time they carry. `multi_currency` and `person_accounts`: features of the org.
+    come cannot be locked. `duplicate_rule` refuses (`block`) or questions (`alert`) a second
+    record with the same e-mail address, or the same name of a company. `callouts` and
+    `callout_fields`: whether call-outs are sent, and tell values. `stamp_lag`: commits carry a
+    time so many seconds ago. `job_seconds`: how long a bulk job seems to take. `multi_currency`
+    and `person_accounts`: features of the org.
     """
 
     hidden: list[str] = field(default_factory=list)
@@ -31,6 +32,7 @@ class SalesforceOptions(Options):
     callouts: bool = True
     callout_fields: bool = True
     stamp_lag: float = 0.0
+    job_seconds: float = 0.1
     multi_currency: bool = False
     person_accounts: bool = False
 

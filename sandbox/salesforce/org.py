@@ -68,6 +68,7 @@ class Salesforce:
         self.codes: dict[str, Json] = {}
         self.refresh_tokens = {self.settings.refresh_token: self.settings.username}
         self.cursors: dict[str, Any] = {}
+        self.jobs: dict[str, Any] = {}
         self.transaction: Transaction | None = None
         self.deleted_with: dict[str, str] = {}
         self.used = 0  # calls since the start: nobody waits for a day here
@@ -93,13 +94,11 @@ class Salesforce:
 
     def answer(self, call: Call) -> Answer:
         """Authenticate, count, dispatch. Errors come in Salesforce's own shapes."""
-        try:
-            return self._answer(call)
-        except RefusedError as refusal:
-            return refusal.answer
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # Every check comes before the first write, so nothing has happened yet.
-            return refuse("JSON_PARSER_ERROR", f"Unexpected input: {error!r}").answer
+        return _heard(self._answer, call)
+
+    def attempt(self, call: Call) -> Answer:
+        """The same for a call inside another, which is neither admitted nor counted again."""
+        return _heard(self.dispatch, call)
 
     def _answer(self, call: Call) -> Answer:
         if (found := _find(plain, call)) is not None:
@@ -114,10 +113,7 @@ class Salesforce:
             return self.dispatch(self._as_person(call))
         call = call.by(self._actor(call))
         self._count()
-        try:
-            answer = self.dispatch(call)
-        except RefusedError as refusal:
-            answer = refusal.answer
+        answer = self.attempt(call)
         limit = self.options.daily_limit or UNLIMITED
         usage = {"Sforce-Limit-Info": f"api-usage={self.used}/{limit}"}
         return Answer(answer.status, answer.body, {**answer.headers, **usage})
@@ -286,6 +282,16 @@ class Salesforce:
 EXTERNAL = "string 255 unique external"
 UNLIMITED = 5_000_000
 _KEPT = ("next_ids", "deleted_with", "sessions", "refresh_tokens", "used")
+
+
+def _heard(act: Callable[[Call], Answer], call: Call) -> Answer:
+    try:
+        return act(call)
+    except RefusedError as refusal:
+        return refusal.answer
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Every check comes before the first write, so nothing has happened yet.
+        return refuse("JSON_PARSER_ERROR", f"Unexpected input: {error!r}").answer
 
 
 def _key(value: object) -> str:

@@ -139,7 +139,7 @@ def empty(org: Salesforce, call: Call) -> Answer:
     """What is in there is gone for good, and nobody is told."""
     bin = [r for type in org.schema.objects for r in org.store.all(type) if r.gone]
     for record in bin:
-        org.store.forget(record)
+        org.store.forget(record.type, record.id)
     return Answer(200, {"deleted": len(bin)})
 
 

@@ -54,7 +54,7 @@ class Transaction:
         for record, old in self._saved.values():
             org.unindex(record)
             if old is None:
-                org.store.forget(record)
+                org.store.forget(record.type, record.id)
                 continue
             record.fields, record.history = old.fields, old.history
             record.updated, record.gone = old.updated, old.gone

@@ -263,6 +263,33 @@ async def test_every_status_has_its_class_and_no_secret_is_told(it: Candidate, s
 
 
 @pytest.mark.usefixtures("quick_retries")
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(200, None), (403, None), (401, AccountError), (402, AccountError), (500, TransientError)],
+)
+async def test_one_call_tells_whether_the_credential_signs_us_in(
+    it: Candidate, status: int, kind: type[Exception] | None
+):
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        return httpx.Response(status, json={})
+
+    connector = it.connect(transport=httpx.MockTransport(answer))
+    with pytest.raises(kind) if kind else contextlib.nullcontext():
+        await connector.greet()
+    assert set(asked) == {"GET"}
+    assert len(asked) == (3 if status == 500 else 1)
+
+
+async def test_a_working_credential_is_let_in(it: Candidate, control: Control):
+    connector = it.connect(control.base)
+    await connector.greet()
+    await connector.aclose()
+
+
+@pytest.mark.usefixtures("quick_retries")
 async def test_a_look_up_that_fails_is_never_not_found(it: Candidate):
     for status in (400, 403, 404, 429, 500):
         transport = it.transport(lambda _, s=status: httpx.Response(s, json={}, headers=LATER))

@@ -286,7 +286,7 @@ async def test_a_look_up_that_is_refused_before_a_create_is_a_dead_letter_and_no
     assert len(await world.hubspot.find("contacts", email=company.email("ada"))) == 1
 
 
-async def test_an_account_whose_key_is_refused_rests_with_the_reason_and_resumes_when_told(
+async def test_an_account_whose_key_is_refused_waits_with_one_alert_and_resumes_by_itself(
     world: World, company: Company
 ) -> None:
     lead = await world.close.create("lead", name=company.name)
@@ -297,15 +297,53 @@ async def test_an_account_whose_key_is_refused_rests_with_the_reason_and_resumes
     await world.close.edit("lead", lead["id"], name=f"{company.name} Ltd")
 
     async def rests() -> bool:
-        lane = await _lane(world, "hubspot", "out")
-        return bool(lane["paused"] and "revoked" in (lane["pause_reason"] or ""))
+        lanes = (await world.syncline.get("/health/lanes"))["lanes"]
+        own = [lane for lane in lanes if lane["account"] == "hubspot"]
+        return all(lane["paused"] and "revoked" in (lane["pause_reason"] or "") for lane in own)
 
     await until(rests, why=world.syncline.explain)
+    account = await world.syncline.get("/api/accounts/hubspot")
+    assert "revoked" in account["refused"]["reason"]
+    assert not account["paused"]
+    # Another account goes on: what is edited there is taken in.
+    await world.close.edit("lead", lead["id"], description="Meanwhile")
+
+    async def taken_in() -> bool:
+        found = await world.syncline.record("close", lead["id"], "company")
+        return bool(found["fields"].get("description") == "Meanwhile")
+
+    await until(taken_in, why=world.syncline.explain)
     assert (await _lane(world, "hubspot", "out"))["pending"] == 1
     code, out, _ = await world.syncline.command("accounts", "test", "hubspot")
     assert code == 1
     assert "revoked" in out
+
+    async def alerts() -> list[str]:
+        raised = await world.syncline.rows("/api/alerts", open="true")
+        return [alert["kind"] for alert in raised if alert["account"] == "hubspot"]
+
+    assert await until(alerts, why=world.syncline.explain) == ["account refused"]
+
     await world.crms.clear_faults()
-    await world.syncline.post("/api/accounts/hubspot/resume")
-    await world.quiet(within=15)
+    await world.quiet()
     assert (await world.hubspot.read("companies", there))["name"] == f"{company.name} Ltd"
+    assert (await world.syncline.get("/api/accounts/hubspot"))["refused"] is None
+
+
+async def test_a_refused_account_goes_on_at_once_when_its_test_signs_in(
+    world: World, company: Company
+) -> None:
+    await world.crms.fault("hubspot", "status", status=401)
+    await world.close.create("lead", name=company.name)
+
+    async def refused() -> bool:
+        return bool((await world.syncline.get("/api/accounts/hubspot"))["refused"])
+
+    await until(refused, why=world.syncline.explain)
+    await world.crms.clear_faults()
+    await world.syncline.sql("update accounts set probe_at = now() + interval '1 hour'")
+    code, out, _ = await world.syncline.command("accounts", "test", "hubspot")
+    assert code == 0, out
+    assert not await refused()
+    await world.quiet()
+    assert len(await world.hubspot.find("companies", name=company.name)) == 1

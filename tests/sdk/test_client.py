@@ -57,6 +57,7 @@ def manifest(**more) -> Manifest:
             "entities": {},
             "signature": ["close-sig"],
             "webhook": {"snapshot": "thin", "events": {}, "tolerance": 300},
+            "whoami": "/me/",
             "credentials": [["api_key"]],
             **more,
         }

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from app.domain.values import Delivery
 from app.errors import BadSignatureError
-from app.sdk.signature import SCHEMES, verify
+from app.sdk.signature import SCHEMES, path_token, verify, verify_path
 
 CLOSE = ("close-v1", "close-sig")
 KEY = "058bfb6a3d8cfdc4da7c3be5901b16ae11da982b46a25fb2cd7016e97a140a1c"
@@ -283,3 +283,45 @@ HEADERS = sorted({*CLOSE_B, *SIG_B, *HS_V3, *HS_V1, *standard(b"", b"k")})
 )
 def test_whatever_a_stranger_sends_is_only_ever_refused(headers, body, secret, target):
     refused(tuple(SCHEMES), headers, body, secret, target=target)
+
+
+# ---------------------------------------------------------------------- tokens in the path
+
+TOKEN = "8JxkP0aVQm3nT6bYwZrC"
+
+
+def in_path(given: str, *secrets: str) -> None:
+    verify_path(given, [SecretStr(secret) for secret in secrets])
+
+
+def test_a_token_in_the_path_is_one_of_the_accounts():
+    in_path(TOKEN, f"path_{TOKEN}")
+    in_path(TOKEN, "whsec_abcd", "path_another", f"path_{TOKEN}")
+    for wrong in ("", "*", TOKEN[:-1], f"{TOKEN}/", f"path_{TOKEN}", "é", "whsec_abcd"):
+        with pytest.raises(BadSignatureError):
+            in_path(wrong, "whsec_abcd", f"path_{TOKEN}")
+    for none in ([], ["whsec_abcd"], ["path_"], [TOKEN]):
+        with pytest.raises(BadSignatureError, match="no token"):
+            in_path(TOKEN, *none)
+
+
+def test_a_token_of_the_path_signs_nothing():
+    secret = f"path_{TOKEN}"
+    signed = {"close-sig": hmac.new(secret.encode(), BODY_A, hashlib.sha256).hexdigest()}
+    assert "no webhook secret" in refused(CLOSE, signed, BODY_A, secret)
+    refused(CLOSE, signed, BODY_A, secret, SIMPLE)
+
+
+@pytest.mark.parametrize(
+    ("target", "token"),
+    [
+        ("/webhooks/x", ""),
+        ("/webhooks/x/", ""),
+        ("/webhooks/x?y=/z", ""),
+        (f"/webhooks/x/{TOKEN}", TOKEN),
+        (f"/webhooks/x/{TOKEN}?a=b", TOKEN),
+        ("/webhooks/x/a/b", "a/b"),
+    ],
+)
+def test_the_token_is_what_stands_behind_the_account(target, token):
+    assert path_token(target) == token

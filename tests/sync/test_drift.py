@@ -12,8 +12,7 @@ from app.db import drifts
 from app.db.engine import Database
 from app.db.tables import accounts
 from app.domain.drift import EMPTY
-from app.domain.values import Observation, Ref
-from app.errors import TransientError
+from app.domain.values import Ref
 from app.sync import drift as verb
 from app.sync.drift import drift
 from app.sync.trouble import LanePaused
@@ -180,13 +179,10 @@ async def test_what_was_deleted_there_and_never_told_is_parted_by_a_repair(town)
 
 async def test_what_the_account_does_not_show_is_called_so_and_left_alone(town):
     _, there = await ada(town)
-    read = town.house.members["hubspot"].connector.read
-
-    async def hidden(refs):
-        seen = await read(refs)
-        return [Observation(one.ref, None) if one.ref == there else one for one in seen]
-
-    town.house.members["hubspot"].connector.read = hidden
+    await town.hubspot("DELETE", f"/crm/v3/objects/contacts/{there.id}")
+    # Not among the archived either.
+    match = {"method": "GET", "path": f"/objects/contacts/{there.id}$"}
+    await town.control.fault(vendor="hubspot", fault="status", status=404, match=match)
     assert causes(await check(town, "hubspot", repair=True)) == {(None, "not_shown")}
     assert (await town.link_of(there)).state == "live"
 
@@ -203,15 +199,10 @@ async def test_a_comparison_goes_on_where_it_was_and_its_lane_waits_out_trouble(
         halfway = await drifts.show(db, begun["id"])
     assert halfway is not None
     assert (halfway["state"], halfway["counts"]["records"], halfway["total"]) == ("running", 1, 2)
-    read = town.house.members["close"].connector.read
-
-    async def away(refs):
-        raise TransientError("503")
-
-    town.house.members["close"].connector.read = away
+    await town.control.fault(vendor="close", fault="status", status=503)
     with pytest.raises(LanePaused):
         await town._turn("close", "scan", drift)
-    town.house.members["close"].connector.read = read
+    await town.control.http.delete("/_sandbox/faults")
     found = await _finish(town, "close", begun["id"])
     assert (found["state"], found["counts"]["records"]) == ("done", 2)
 

@@ -737,7 +737,7 @@ class Close(Connector):
 
     async def check(self) -> list[Finding]:
         try:
-            me = (await self.client.call("GET", "/me/")).data
+            me = (await self.client.call("GET", self.manifest.whoami)).data
         except SyncError as error:
             remedy = "Create a key in Close under Settings, Developer, API Keys."
             return [Finding("sign-in", False, error.reason, remedy)]

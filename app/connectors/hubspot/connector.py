@@ -773,7 +773,7 @@ class HubSpot(Connector):
 
     async def check(self) -> list[Finding]:
         try:
-            answer = await self.client.call("GET", "/account-info/v3/details", accept=UNSEEN)
+            answer = await self.client.call("GET", self.manifest.whoami, accept=UNSEEN)
         except SyncError as error:
             remedy = "Copy the access token of the private app again, or connect the app anew."
             return [Finding("sign-in", False, error.reason, remedy)]

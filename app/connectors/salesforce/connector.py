@@ -6,14 +6,25 @@ https://developer.salesforce.com/docs/platform/api-rest/guide/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+import importlib
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from pydantic import SecretStr
 
-from app.connectors.salesforce import changes, events, history, people, setup, soql
+from app.connectors.salesforce import (
+    capture,
+    changes,
+    events,
+    history,
+    people,
+    setup,
+    soap,
+    soql,
+)
 from app.connectors.salesforce.auth import PRODUCTION, SalesforceSession, grant_of, login_url
 from app.connectors.salesforce.dialect import (
     SalesforceDialect,
@@ -37,6 +48,7 @@ from app.connectors.salesforce.shapes import (
     time_of,
 )
 from app.sdk import (
+    BUS,
     Account,
     Client,
     ConfigError,
@@ -48,6 +60,7 @@ from app.sdk import (
     Event,
     ExistsError,
     Finding,
+    Heard,
     Key,
     Observation,
     Op,
@@ -70,6 +83,7 @@ from app.sdk import (
     background,
     each,
     now,
+    path_token,
 )
 
 #: Rows that another transaction held are sent again after these seconds.
@@ -88,6 +102,7 @@ class Salesforce(Connector):
     """One org of Salesforce."""
 
     dialect: ClassVar[Dialect] = SalesforceDialect()
+    receipt: ClassVar[tuple[str, str]] = soap.RECEIPT
 
     def __init__(
         self, account: Account, client: Client, properties: Mapping[str, Sequence[str]] = {}
@@ -112,8 +127,60 @@ class Salesforce(Connector):
     # ------------------------------------------------------------------------- webhooks
 
     @classmethod
+    def verify(
+        cls,
+        delivery: Delivery,
+        account: Account,
+        secrets: Sequence[SecretStr],
+        *,
+        public_url: str,
+        now: datetime,
+    ) -> None:
+        super().verify(delivery, account, secrets, public_url=public_url, now=now)
+        if path_token(delivery.target):
+            soap.check_organization(delivery.body, account.options.get("organization_id"))
+
+    @classmethod
     def parse(cls, delivery: Delivery, account: Account) -> list[Event]:
-        return events.parse(delivery.body, account.name, message=delivery.headers.get("webhook-id"))
+        body, name = delivery.body, account.name
+        if delivery.method == BUS:
+            return capture.parse(body, name)
+        if path_token(delivery.target):
+            return soap.parse(body, name, received_at=delivery.received_at)
+        return events.parse(body, name, message=delivery.headers.get("webhook-id"))
+
+    def may_listen(self) -> None:
+        try:
+            importlib.import_module("app.connectors.salesforce.pubsub")
+        except ImportError as error:
+            raise ConfigError(
+                f"the Pub/Sub API needs packages that are not here ({error.name}): "
+                "pip install 'syncline[salesforce]'"
+            ) from error
+
+    async def listen(self, position: str | None) -> AsyncGenerator[Heard, None]:
+        from app.connectors.salesforce import pubsub  # its packages are an extra
+
+        async def sign_in(refused: Mapping[str, str] | None) -> Mapping[str, str]:
+            bearer = refused and {"authorization": f"Bearer {refused['accesstoken']}"}
+            url, header = await self.client.sign_in(bearer)
+            token = header["authorization"].removeprefix("Bearer ")
+            # A session begins with the id of its org.
+            org = events.long_id(token.partition("!")[0], "session")
+            return {"accesstoken": token, "instanceurl": url, "tenantid": org}
+
+        url = str(self.account.options.get("pubsub_url") or pubsub.URL)
+        wanted = {
+            promise.type: entity
+            for entity, promise in self.manifest.entities.items()
+            if promise.type in self.properties
+        }
+        for object, (through, _) in events.READ_THROUGH.items():
+            if through in wanted:
+                wanted[object] = wanted[through]
+        async with aclosing(pubsub.listen(url, wanted, position, sign_in)) as told:
+            async for heard in told:
+                yield heard
 
     async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
         raise RejectedError(

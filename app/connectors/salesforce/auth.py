@@ -6,7 +6,7 @@ https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_flows.htm
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -103,7 +103,7 @@ class SalesforceSession(Session):
         token, instance = data.get("access_token"), data.get("instance_url")
         if answer.status != 200 or not isinstance(token, str) or not isinstance(instance, str):
             raise _refusal(answer, data, self._account.credentials)
-        check_instance(instance, self._url)
+        check_instance(instance, self._url, self._account.private_hosts)
         # Where tokens do not rotate, the answer has none, and the old one stays good.
         renewed = data.get("refresh_token") or kept or self._seed()
         return Tokens(token, renewed, base_url=instance.rstrip("/"))
@@ -136,19 +136,26 @@ class SalesforceSession(Session):
         return jwt.encode({"alg": "RS256"}, claims, key)
 
 
-def check_instance(instance: str, url: str) -> None:
+def check_instance(instance: str, url: str, private_hosts: Collection[str] = ()) -> None:
     """Raise AccountError unless calls may go there.
 
-    The token answer decides where every call goes, with the session on it: so only where we
-    signed in already, or to a host of Salesforce's own, encrypted.
+    The token answer decides where every call goes, with the session on it: so only to a host of
+    Salesforce's own, encrypted, to the host where we signed in, or to one that the operator named.
     """
-    host = urlsplit(instance).hostname or ""
-    own = instance.startswith("https://") and host.endswith(DOMAINS)
-    if origin_of(instance) != origin_of(url) and not own:
+    there, here = urlsplit(instance), urlsplit(url)
+    host = there.hostname or ""
+    own = there.scheme == "https" and host.endswith(DOMAINS)
+    same = there.scheme == here.scheme and _place(host) == _place(here.hostname or "")
+    if not (own or same or host in private_hosts):
         raise AccountError(
             f"{origin_of(url)} names {origin_of(instance)} as the address of the org, which is "
-            "no https address of Salesforce: check login_url"
+            "no https address of Salesforce: check login_url, or name the host in private_hosts"
         )
+
+
+def _place(host: str) -> str:
+    """This machine has several names."""
+    return "localhost" if host in ("127.0.0.1", "::1") else host
 
 
 def _key(account: Account) -> RSAKey:

@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -82,6 +82,12 @@ def arguments() -> argparse.ArgumentParser:
     add("--salesforce-external-id", default=salesforce.external_id, metavar="FIELD", help=_BUILT_IN)
     add("--salesforce-webhook", metavar="URL", help="where call-outs go")
     add("--salesforce-secret", default=salesforce.webhook_secret, metavar="SECRET", help=_BUILT_IN)
+    add(
+        "--salesforce-pubsub-port",
+        type=int,
+        metavar="N",
+        help="serve the Pub/Sub API (gRPC) on this port; needs the extra `salesforce`",
+    )
     add("--salesforce-daily-limit", type=int, default=salesforce.daily_limit, metavar="N")
     return parser
 
@@ -188,6 +194,21 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+@contextlib.asynccontextmanager
+async def pubsub(args: argparse.Namespace, front: Front) -> AsyncIterator[None]:
+    """Salesforce's Pub/Sub API beside the rest, if a port is given for it."""
+    if args.salesforce_pubsub_port is None:
+        yield
+        return
+    from sandbox.salesforce.pubsub import PubSub
+
+    org = front.vendors["salesforce"]
+    assert isinstance(org, Salesforce)
+    server = PubSub(org, front.faults)
+    async with server.serving(f"{args.host}:{args.salesforce_pubsub_port}"):
+        yield
+
+
 async def serve(args: argparse.Namespace) -> None:
     """Serve until stopped; deliver webhooks and keep the state meanwhile."""
     front = build(args)
@@ -209,7 +230,8 @@ async def serve(args: argparse.Namespace) -> None:
     tasks += [asyncio.create_task(front.watch(vendor)) for vendor in front.vendors.values()]
     if args.state:
         tasks.append(asyncio.create_task(keep(front, args.state)))
-    await Server(config, ready).serve()
+    async with pubsub(args, front):
+        await Server(config, ready).serve()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

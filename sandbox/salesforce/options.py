@@ -19,7 +19,9 @@ class SalesforceOptions(Options):
     record with the same e-mail address, or the same name of a company. `callouts` and
     `callout_fields`: whether call-outs are sent, and tell values. `stamp_lag`: commits carry a
     time so many seconds ago. `job_seconds`: how long a bulk job seems to take. `multi_currency`
-    and `person_accounts`: features of the org.
+    and `person_accounts`: features of the org. `change_events`: whether changes go to the event
+    bus; `gap_events`: so many to come say only that there was one. `keep_alive`: after how many
+    seconds a silent stream says that it lives.
     """
 
     hidden: list[str] = field(default_factory=list)
@@ -34,6 +36,9 @@ class SalesforceOptions(Options):
     stamp_lag: float = 0.0
     job_seconds: float = 0.1
     multi_currency: bool = False
+    change_events: bool = True
+    gap_events: int = 0
+    keep_alive: float = 60.0
     person_accounts: bool = False
 
     def set(self, wanted: Json) -> None:

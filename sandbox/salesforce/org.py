@@ -10,6 +10,7 @@ from typing import Any
 from sandbox.later import Later
 from sandbox.records import Record, Store, history
 from sandbox.salesforce import defaults
+from sandbox.salesforce.bus import Bus
 from sandbox.salesforce.errors import missing, refuse
 from sandbox.salesforce.ids import is_id, numbered, whole
 from sandbox.salesforce.options import SalesforceOptions
@@ -54,6 +55,7 @@ class Salesforce:
         # Call-outs from Apex are not sent again.
         self.sender = Sender(Manner(batch=100, timeout=10, attempts=1, backoff=1), self.post)
         self.later = Later()
+        self.bus = Bus()
         self.reset()
 
     def reset(self) -> None:
@@ -71,6 +73,7 @@ class Salesforce:
         self.jobs: dict[str, Any] = {}
         self.transaction: Transaction | None = None
         self.deleted_with: dict[str, str] = {}
+        self.bus.forget()
         self.used = 0  # calls since the start: nobody waits for a day here
         self.later.clear()
         self._build()
@@ -211,8 +214,9 @@ class Salesforce:
 
     def told(self, transaction: Transaction) -> None:
         """Let the world and the automations hear of what was committed."""
-        from sandbox.salesforce import automation, callouts
+        from sandbox.salesforce import automation, bus, callouts
 
+        bus.capture(self, transaction)
         callouts.announce(self, transaction)
         automation.follow(self, transaction)
 
@@ -263,6 +267,7 @@ class Salesforce:
             "store": self.store.dump(),
             **{name: getattr(self, name) for name in _KEPT},
             "custom_fields": self.custom_fields,
+            "bus": self.bus.dump(),
             "options": asdict(self.options),
         }
 
@@ -273,6 +278,7 @@ class Salesforce:
         self.options.set(kept.get("options", {}))
         for row in kept["custom_fields"]:
             self.add_field(**row)
+        self.bus.load(kept["bus"])
         self.unique = {}
         for type in self.schema.objects:
             for record in self.store.live(type):

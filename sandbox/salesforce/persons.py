@@ -5,7 +5,7 @@ https://developer.salesforce.com/docs/atlas.en-us.api.meta/api/sforce_api_calls_
 """
 
 from sandbox.records import Record
-from sandbox.salesforce import rows
+from sandbox.salesforce import bus, rows
 from sandbox.salesforce.errors import invalid, missing
 from sandbox.salesforce.org import Salesforce, people
 from sandbox.salesforce.transaction import transaction
@@ -137,10 +137,32 @@ def undelete(org: Salesforce, call: Call) -> Answer:
 @people.on("POST", "/empty-recycle-bin")
 def empty(org: Salesforce, call: Call) -> Answer:
     """What is in there is gone for good, and nobody is told."""
-    bin = [r for type in org.schema.objects for r in org.store.all(type) if r.gone]
-    for record in bin:
+    gone = [r for type in org.schema.objects for r in org.store.all(type) if r.gone]
+    for record in gone:
         org.store.forget(record.type, record.id)
-    return Answer(200, {"deleted": len(bin)})
+    return Answer(200, {"deleted": len(gone)})
+
+
+@people.on("POST", "/gap-events")
+def tell_gap(org: Salesforce, call: Call) -> Answer:
+    """Salesforce could not tell what became of records: `change` says whether they were made."""
+    body = org.read_json(call)
+    bus.gap(org, call, body.get("change", "UPDATE"), [_live(org, id) for id in body["ids"]])
+    return Answer(200, {})
+
+
+@people.on("POST", "/overflow-event")
+def tell_overflow(org: Salesforce, call: Call) -> Answer:
+    """A transaction changed too much of an object to be told."""
+    bus.overflow(org, call, org.read_json(call)["object"])
+    return Answer(200, {})
+
+
+@people.on("POST", "/forget-events")
+def forget_events(org: Salesforce, call: Call) -> Answer:
+    """As if three days had passed: the bus has nothing any more."""
+    org.bus.forget()
+    return Answer(200, {})
 
 
 @people.on("POST", "/expire-sessions")

@@ -167,8 +167,9 @@ SALESFORCE = Candidate(
         "company": lambda n: {"Name": n, "Website": f"https://{n.lower()}.example"},
         "person": lambda n: {"LastName": n, "Email": f"{n.lower()}@people.example"},
         "deal": lambda n: {"Name": n, "StageName": "Prospecting", "CloseDate": "2026-06-30"},
+        "ticket": lambda n: {"Subject": n, "Status": "New"},
     },
-    refused={"Name": "x" * 300, "Email": "no address"},
+    refused={"Name": "x" * 300, "Email": "no address", "Subject": "x" * 300},
     creates="/composite/sobjects$",
     companies="accounts",
     nobody=lambda type: NOBODY[type],
@@ -181,6 +182,7 @@ NOBODY = {
     "Account": "001Sb00000999zzIAA",
     "Contact": "003Sb00000999zzIAA",
     "Opportunity": "006Sb00000999zzIAA",
+    "Case": "500Sb00000999zzIAA",
 }
 CANDIDATES = {candidate.name: candidate for candidate in (CLOSE, HUBSPOT, SALESFORCE)}
 

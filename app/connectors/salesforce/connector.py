@@ -32,10 +32,11 @@ from app.connectors.salesforce.dialect import (
     problems,
     row_error,
 )
-from app.connectors.salesforce.directory import directory, stages
+from app.connectors.salesforce.directory import directory, stages, tickets
 from app.connectors.salesforce.org import BATCH, VERSION, WRITING, Org, as_fields, withheld
 from app.connectors.salesforce.shapes import (
     ALWAYS,
+    CASE,
     NAMES,
     OPPORTUNITY,
     body_of,
@@ -366,7 +367,8 @@ class Salesforce(Connector):
             return await changes.trail(self.org, type, at, since)
 
     async def directory(self) -> Directory:
-        return await directory(self.org)
+        found = await directory(self.org)
+        return replace(found, tickets=await tickets(self.org)) if CASE in self.properties else found
 
     async def fields(self, entity: str) -> Mapping[str, RemoteField] | None:
         return as_fields(await self.org.describe(self.manifest.entities[entity].type, anew=True))
@@ -575,7 +577,7 @@ class Salesforce(Connector):
         return await setup.check(self.org, self.account, self.properties)
 
     async def prepare(self) -> list[Finding]:
-        return await setup.prepare(self.org, self.account)
+        return await setup.prepare(self.org, self.account, self.properties)
 
 
 def _is_locked(fate: Raw) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from app.connectors.salesforce import soql
 from app.connectors.salesforce.org import Org
-from app.connectors.salesforce.shapes import ACCOUNT, CONTACT, OPPORTUNITY, time_of
+from app.connectors.salesforce.shapes import ACCOUNT, CASE, CONTACT, OPPORTUNITY, time_of
 from app.sdk import Edit, Ref, RejectedError
 
 #: The object that keeps it, and the field by which it names the record.
@@ -17,6 +17,7 @@ KEPT = {
     ACCOUNT: ("AccountHistory", "AccountId"),
     CONTACT: ("ContactHistory", "ContactId"),
     OPPORTUNITY: ("OpportunityFieldHistory", "OpportunityId"),
+    CASE: ("CaseHistory", "CaseId"),
 }
 
 

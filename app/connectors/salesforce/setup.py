@@ -9,6 +9,7 @@ from app.connectors.salesforce.org import Described, Org
 from app.connectors.salesforce.shapes import (
     ACCOUNT,
     ALWAYS,
+    CASE,
     CONTACT,
     FEATURES,
     OPPORTUNITY,
@@ -17,6 +18,8 @@ from app.connectors.salesforce.shapes import (
 from app.sdk import Account, Finding, Raw, SyncError
 
 TYPES = (ACCOUNT, CONTACT, OPPORTUNITY)
+#: … and what is looked over only where it travels.
+MORE = (CASE,)
 #: The permission set that `prepare` makes: a new field is hidden from everybody until one shows it.
 PERMISSIONS = "Syncline"
 #: Our ids are UUIDs.
@@ -42,7 +45,7 @@ async def check(
         return [Finding("sign-in", False, getattr(error, "reason", str(error)), remedy)]
     kind = "a sandbox" if own.get("IsSandbox") else str(own.get("OrganizationType") or "an org")
     found = [Finding("sign-in", True, f"signed in to {own.get('Name')} ({own['Id']}), {kind}")]
-    for type in TYPES:
+    for type in _used(properties):
         found += await _check_type(org, account, type, properties.get(type, ()))
     found.append(await _check_limits(org))
     found.append(
@@ -53,6 +56,10 @@ async def check(
         )
     )
     return found
+
+
+def _used(properties: Mapping[str, Sequence[str]]) -> list[str]:
+    return [*TYPES, *(type for type in MORE if type in properties)]
 
 
 async def _check_type(
@@ -182,13 +189,15 @@ def _check_external(described: Described, type: str, name: str) -> Finding:
 # ------------------------------------------------------------------------------- preparing
 
 
-async def prepare(org: Org, account: Account) -> list[Finding]:
+async def prepare(
+    org: Org, account: Account, properties: Mapping[str, Sequence[str]]
+) -> list[Finding]:
     """Make the field for our ids where it is missing; a person asked for it."""
     name = account.external_id
     if not name:
         remedy = "Set external_id in the configuration, for example to Syncline_Id__c."
         return [Finding("external_id", False, "the account names no field", remedy)]
-    return [await _prepare(org, type, name) for type in TYPES]
+    return [await _prepare(org, type, name) for type in _used(properties)]
 
 
 async def _prepare(org: Org, type: str, name: str) -> Finding:

@@ -1,4 +1,4 @@
-"""Accounts, contacts and opportunities: as Salesforce shows them, and as it takes them.
+"""Accounts, contacts, opportunities and cases: as Salesforce shows them, and as it takes them.
 
 https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from app.sdk import Observation, Op, Raw, Ref, RejectedError, Write, normalise
 
-ACCOUNT, CONTACT, OPPORTUNITY = "Account", "Contact", "Opportunity"
+ACCOUNT, CONTACT, OPPORTUNITY, CASE = "Account", "Contact", "Opportunity", "Case"
 ROLE = "OpportunityContactRole"
 STAMP = "SystemModstamp"
 #: The record type of whoever has none.
@@ -25,6 +25,7 @@ ALWAYS: Mapping[str, tuple[str, ...]] = {
     ACCOUNT: (*_SYSTEM, "Name", "Website"),
     CONTACT: (*_SYSTEM, "Email", "FirstName", "LastName", "AccountId"),
     OPPORTUNITY: (*_SYSTEM, "Name", "AccountId"),
+    CASE: (*_SYSTEM, "Subject", "AccountId", "ContactId"),
 }
 #: Fields that exist only where a feature is on: nobody misses them.
 FEATURES = frozenset({"CurrencyIsoCode", "RecordTypeId", "IsPersonAccount"})
@@ -33,6 +34,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ACCOUNT: ("Name",),
     CONTACT: ("FirstName", "LastName", "Email"),
     OPPORTUNITY: ("Name",),
+    CASE: ("Subject",),
 }
 
 #: What stands where Salesforce demands a value and there is none. It says so itself, so that it
@@ -42,6 +44,7 @@ STAND_INS: Mapping[str, Mapping[str, str]] = {
     ACCOUNT: {"Name": NOT_PROVIDED},
     CONTACT: {"LastName": NOT_PROVIDED},
     OPPORTUNITY: {"Name": NOT_PROVIDED, "CloseDate": SOME_DAY},
+    CASE: {},
 }
 
 
@@ -80,6 +83,8 @@ def observed(account: str, type: str, row: Raw, people: Sequence[str] | None = N
     if "AccountId" in row and type != ACCOUNT:
         parent = row["AccountId"]
         relations["company"] = (Ref(account, ACCOUNT, parent),) if parent else ()
+    if type == CASE:
+        people = [row["ContactId"]] if row.get("ContactId") else []
     if people is not None:
         relations["people"] = tuple(Ref(account, CONTACT, id) for id in people)
     return Observation(
@@ -104,11 +109,23 @@ def body_of(write: Write) -> dict[str, Any]:
     company = write.relations.get("company")
     if company is not None and write.type != ACCOUNT:
         body["AccountId"] = company.wanted[0].id if company.wanted else None
+    if write.type == CASE and (people := one_of(write, "people")) is not None:
+        body["ContactId"] = people[0].id if people else None
     for name, stand_in in STAND_INS[write.type].items():
         demanded = name in body or write.op is Op.CREATE
         if demanded and body.get(name) in (None, ""):
             body[name] = stand_in
     return body
+
+
+def one_of(write: Write, relation: str) -> Sequence[Ref] | None:
+    """The one of several that a record can name, or none; None where the one it names stays."""
+    edit = write.relations.get(relation)
+    if edit is None:
+        return None
+    if write.op is Op.UPDATE and not edit.remove and len(edit.add) < len(edit.wanted):
+        return None  # others join it
+    return edit.wanted[:1]
 
 
 def named(write: Write) -> Ref:

@@ -35,6 +35,8 @@ _ACCOUNTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
+#: What else of an account the environment can set.
+_OPTIONS: Mapping[str, tuple[str, ...]] = {"salesforce": ("login_url",)}
 #: HubSpot signs webhooks with the client secret of its app.
 _WEBHOOK_SECRETS = {"hubspot": "client_secret"}
 
@@ -83,6 +85,7 @@ class Settings(BaseSettings):
     salesforce_password: SecretStr | None = Field(None, alias="SALESFORCE_PASSWORD")
     salesforce_security_token: SecretStr | None = Field(None, alias="SALESFORCE_SECURITY_TOKEN")
     salesforce_webhook_secret: SecretStr | None = Field(None, alias="SALESFORCE_WEBHOOK_SECRET")
+    salesforce_login_url: str | None = Field(None, alias="SALESFORCE_LOGIN_URL")
 
     _environment: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
@@ -107,7 +110,10 @@ class Settings(BaseSettings):
             secret_name = f"{name}_{_WEBHOOK_SECRETS.get(name, 'webhook_secret')}"
             secret = getattr(self, secret_name)
             if needed in given:
-                found[name] = {"connector": name, "credentials": given}
+                options = {
+                    o: v for o in _OPTIONS.get(name, ()) if (v := getattr(self, f"{name}_{o}"))
+                }
+                found[name] = {"connector": name, "credentials": given, **options}
                 found[name] |= {"webhook_secret": secret} if secret else {}
             elif given or secret:
                 extra = f"{name}_{next(iter(given))}" if given else secret_name
@@ -144,7 +150,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"key {number} is not a Fernet key; `syncline keys new` makes one")
         return keys
 
-    @field_validator("public_url", "url")
+    @field_validator("public_url", "url", "salesforce_login_url")
     @classmethod
     def _no_slash(cls, url: str | None) -> str | None:
         if url is None:

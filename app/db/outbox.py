@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db.arrays import among, any_of, columns, insert_rows
 from app.db.links import SPELLED
 from app.db.pages import Page, page
-from app.db.tables import accounts, links, outbox
+from app.db.tables import accounts, attempts, links, outbox
 from app.domain.state import RecordState
 from app.domain.values import Fields
 from app.errors import HeldError, RejectedError
@@ -87,6 +87,20 @@ async def mark(
         for (account, record_id), record in sorted(behind.items(), key=lambda item: item[0])
     ]
     await db.execute(_MARK, columns(outbox, _COLUMNS, rows))
+
+
+async def met(db: AsyncConnection, record_ids: Collection[UUID]) -> set[tuple[UUID, str]]:
+    """(record, account): it is there, was there, is to be there, or a person did not want it."""
+    ids = set(record_ids)
+    dropped = attempts.c.outcome == "discarded"
+    found = sa.union(
+        sa.select(links.c.record_id, links.c.account).where(links.c.record_id.in_(ids)),
+        sa.select(outbox.c.record_id, outbox.c.account).where(outbox.c.record_id.in_(ids)),
+        sa.select(attempts.c.record_id, attempts.c.account).where(
+            attempts.c.record_id.in_(ids), dropped
+        ),
+    )
+    return {(record_id, account) for record_id, account in await db.execute(found)}
 
 
 async def tell_anew(db: AsyncConnection, behind: Mapping[tuple[str, UUID], RecordState]) -> None:

@@ -379,12 +379,18 @@ def _merge(
 def _marks(
     state: State, record: RecordState, link: LinkState, merged: Merged, account: str
 ) -> tuple[str, ...]:
-    """Who is behind now: the others if we changed, this account if it lost or lacks something."""
+    """Who is behind now: the others if we changed or they never had it, this account if it lost or
+    lacks something.
+    """
     fields = merged.onto(record.fields)
     names = writable(state, account, merged.base) - link.held
     this = bool(behind(merged.base, merged.sent, tailored(state.mapping, fields), names))
-    others = bool(merged.takes) and not (record.container and not link.base)
-    return tuple(a for a in state.sync.accounts if (this if a == account else others))
+    travels = not (record.container and not link.base)
+    return tuple(
+        a
+        for a in state.sync.accounts
+        if (this if a == account else travels and (bool(merged.takes) or a in state.absent))
+    )
 
 
 def writable(state: State, account: str, base: Fields | None) -> frozenset[str]:

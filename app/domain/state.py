@@ -78,6 +78,8 @@ class State:
     ours_at: Mapping[str, datetime] = field(default_factory=dict)
     #: What a create of ours said whose outcome is not known: this may be what it made.
     intended: Fields = field(default_factory=lambda: NOTHING)
+    #: Accounts that take such records and have never had this one: they joined later.
+    absent: frozenset[str] = frozenset()
 
     @property
     def recognised(self) -> bool:

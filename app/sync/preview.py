@@ -120,6 +120,8 @@ class Preview:
         state = self._with_memory(world.house, world.state_of(seen), seen)
         plan = decide(state, seen.observation, new_id=uuid.uuid7(), now=now())
         record = plan.record or state.record
+        if plan.result is Result.LINKED and record is not None:
+            self.links[ref] = record.id  # its children name it, and it is seen once
         if plan.result is Result.CREATED and plan.record is not None:
             self.links[ref] = plan.record.id
             self.keys |= {(state.entity, key): plan.record.id for key in plan.keys}

@@ -64,6 +64,8 @@ class World:
     intended: dict[UUID, Fields] = field(default_factory=dict)
     #: Refs that show an address of somebody who was purged.
     purged: set[Ref] = field(default_factory=set)
+    #: (record, account) that have met; None unless a scan asks whom everybody else lacks.
+    known_there: set[tuple[UUID, str]] | None = None
     #: Counterparts of whom news waits that they left.
     leaving: set[Ref] = field(default_factory=set)
     #: When the oldest create of ours that is not settled yet was begun.
@@ -101,6 +103,8 @@ class World:
                 ref for owner in world.keys.values() for ref in world.standing.get(owner, ())
             }
             world.leaving = await events.leaving(db, standing)
+        if batch[0].cause.kind == "resync":
+            world.known_there = await outbox.met(db, wanted)
         world.held = await conflicts.held_fields(db, wanted, world.account)
         world.words = await conflicts.words(db, world.account, record_ids=wanted)
         return world
@@ -181,6 +185,7 @@ class World:
                 record=self.records.get(link.record_id),
                 parents=state.parents,
                 ours_at=seen.ours_at or {},
+                absent=self._absent(state, link.record_id),
             )
         candidates: dict[Key, UUID] = {}
         if seen.same_as is not None:
@@ -193,19 +198,35 @@ class World:
                 if (state.entity, key) in self.keys
             }
         found = set(candidates.values())
+        only = next(iter(found)) if len(found) == 1 else None
         return State(
             state.entity,
             state.mapping,
             state.sync,
             state.context,
-            record=self.records.get(next(iter(found))) if len(found) == 1 else None,
+            record=self.records.get(only) if only else None,
             parents=state.parents,
             candidates=candidates,
             taken=tuple(owner for owner in found if self.standing.get(owner, set()) - {ref}),
             apart=seen.apart,
-            intended=self.intended.get(next(iter(found)), {}) if len(found) == 1 else {},
+            intended=self.intended.get(only, {}) if only else {},
             purged=ref in self.purged,
             ours_at=seen.ours_at or {},
+            absent=self._absent(state, only) if only else frozenset(),
+        )
+
+    def _absent(self, state: State, record_id: UUID) -> frozenset[str]:
+        """The accounts that take such records and have never had this one.
+
+        They joined after it was made, or did not take it then. Only a scan asks: it goes through
+        all there is, and live traffic has no time for that.
+        """
+        record = self.records.get(record_id)
+        if self.known_there is None or record is None or record.state != "live":
+            return frozenset()
+        takers = (a for a in state.sync.accounts if state.sync.receives(a))
+        return frozenset(
+            a for a in takers if a != self.account and (record_id, a) not in self.known_there
         )
 
     def missed(self, seen: Seen) -> dict[str, set[UUID]]:

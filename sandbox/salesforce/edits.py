@@ -29,3 +29,21 @@ def edits(org: Salesforce, parent: SObject) -> Iterator[Record]:
             fields |= {"OldValue": old, "NewValue": new, "DataType": "Text"}
             known = {key: value for key, value in fields.items() if value is not None}
             yield Record(numbered("017", number), parent.history, known, at, at, record.gone)
+
+
+def definitions(org: Salesforce) -> Iterator[Record]:
+    """The fields of every object that can keep a history, and whether theirs is kept.
+
+    https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/sforce_api_objects_fielddefinition.htm
+    """
+    number = 0
+    for parent in org.schema.objects.values():
+        for field in parent.fields.values() if parent.history else ():
+            number += 1
+            fields = {
+                "EntityDefinitionId": parent.name,
+                "QualifiedApiName": field.name,
+                "IsFieldHistoryTracked": field.name in parent.tracked,
+            }
+            at = org.schema.changed
+            yield Record(numbered("FLD", number), "FieldDefinition", fields, at, at, None)

@@ -116,6 +116,10 @@ def _candidates(org: Salesforce, type: SObject, where: Any) -> Iterable[Record]:
         from sandbox.salesforce.edits import edits
 
         return edits(org, parent)
+    if type.name == "FieldDefinition":
+        from sandbox.salesforce.edits import definitions
+
+        return definitions(org)
     parts = where.parts if isinstance(where, Logic) and where.verb == "and" else (where,)
     for part in parts:
         if not isinstance(part, Compare) or part.path.lower() != "id":

@@ -156,6 +156,12 @@ HUBSPOT = Candidate(
     },
     refused={"no_such_property": "x"},
 )
+NOBODY: Mapping[str, str] = {
+    "Account": "001Sb00000999zzIAA",
+    "Contact": "003Sb00000999zzIAA",
+    "Opportunity": "006Sb00000999zzIAA",
+    "Case": "500Sb00000999zzIAA",
+}
 SALESFORCE = Candidate(
     "salesforce",
     "/salesforce",
@@ -178,12 +184,6 @@ SALESFORCE = Candidate(
         "instance_url": "https://crm.example/salesforce",
     },
 )
-NOBODY = {
-    "Account": "001Sb00000999zzIAA",
-    "Contact": "003Sb00000999zzIAA",
-    "Opportunity": "006Sb00000999zzIAA",
-    "Case": "500Sb00000999zzIAA",
-}
 CANDIDATES = {candidate.name: candidate for candidate in (CLOSE, HUBSPOT, SALESFORCE)}
 
 

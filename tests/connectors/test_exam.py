@@ -292,7 +292,8 @@ async def test_a_working_credential_is_let_in(it: Candidate, control: Control):
 @pytest.mark.usefixtures("quick_retries")
 async def test_a_look_up_that_fails_is_never_not_found(it: Candidate):
     for status in (400, 403, 404, 429, 500):
-        transport = it.transport(lambda _, s=status: httpx.Response(s, json={}, headers=LATER))
+        refusal = httpx.Response(status, json={}, headers=LATER)
+        transport = it.transport(lambda _, refusal=refusal: refusal)  # type: ignore[misc]
         connector = it.connect(transport=transport)
         for entity, promise in it.manifest.entities.items():
             for kind in set(promise.keys) - {"external_id"}:

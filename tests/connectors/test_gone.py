@@ -13,9 +13,29 @@ from tests.connectors.conftest import CANDIDATES, Control, make, write
 
 ENTITIES = ("company", "person", "deal")
 #: Where the record itself is shown, per system, and where the second source is asked.
-RECORD = {"close": r"/api/v1/(lead|contact|opportunity)/", "hubspot": r"/crm/v3/objects/"}
-SECOND = {"close": r"/api/v1/event/", "hubspot": r"/crm/v3/objects/\w+/\d+"}
-NOWHERE = {"close": "cont_0000000000", "hubspot": "999999999"}
+RECORD = {
+    "close": r"/api/v1/(lead|contact|opportunity)/",
+    "hubspot": r"/batch/read",
+    "salesforce": r"/composite/sobjects/\w+$",
+}
+SECOND = {
+    "close": r"/api/v1/event/",
+    "hubspot": r"/crm/v3/objects/\w+/\d+",
+    "salesforce": r"/(queryAll|sobjects/\w+/deleted)",
+}
+NOWHERE = {
+    "close": "cont_0000000000",
+    "hubspot": "999999999",
+    "salesforce": "003Sb00000999zzIAA",
+}
+#: A list, a batch and a log without anything in them.
+EMPTY: dict[str, Any] = {
+    "close": {"data": [], "has_more": False},
+    "hubspot": {"results": []},
+    "salesforce": {"totalSize": 0, "done": True, "records": [], "deletedRecords": []},
+}
+#: The calls of a scan.
+LISTED = {"close": "/", "hubspot": "/", "salesforce": "/query"}
 
 
 @pytest.fixture(params=sorted(CANDIDATES))
@@ -137,15 +157,18 @@ async def test_without_a_second_source_a_deleted_record_is_only_missing(
 async def test_an_empty_answer_is_not_a_delete(system: Connector, control: Control):
     ref = await somebody(system)
     name = system.manifest.name
-    empty = {"close": {"data": [], "has_more": False}, "hubspot": {"results": []}}[name]
     hidden = {"vendor": name, "fault": "status", "status": 404}
-    if name == "close":  # the record is hidden, and the log of events is empty
-        await control.fault(**hidden, match={"path": RECORD[name]})
-        path = {"path": SECOND[name]}
-    else:  # the batch is empty, and single records are hidden
-        await control.fault(**hidden, match={"path": SECOND[name], "method": "GET"})
-        path = {"path": "/batch/read"}
-    await control.fault(vendor=name, fault="status", status=200, body=empty, match=path)
+    nothing = {"vendor": name, "fault": "status", "status": 200}
+    match name:
+        case "close":  # the record is hidden, and the log of events is empty
+            await control.fault(**hidden, match={"path": RECORD[name]})
+            await control.fault(**nothing, body=EMPTY[name], match={"path": SECOND[name]})
+        case "hubspot":  # the batch is empty, and single records are hidden
+            await control.fault(**hidden, match={"path": SECOND[name], "method": "GET"})
+            await control.fault(**nothing, body=EMPTY[name], match={"path": RECORD[name]})
+        case "salesforce":  # the collection has a gap, and bin and log are empty
+            await control.fault(**nothing, body=[None], match={"path": RECORD[name]})
+            await control.fault(**nothing, body=EMPTY[name], match={"path": SECOND[name]})
     seen = await read(system, ref)
     assert (seen.raw, seen.gone) == (None, False)
 
@@ -156,8 +179,8 @@ async def test_an_empty_page_of_a_scan_says_nothing_about_anybody(
 ):
     await somebody(system, entity)
     name = system.manifest.name
-    empty = {"close": {"data": [], "has_more": False}, "hubspot": {"results": []}}[name]
-    await control.fault(vendor=name, fault="status", status=200, body=empty)
+    match = {"path": LISTED[name]}
+    await control.fault(vendor=name, fault="status", status=200, body=EMPTY[name], match=match)
     page = await system.scan(entity, None, None)
     assert (page.observations, page.cursor) == ((), None)
 

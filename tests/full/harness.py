@@ -53,6 +53,18 @@ STAGES = {
     "Won": {"close": "Won", "hubspot": "closedwon"},
     "Lost": {"close": "Lost", "hubspot": "closedlost"},
 }
+#: … and where each stands in Salesforce.
+THREE_STAGES = {
+    ours: {**places, "salesforce": own}
+    for (ours, places), own in zip(
+        STAGES.items(),
+        (
+            *("Prospecting", "Qualification", "Needs Analysis"),
+            *("Proposal/Price Quote", "Closed Won", "Closed Lost"),
+        ),
+        strict=True,
+    )
+}
 #: HubSpot's own numbers for the links we look at.
 PRIMARY = {"contacts": 1, "deals": 5}
 DEAL_TO_CONTACT = 3
@@ -552,7 +564,8 @@ def account_settings(sandbox: str, **changes: Json) -> Json:
         },
     }
     for name, change in changes.items():
-        merged = {**accounts.get(name, {}), **change}
+        own = salesforce_settings(sandbox) if name == "salesforce" else accounts.get(name, {})
+        merged = {**own, **change}
         if merged.get("base_url") == SAME_SANDBOX:
             merged["base_url"] = f"{sandbox}/hubspot"
         accounts[name] = {key: value for key, value in merged.items() if value is not None}

@@ -451,7 +451,7 @@ class Salesforce(Connector):
             headers=WRITING,
         )
         if answer.status == 400:
-            return row_error(problems(answer.data))
+            return row_error(problems(answer.data), write.type)
         # The rule was lifted in between, and now it is there.
         return ExistsError("it was made after all", remote_id=str(answer.data["id"]))
 
@@ -564,7 +564,8 @@ class Salesforce(Connector):
 
     def _outcome(self, write: Write, fate: Raw) -> Outcome:
         if not fate.get("success"):
-            return Outcome(write, error=row_error(fate.get("errors") or ()))
+            made = write.type if write.op is Op.CREATE else None
+            return Outcome(write, error=row_error(fate.get("errors") or (), made))
         return Outcome(write, ref=write.ref or self.ref(write.entity, str(fate["id"])))
 
     async def _delete(self, batch: Sequence[Write]) -> list[Outcome]:

@@ -21,7 +21,6 @@ from app.sdk import (
     Raw,
     Reason,
     RejectedError,
-    StaleError,
     SyncError,
     TransientError,
     now,
@@ -46,7 +45,6 @@ _SORTED: Mapping[str, type[SyncError]] = {
     **dict.fromkeys(
         ("NOT_FOUND", "ENTITY_IS_DELETED", "INVALID_CROSS_REFERENCE_KEY"), NotFoundError
     ),
-    **dict.fromkeys(("DUPLICATES_DETECTED", "DUPLICATE_VALUE"), StaleError),
     **dict.fromkeys(("API_DISABLED_FOR_ORG", "API_CURRENTLY_DISABLED"), AccountError),
     # What our user may not do to this record says nothing of the others.
     **dict.fromkeys(
@@ -57,6 +55,10 @@ _SORTED: Mapping[str, type[SyncError]] = {
         RejectedError,
     ),
 }
+#: https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/field_types.htm
+_PREFIXES = {"Account": "001", "Contact": "003", "Opportunity": "006", "Case": "500"}
+#: What is to be made is there already, by the org's rules or by a unique field.
+DUPLICATE = ("DUPLICATES_DETECTED", "DUPLICATE_VALUE")
 _ID = re.compile(r"\b([a-zA-Z0-9]{18}|[a-zA-Z0-9]{15})\b")
 _USED = re.compile(r"(?:^|[ ;,])(?:per-app-)?api-usage=(\d+)/(\d+)")
 
@@ -65,10 +67,7 @@ class SalesforceDialect(Dialect):
     """The body says more than the status: 400 and 403 may both be worth waiting for."""
 
     def sort(self, answer: Answer) -> type[SyncError] | None:
-        code = code_of(next(iter(problems(answer.data)), {}))
-        if code in ("DUPLICATES_DETECTED", "DUPLICATE_VALUE") and answer.status != 400:
-            return None
-        return _SORTED.get(code)
+        return _SORTED.get(code_of(next(iter(problems(answer.data)), {})))
 
     def explain(self, answer: Answer) -> Reason:
         found = problems(answer.data)
@@ -108,29 +107,33 @@ def reason_of(found: Iterable[Raw]) -> Reason:
     return Reason("; ".join(told), fields[0] if fields else None)
 
 
-def row_error(errors: Iterable[Any]) -> SyncError:
-    """One row's refusal, sorted like a whole call's."""
+def row_error(errors: Iterable[Any], made: str | None = None) -> SyncError:
+    """One row's refusal, sorted like a whole call's; ``made`` is the object of a create."""
     found = [one for one in errors if isinstance(one, dict)]
     said = reason_of(found)
     text = f"Salesforce refused the row: {said.text or 'without a reason'}"[:500]
-    kinds = [_SORTED.get(code_of(one), RejectedError) for one in found] or [RejectedError]
-    kind = kinds[0]
-    if kind is StaleError:
-        return _exists(found[0], text)
+    code = code_of(found[0]) if found else ""
+    if made is not None and code in DUPLICATE:
+        return _exists(found[0], text, _PREFIXES[made])
+    kind = _SORTED.get(code, RejectedError)
     if kind is RateLimitedError:
         return RateLimitedError(now() + DAY_IS_SPENT, text)
     return kind(text, field=said.field)
 
 
-def _exists(problem: Raw, text: str) -> SyncError:
-    """A duplicate that is named is adopted; of several a person must choose."""
-    ids = duplicates(problem)
+def _exists(problem: Raw, text: str, prefix: str) -> SyncError:
+    """A duplicate that is named is adopted; of several a person must choose.
+
+    A rule may also find a lead: that is no contact, and cannot stand for one.
+    """
+    named = duplicates(problem)
+    ids = [id for id in named if id.startswith(prefix)]
     if len(ids) == 1:
         return ExistsError(text, remote_id=ids[0])
-    named = f" ({', '.join(ids)})" if ids else ""
+    shown = f" ({', '.join(named)})" if named else ""
     return RejectedError(
-        f"a duplicate rule of Salesforce takes it for records that are there{named}: merge them, "
-        f"or link one by hand; {text}"[:500]
+        f"a duplicate rule of Salesforce takes it for records that are there{shown}: merge or "
+        f"convert them there, or link one by hand; {text}"[:500]
     )
 
 

@@ -24,10 +24,10 @@ KEPT = {
 async def tracked(org: Org, type: str) -> frozenset[str]:
     """The fields of an object whose history is kept; none where we may not ask.
 
-    https://developer.salesforce.com/docs/atlas.en-us.api_tooling.meta/api_tooling/tooling_api_objects_fielddefinition.htm
+    https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/sforce_api_objects_fielddefinition.htm
     """
     where = soql.every(
-        soql.equals("EntityDefinition.QualifiedApiName", type),
+        soql.equals("EntityDefinitionId", type),
         soql.equals("IsFieldHistoryTracked", True),
     )
     try:

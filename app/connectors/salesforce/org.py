@@ -129,8 +129,12 @@ class Org:
 
 
 def as_fields(described: Described) -> dict[str, RemoteField]:
-    """Fields by name; options only where a picklist takes no others."""
-    return {name: _field(name, row) for name, row in described.fields.items()}
+    """Fields by name; options only where a picklist takes no others.
+
+    What comes with a feature of the org is not missed where that is off: nothing is written to it.
+    """
+    shown = {name: _field(name, row) for name, row in described.fields.items()}
+    return {**{name: RemoteField(name) for name in sorted(FEATURES)}, **shown}
 
 
 def _field(name: str, row: Raw) -> RemoteField:

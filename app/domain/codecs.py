@@ -223,6 +223,11 @@ def _zone(name: str | None) -> tzinfo:
         return UTC
 
 
+def zone_of(context: Context) -> tzinfo:
+    """The time zone in which the account shows its days."""
+    return _zone(context.directory.zone)
+
+
 def _midnight_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:
     """The day that the account's people see; what is midnight in UTC was meant as a day."""
     value = raw[0]

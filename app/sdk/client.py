@@ -428,14 +428,15 @@ class Client:
         reads: bool | None = None,
         accept: Collection[int] = (),
         headers: Mapping[str, str] = NOTHING,
+        text: bool = False,
     ) -> Answer:
         """One call; the answer of a 2xx or of an ``accept``-ed status.
 
         ``path`` is a template below the base URL (``/lead/{id}/``) and ``at`` its values.
         ``reads`` marks a POST that only asks (a search): it may be repeated here. ``creates``
         marks one that must never be repeated blindly: where it is not known whether it was
-        done, UnknownOutcomeError is raised. Errors say method, path, status and the vendor's
-        reason, never a credential.
+        done, UnknownOutcomeError is raised. ``text`` says that no JSON is asked for. Errors say
+        method, path, status and the vendor's reason, never a credential.
         """
         if self._dialect.counts_by_path:
             group = f"{group} {method} {path}"
@@ -454,6 +455,7 @@ class Client:
                 content=content,
                 group=group,
                 headers=headers,
+                text=text,
             )
             if 200 <= answer.status < 300 or answer.status in accept:
                 return answer
@@ -508,6 +510,7 @@ class Client:
         content: bytes | None,
         group: str,
         headers: Mapping[str, str],
+        text: bool,
     ) -> Answer:
         headers = {**headers, **header}
         if content is not None:
@@ -523,7 +526,7 @@ class Client:
                     content=content,
                 )
                 note(got.status)
-            answer = Answer(got.status, got.headers, _json(got, f"{method} {url}"))
+            answer = Answer(got.status, got.headers, _said(got, f"{method} {url}", text=text))
             rate = self._dialect.rate(answer)
         finally:
             self.quota.landed(taken, group, rate)
@@ -584,9 +587,11 @@ class Client:
         return text[:LONGEST_REASON]
 
 
-def _json(got: _Received, call: str) -> Any:
+def _said(got: _Received, call: str, *, text: bool) -> Any:
     if not got.body:
         return None
+    if text and 200 <= got.status < 300:
+        return got.body.decode("utf-8", "replace")
     try:
         return orjson.loads(got.body)
     except orjson.JSONDecodeError:

@@ -64,7 +64,9 @@ async def test_a_case_is_about_an_account_and_one_contact(salesforce: Connector)
         for name in ("Ada", "Bob")
     ]
     wanted = write(salesforce, "ticket", {"Subject": "It stalls"}, company=[account])
-    wanted = replace(wanted, relations={**wanted.relations, "people": edit(ada, bob, add=(ada, bob))})
+    wanted = replace(
+        wanted, relations={**wanted.relations, "people": edit(ada, bob, add=(ada, bob))}
+    )
     stored = good((await salesforce.write([wanted]))[0]).stored
     assert stored is not None
     assert stored.relations == {"company": (account,), "people": (ada,)}

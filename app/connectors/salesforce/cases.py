@@ -9,6 +9,7 @@ from app.connectors.salesforce import soql
 from app.connectors.salesforce.org import Org
 from app.sdk import Stage
 
+
 async def statuses(org: Org) -> list[Stage]:
     """The statuses of cases in their order.
 

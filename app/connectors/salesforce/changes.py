@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from app.connectors.salesforce import events, soql
+from app.connectors.salesforce.kinds import SUBTYPE, SUBTYPES, narrowed, object_of
 from app.connectors.salesforce.org import Org
 from app.connectors.salesforce.shapes import OPPORTUNITY, ROLE, STAMP, time_of
 from app.sdk import Raw, RejectedError, Trail
@@ -66,8 +67,8 @@ class Cursor:
 
 async def page(org: Org, type: str, fields: list[str], at: Cursor) -> tuple[list[Raw], str | None]:
     """Rows of an object, oldest change first, and the cursor of the next page."""
-    where = at.condition()
-    text = soql.select(fields, type, where, order=(STAMP, "Id"), limit=PAGE)
+    where = narrowed(type, at.condition())
+    text = soql.select(fields, object_of(type), where, order=(STAMP, "Id"), limit=PAGE)
     rows = await org.query(text)
     following = at.following(rows, size=PAGE)
     return rows, following.write() if following else None
@@ -98,10 +99,11 @@ async def _rows(org: Org, type: str, at: Cursor) -> list[Raw]:
     conditions = [one for one in (at.condition(),) if one is not None]
     if deleted:
         conditions.append(soql.equals("IsDeleted", True))
+    where = soql.every(*conditions)
     text = soql.select(
         fields,
-        ROLE if of_roles else type,
-        soql.every(*conditions),
+        ROLE if of_roles else object_of(type),
+        where if of_roles else narrowed(type, where),
         order=(STAMP, "Id"),
         limit=LIST,
     )
@@ -116,5 +118,7 @@ def _as_callout(type: str, part: str, row: Raw) -> bytes | None:
         return None
     master = row.get("MasterRecordId")
     change = "delete" if part == DELETED else "update"
-    fields = {"MasterRecordId": master} if master else None
-    return events.as_callout(type, str(id), change, moment, fields)
+    fields = {"MasterRecordId": master} if master else {}
+    if type in SUBTYPES:
+        fields[SUBTYPE] = SUBTYPES[type]
+    return events.as_callout(object_of(type), str(id), change, moment, fields)

@@ -16,10 +16,12 @@ from typing import Any, ClassVar
 from pydantic import SecretStr
 
 from app.connectors.salesforce import (
+    activities,
     capture,
     changes,
     events,
     history,
+    notes,
     people,
     setup,
     soap,
@@ -33,6 +35,7 @@ from app.connectors.salesforce.dialect import (
     row_error,
 )
 from app.connectors.salesforce.directory import directory, stages, tickets
+from app.connectors.salesforce.kinds import NOTE, SUBTYPES, narrowed, object_of, told_of
 from app.connectors.salesforce.org import BATCH, VERSION, WRITING, Org, as_fields, withheld
 from app.connectors.salesforce.shapes import (
     ALWAYS,
@@ -50,6 +53,7 @@ from app.connectors.salesforce.shapes import (
 )
 from app.sdk import (
     BUS,
+    NOTHING,
     Account,
     Client,
     ConfigError,
@@ -112,6 +116,7 @@ class Salesforce(Connector):
         self.org = Org(client, str(account.options.get("api_version") or VERSION))
         #: When what was read last had been changed: what is written alone is written on that.
         self._read_as_of: dict[Ref, str] = {}
+        self._words: Mapping[str, str] | None = None
 
     @classmethod
     def home(cls, account: Account) -> str:
@@ -145,10 +150,12 @@ class Salesforce(Connector):
     def parse(cls, delivery: Delivery, account: Account) -> list[Event]:
         body, name = delivery.body, account.name
         if delivery.method == BUS:
-            return capture.parse(body, name)
-        if path_token(delivery.target):
-            return soap.parse(body, name, received_at=delivery.received_at)
-        return events.parse(body, name, message=delivery.headers.get("webhook-id"))
+            found = capture.parse(body, name)
+        elif path_token(delivery.target):
+            found = soap.parse(body, name, received_at=delivery.received_at)
+        else:
+            found = events.parse(body, name, message=delivery.headers.get("webhook-id"))
+        return [one for event in found for one in told_of(event)]
 
     def may_listen(self) -> None:
         try:
@@ -195,7 +202,8 @@ class Salesforce(Connector):
         """What is read of an object: the mapped fields that our user may see."""
         own = [self.account.external_id] if self.account.external_id else []
         described = await self.org.describe(type)
-        return described.sees([*ALWAYS[type], *self.properties.get(type, ()), *own])
+        always = activities.ASKED.get(type) or ALWAYS[type]
+        return described.sees([*always, *self.properties.get(type, ()), *own])
 
     async def read(self, refs: Sequence[Ref]) -> list[Observation]:
         found: list[Observation] = []
@@ -213,6 +221,10 @@ class Salesforce(Connector):
 
     async def _observe(self, type: str, rows: Sequence[Raw]) -> list[Observation]:
         """Rows with their relations; person accounts are not what we can keep in step."""
+        if type in activities.ASKED:
+            happened = await activities.seen(self.org, self.account.name, type, rows)
+            self._remember(happened)
+            return happened
         rows = [row for row in rows if not is_person(row)]
         named_by: Mapping[str, list[people.Role]] = {}
         if type == OPPORTUNITY:
@@ -282,7 +294,7 @@ class Salesforce(Connector):
         params = {"start": _param(end - BIN + SKEW), "end": _param(end)}
         answer = await self.client.call(
             "GET",
-            f"{self.org.root}/sobjects/{type}/deleted/",
+            f"{self.org.root}/sobjects/{object_of(type)}/deleted/",
             params=params,
             accept=(400, 403, 404),
         )
@@ -324,10 +336,16 @@ class Salesforce(Connector):
     async def _query(
         self, type: str, fields: Sequence[str], where: soql.Condition, *, deleted: bool = False
     ) -> list[Raw]:
-        text = soql.select(fields, type, where, order=("CreatedDate", "Id"))
+        where = narrowed(type, where) or where
+        text = soql.select(fields, object_of(type), where, order=("CreatedDate", "Id"))
         return await self.org.query(text, deleted=deleted)
 
     async def probe(self, write: Write, since: datetime) -> list[Observation]:
+        if write.type in activities.ASKED:
+            made = soql.since("CreatedDate", since - SKEW)
+            rows = await self._query(write.type, await self._asked(write.type), made)
+            found = await self._observe(write.type, rows)
+            return [one for one in found if activities.is_it(write, one.raw or {})]
         body = body_of(write)
         conditions = [
             soql.equals(name, str(body[name])) for name in NAMES[write.type] if body.get(name)
@@ -408,19 +426,21 @@ class Salesforce(Connector):
         stamped = external if external and described.is_external_id(external) else None
         records: list[dict[str, Any]] = []
         held: dict[str, Mapping[str, str]] = {}
+        words = await self._task_words(type)
         for write in batch:
-            body = body_of(write)
+            body = self._body(write, words=words)
             if type == OPPORTUNITY and not body.get("StageName"):
                 body["StageName"] = await self._entry_stage()
             held[write.trace] = withheld(described, body, creating=True)
             if stamped and write.external_id:
                 body[stamped] = write.external_id
-            records.append({"attributes": {"type": type}, **body})
+            records.append({"attributes": {"type": object_of(type)}, **body})
         # With our id in it, a create whose answer was lost is found again, and never doubled.
-        upserting = stamped and all(write.external_id for write in batch)
+        # What can only be set at first refuses that: there the unique field names who is there.
+        upserting = stamped and type not in SUBTYPES and all(write.external_id for write in batch)
 
         async def send(some: Sequence[Raw]) -> list[Raw]:
-            method, path = ("PATCH", f"/{type}/{stamped}") if upserting else ("POST", "")
+            method, path = ("PATCH", f"/{object_of(type)}/{stamped}") if upserting else ("POST", "")
             return await self.org.send(method, path, some, creates=True)
 
         fates = await self._persistently(send, records)
@@ -428,6 +448,22 @@ class Salesforce(Connector):
             list(zip(batch, fates, records, strict=True)), lambda row: self._created(*row)
         )
         return await self._finished(outcomes, held)
+
+    def _body(
+        self, write: Write, current: Raw = NOTHING, words: Mapping[str, str] = NOTHING
+    ) -> dict[str, Any]:
+        if write.type not in activities.ASKED:
+            return body_of(write)
+        body = activities.body_of(write, current, words)
+        return {n: notes.encoded(v) if n == notes.CONTENT else v for n, v in body.items()}
+
+    async def _task_words(self, type: str) -> Mapping[str, str]:
+        """What the org calls a task that is done, and one that is not."""
+        if type not in SUBTYPES:
+            return NOTHING
+        if self._words is None:
+            self._words = await activities.statuses(self.org)
+        return self._words
 
     async def _created(self, write: Write, fate: Raw, record: Raw) -> Outcome:
         outcome = self._outcome(write, fate)
@@ -444,7 +480,7 @@ class Salesforce(Connector):
         body = {name: value for name, value in record.items() if name != "attributes"}
         answer = await self.client.call(
             "POST",
-            f"{self.org.root}/sobjects/{write.type}/",
+            f"{self.org.root}/sobjects/{object_of(write.type)}/",
             json=body,
             creates=True,
             accept=(400,),
@@ -468,8 +504,9 @@ class Salesforce(Connector):
         described = await self.org.describe(type)
         held: dict[str, Mapping[str, str]] = {}
         bodies: dict[str, dict[str, Any]] = {}
+        words, ends = await self._task_words(type), await activities.ends(self.org, batch)
         for write in batch:
-            body = body_of(write)
+            body = self._body(write, ends.get(named(write).id, NOTHING), words)
             held[write.trace] = withheld(described, body, creating=False)
             if body:
                 bodies[write.trace] = body
@@ -479,7 +516,7 @@ class Salesforce(Connector):
             await self._update_alone(changing[0], bodies[changing[0].trace], as_of)
         elif changing:
             records = [
-                {"attributes": {"type": type}, "id": named(w).id, **bodies[w.trace]}
+                {"attributes": {"type": object_of(type)}, "id": named(w).id, **bodies[w.trace]}
                 for w in changing
             ]
             told = await self._persistently(lambda some: self.org.send("PATCH", "", some), records)
@@ -495,7 +532,7 @@ class Salesforce(Connector):
             try:
                 await self.client.call(
                     "PATCH",
-                    f"{self.org.root}/sobjects/{write.type}/{{id}}",
+                    f"{self.org.root}/sobjects/{object_of(write.type)}/{{id}}",
                     at={"id": named(write).id},
                     json=body,
                     headers={**WRITING, "if-unmodified-since": as_of},
@@ -532,6 +569,8 @@ class Salesforce(Connector):
         failed: dict[str, SyncError] = {}
         if type == OPPORTUNITY:
             failed = await people.relate(self.org, [o.write for o in done.values()], ids)
+        elif type == NOTE:
+            failed = await notes.relate(self.org, [o.write for o in done.values()], ids)
         try:
             stored = await self._seen(type, list(ids.values())) if ids else {}
         except SyncError:

@@ -46,7 +46,7 @@ async def edits(
     """
     type = refs[0].type
     # A reference is in the history under a name of its own, with names and ids for values.
-    if not paths or any(path.endswith("Id") for path in paths):
+    if type not in KEPT or not paths or any(path.endswith("Id") for path in paths):
         return {}
     if not (await tracked(org, type)).issuperset(paths):
         return {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.connectors.salesforce import soql
+from app.connectors.salesforce.kinds import object_of
 from app.connectors.salesforce.shapes import FEATURES
 from app.sdk import Client, Raw, RemoteField, TransientError
 
@@ -58,6 +59,7 @@ class Org:
 
     async def describe(self, type: str, *, anew: bool = False) -> Described:
         """The object as it is for our user; asked once unless ``anew``."""
+        type = object_of(type)
         if anew or type not in self._described:
             answer = await self.client.call("GET", f"{self.root}/sobjects/{type}/describe")
             fields = {str(row["name"]): row for row in answer.data["fields"]}
@@ -90,7 +92,7 @@ class Org:
         for start in range(0, len(ids), BATCH):
             body = {"ids": list(ids[start : start + BATCH]), "fields": list(fields)}
             answer = await self.client.call(
-                "POST", f"{self.root}/composite/sobjects/{type}", json=body, reads=True
+                "POST", f"{self.root}/composite/sobjects/{object_of(type)}", json=body, reads=True
             )
             found += [row for row in answer.data or () if row]
         return found
@@ -124,7 +126,8 @@ class Org:
         """Rows of the recycle bin among them, by their ids or by whom they name."""
         rows: list[Raw] = []
         for some in soql.chunks(ids):
-            rows += await self.query(soql.select(fields, type, soql.within(by, some)), deleted=True)
+            text = soql.select(fields, object_of(type), soql.within(by, some))
+            rows += await self.query(text, deleted=True)
         return rows
 
 

@@ -19,13 +19,13 @@ STAMP = "SystemModstamp"
 MASTER_TYPE = "012000000000000AAA"
 QUEUE = "00G"
 
-_SYSTEM = ("Id", STAMP, "LastModifiedDate", "CreatedDate", "IsPersonAccount")
+SYSTEM = ("Id", STAMP, "LastModifiedDate", "CreatedDate", "IsPersonAccount")
 #: What carries identity, a relation or a time, asked for whatever the mapping reads.
 ALWAYS: Mapping[str, tuple[str, ...]] = {
-    ACCOUNT: (*_SYSTEM, "Name", "Website"),
-    CONTACT: (*_SYSTEM, "Email", "FirstName", "LastName", "AccountId"),
-    OPPORTUNITY: (*_SYSTEM, "Name", "AccountId"),
-    CASE: (*_SYSTEM, "Subject", "AccountId", "ContactId"),
+    ACCOUNT: (*SYSTEM, "Name", "Website"),
+    CONTACT: (*SYSTEM, "Email", "FirstName", "LastName", "AccountId"),
+    OPPORTUNITY: (*SYSTEM, "Name", "AccountId"),
+    CASE: (*SYSTEM, "Subject", "AccountId", "ContactId"),
 }
 #: Fields that exist only where a feature is on: nobody misses them.
 FEATURES = frozenset({"CurrencyIsoCode", "RecordTypeId", "IsPersonAccount"})
@@ -69,7 +69,7 @@ def shown(type: str, row: Raw) -> dict[str, Any]:
     A queue is nobody: a record that belongs to one says nothing of an owner.
     """
     raw = {n: v for n, v in row.items() if n != "attributes" and not isinstance(v, dict | list)}
-    for name, stand_in in STAND_INS[type].items():
+    for name, stand_in in STAND_INS.get(type, {}).items():
         if raw.get(name) == stand_in:
             raw[name] = None
     if str(raw.get("OwnerId") or "").startswith(QUEUE):

@@ -31,7 +31,7 @@ prove: ## N random histories over the pure core, with an oracle; the seed of any
 prove-full: ## N random histories through the whole service and the sandbox
 	@./dev prove-full $(N) $(ARGS)
 
-chaos: ## kill API, worker and database at random while webhooks come in, and count
+chaos: ## kills, lost answers, outages and an upgrade, all against the sandbox; prints one table
 	@./dev chaos $(ARGS)
 
 clean: ## remove .venv and caches; your data stays

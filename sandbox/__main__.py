@@ -88,6 +88,7 @@ def arguments() -> argparse.ArgumentParser:
         metavar="N",
         help="serve the Pub/Sub API (gRPC) on this port; needs the extra `salesforce`",
     )
+    add("--salesforce-outbound", metavar="URL", help="where Outbound Messages (SOAP) go")
     add("--salesforce-daily-limit", type=int, default=salesforce.daily_limit, metavar="N")
     return parser
 
@@ -131,10 +132,14 @@ def build(args: argparse.Namespace) -> Front:
         external_id=args.salesforce_external_id,
         webhook=args.salesforce_webhook,
         webhook_secret=args.salesforce_secret,
+        outbound=args.salesforce_outbound,
+        retry_after=args.retry_after,
         daily_limit=0 if args.no_quota else args.salesforce_daily_limit,
     )
-    vendors = (Close(close), HubSpot(hubspot), Salesforce(salesforce))
+    org = Salesforce(salesforce)
+    vendors = (Close(close), HubSpot(hubspot), org)
     senders = {vendor.name: vendor.sender for vendor in vendors}
+    senders["salesforce.outbound"] = org.outbound
     return Front({vendor.name: vendor for vendor in vendors}, senders, controls)
 
 
@@ -144,8 +149,10 @@ def load(front: Front, file: Path) -> None:
         return
     kept = orjson.loads(file.read_bytes())
     for name, vendor in front.vendors.items():
-        vendor.load(kept["vendors"][name])
-        front.senders[name].load(kept["webhooks"][name])
+        if name in kept["vendors"]:  # a home may be older than a CRM
+            vendor.load(kept["vendors"][name])
+    for name, sender in front.senders.items():
+        sender.load(kept["webhooks"].get(name, []))
 
 
 def save(front: Front, file: Path) -> None:

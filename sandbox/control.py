@@ -61,7 +61,8 @@ def counts(front: "Front", call: Call) -> Answer:
     """Totals per vendor, and how much is still to come; a person's calls are not in them."""
     totals = front.log.counts(list(front.vendors))
     for name, vendor in front.vendors.items():
-        totals[name]["pending"] = front.senders[name].pending + vendor.later.pending
+        waiting = sum(sender.pending for sender in front.senders_of(name))
+        totals[name]["pending"] = waiting + vendor.later.pending
     return Answer(200, totals)
 
 
@@ -107,9 +108,11 @@ def set_webhooks(front: "Front", call: Call) -> Answer:
         changes["paused"] = True
     if wanted.get("resume"):
         changes["paused"] = False
-    names = [wanted["vendor"]] if wanted.get("vendor") else list(front.senders)
-    for name in names:
-        front.senders[name].set(replace(front.senders[name].weather, **changes))
+    chosen = front.senders_of(wanted["vendor"]) if wanted.get("vendor") else front.senders.values()
+    if not chosen:
+        raise ValueError(f"unknown: {wanted['vendor']}")
+    for sender in chosen:
+        sender.set(replace(sender.weather, **changes))
     return webhooks(front, call)
 
 

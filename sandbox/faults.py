@@ -1,5 +1,6 @@
 """Trouble on request: slow answers, refusals, dropped connections, outages."""
 
+import random
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +13,10 @@ KINDS = ("latency", "status", "retry_after", "drop_before", "drop_after_commit",
 
 @dataclass(slots=True)
 class Fault:
-    """One kind of trouble for the calls it matches, so many times or until a moment."""
+    """One kind of trouble for the calls it matches, so many times or until a moment.
+
+    It strikes a ``share`` of them, at random.
+    """
 
     kind: str
     vendor: str | None = None
@@ -23,6 +27,7 @@ class Fault:
     seconds: float = 1.0
     status: int = 500
     body: Any = None
+    share: float = 1.0
 
     def matches(self, vendor: str, method: str, path: str, at: datetime) -> bool:
         return (
@@ -31,6 +36,7 @@ class Fault:
             and (self.path is None or re.search(self.path, path) is not None)
             and self.times != 0
             and (self.until is None or at < self.until)
+            and (self.share >= 1 or random.random() < self.share)
         )
 
     def answer(self) -> Answer | None:
@@ -74,6 +80,7 @@ class Faults:
             seconds=wanted.get("seconds", 1.0),
             status=wanted.get("status", 500),
             body=wanted.get("body"),
+            share=wanted.get("share", 1.0),
         )
         self.active.append(fault)
         return fault

@@ -85,6 +85,11 @@ class Front:
         self.log.add(entry, written)
         return answer
 
+    def senders_of(self, vendor: str) -> list[Sender]:
+        """The queues of a vendor, which may have several: `salesforce`, `salesforce.outbound`."""
+        own = (vendor, f"{vendor}.")
+        return [s for name, s in self.senders.items() if name == own[0] or name.startswith(own[1])]
+
     async def watch(self, vendor: Vendor) -> None:
         """Let a CRM do what it does by itself. Nobody's call pays for it."""
         async for _ in vendor.later.run():

@@ -56,10 +56,14 @@ class Weather:
 
 @dataclass(slots=True)
 class Sender:
-    """The queue of one vendor's webhooks. `post` signs; None means the target is gone."""
+    """The queue of one vendor's webhooks.
+
+    `post` signs; None means the target is gone. `accepts` says whether an answer will do.
+    """
 
     manner: Manner
     post: Callable[[str, list[Json], int], Post | None]
+    accepts: Callable[[httpx.Response], bool] = lambda answer: answer.is_success
     weather: Weather = field(default_factory=Weather)
     queue: list[Delivery] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -148,7 +152,7 @@ class Sender:
             return
         try:
             answer = await client.post(post.url, content=post.body, headers=post.headers)
-            delivered = answer.is_success
+            delivered = self.accepts(answer)
         except (httpx.HTTPError, httpx.InvalidURL):
             delivered = False
         if delivered:

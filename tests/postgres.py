@@ -1,8 +1,8 @@
 """A throw-away PostgreSQL for the tests, and databases on it that cost next to nothing.
 
-Every test process of a user shares one server in the temporary directory. It starts with the
-first, and goes, data and all, when the last one is gone, however that one ended: users hold a
-shared lock, and a small process waits for the exclusive one.
+Every test process of a user shares one server, in memory or in the temporary directory. It starts
+with the first, and goes, data and all, when the last one is gone, however that one ended: users
+hold a shared lock, and a small process waits for the exclusive one.
 """
 
 import contextlib
@@ -26,7 +26,9 @@ from app.db import embedded
 ROOT = Path(__file__).resolve().parents[1]
 # Nothing here outlives the run, so nothing need reach the disk.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-FAST |= {"max_connections": "300", "max_wal_size": "4GB"}
+FAST |= {"max_connections": "300", "max_wal_size": "1GB"}
+#: Bytes that the databases of a run and their log may take.
+ROOM = 4 * 2**30
 
 
 @cache
@@ -52,11 +54,20 @@ def server() -> str:
 def _place() -> Path:
     """One per user and per choice of binaries."""
     choice = sha256(os.environ.get("PG_BIN", "").encode()).hexdigest()[:8]
-    place = Path(tempfile.gettempdir()).resolve() / f"syncline-tests-{os.getuid()}-{choice}"
+    place = _ground() / f"syncline-tests-{os.getuid()}-{choice}"
     place.mkdir(mode=0o711, exist_ok=True)
     if place.lstat().st_uid != os.getuid():
         raise RuntimeError(f"{place} belongs to someone else")
     return place
+
+
+def _ground() -> Path:
+    """In memory where there is room: each test has a database, and makes hundreds of files."""
+    memory = Path("/dev/shm")  # noqa: S108 - the place itself is ours alone
+    with contextlib.suppress(OSError):
+        if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM:
+            return memory
+    return Path(tempfile.gettempdir()).resolve()
 
 
 def _hold(file: Path, lock: int) -> int:

@@ -444,7 +444,7 @@ async def test_a_database_of_real_accounts_gets_no_sandbox(at_home, database_url
 
 
 async def test_the_whole_service_starts_works_and_stops(at_home):
-    """From nothing to a contact that crossed two CRMs, and everything gone after SIGTERM."""
+    """From nothing to a contact that crossed three CRMs, and everything gone after SIGTERM."""
     async with postgres.clone(postgres.server()) as url:
         process = start(
             at_home, "--json", "serve", "--port", "0", DATABASE_URL=url, SYNCLINE_LOG_LEVEL="ERROR"
@@ -459,7 +459,7 @@ async def test_the_whole_service_starts_works_and_stops(at_home):
             process.send_signal(signal.SIGTERM)
             _, said = await asyncio.to_thread(process.communicate, timeout=60)
 
-    assert {link["account"] for link in found["links"]} == {"close", "hubspot"}
+    assert {link["account"] for link in found["links"]} == {"close", "hubspot", "salesforce"}
     assert process.returncode == 0, said
     assert len(children) == 2
     assert not any(is_alive(child) for child in children)
@@ -469,7 +469,7 @@ async def test_the_whole_service_starts_works_and_stops(at_home):
 
 
 async def follow_a_lead(up: Any, keys: Any, token: str) -> Any:
-    """Make a lead in the sandbox's Close; its contact once both accounts have it."""
+    """Make a lead in the sandbox's Close; its contact once all accounts have it."""
     lead = {"name": "Acme", "contacts": [{"name": "Ada L", "emails": [{"email": "a@acme.test"}]}]}
     async with httpx.AsyncClient(timeout=30) as web:
         made = await web.post(
@@ -484,7 +484,7 @@ async def follow_a_lead(up: Any, keys: Any, token: str) -> Any:
                     headers={"authorization": f"Bearer {token}"},
                 )
                 for record in page.json()["items"]:
-                    if len(record["links"]) == 2:
+                    if len(record["links"]) == 3:
                         return record
                 await asyncio.sleep(0.1)
 

@@ -18,6 +18,7 @@ EXAMPLE = Path(__file__).parents[1] / "syncline.example.yaml"
 
 SYSTEMS = {
     **dict.fromkeys(("close", "hubspot"), tuple(FIELDS)),
+    "salesforce": ("company", "person", "deal"),
     "desk": ("person",),
 }
 TWO = dedent("""\
@@ -522,11 +523,16 @@ def test_the_example_is_a_configuration():
         "CLOSE_WEBHOOK_SECRET",
         "HUBSPOT_ACCESS_TOKEN",
         "HUBSPOT_CLIENT_SECRET",
+        "SALESFORCE_CLIENT_ID",
+        "SALESFORCE_USERNAME",
+        "SALESFORCE_PRIVATE_KEY",
+        "SALESFORCE_WEBHOOK_SECRET",
     )
+    given = {**dict.fromkeys(names, "x"), "SALESFORCE_OUTBOUND_TOKEN": "a1" * 12}
 
-    found = config.parse(text, SYSTEMS.__getitem__, environment=dict.fromkeys(names, "x"))
+    found = config.parse(text, SYSTEMS.__getitem__, environment=given)
 
-    assert list(found.accounts) == ["close", "hubspot"]
+    assert list(found.accounts) == ["close", "hubspot", "salesforce"]
 
 
 def test_the_example_fits_the_schema():
@@ -541,15 +547,7 @@ def test_the_example_shows_every_key_of_its_systems():
     models = config.schema()["$defs"]
     keys = {key for model in models.values() for key in model["properties"]}
 
-    assert {key for key in keys if f"{key}:" not in text} == {
-        "login_url",
-        "audience",
-        "api_version",
-        "organization_id",
-        "outbound_token",
-        "push",
-        "pubsub_url",
-    }
+    assert {key for key in keys if f"{key}:" not in text} == set()
 
 
 @pytest.mark.parametrize(

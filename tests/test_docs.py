@@ -325,6 +325,11 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+#: What the environment holds, by the end of a variable's name.
+_GIVEN = {
+    "URL": "https://there.example/x",
+    "KEY": (ROOT / "sandbox/salesforce/private_key.pem").read_text(),
+}
 ACCOUNTS = """
 accounts:
   close: {connector: close, credentials: {api_key: key}}
@@ -345,7 +350,7 @@ def test_yaml_is_yaml_and_a_configuration_is_one(snippet, examples):
         lambda name: registry.connector(name).manifest.entities,
         name=str(snippet),
         environment={
-            name: "https://there.example/x" if name.endswith("_URL") else "1234"
+            name: _GIVEN.get(name.rpartition("_")[2], "1234")
             for name in re.findall(r"\$\{(\w+)\}", snippet.text)
         },
     )

@@ -479,6 +479,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_conflicts_record", "conflicts", ["record_id"], unique=False)
     op.create_index(
+        "ix_conflicts_word",
+        "conflicts",
+        ["account", "entity", "field", sa.literal_column("(theirs ->> 'value')"), "id"],
+        unique=False,
+        postgresql_where=sa.text("kind = 'word'"),
+    )
+    op.create_index(
         "uq_conflicts_open",
         "conflicts",
         ["kind", "account", "ref_type", "ref_id", "field"],
@@ -937,6 +944,9 @@ def downgrade() -> None:
     op.drop_table("links")
     op.drop_index("ix_keys_record", table_name="keys")
     op.drop_table("keys")
+    op.drop_index(
+        "ix_conflicts_word", table_name="conflicts", postgresql_where=sa.text("kind = 'word'")
+    )
     op.drop_index(
         "uq_conflicts_open",
         table_name="conflicts",

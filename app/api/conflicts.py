@@ -24,7 +24,8 @@ from app.api.shapes import (
     conflict_shape,
     listed,
 )
-from app.db import listings, sides
+from app.db import listings, sides, words
+from app.domain.values import NOTHING
 from app.errors import RejectedError
 from app.sync import cards, deletes
 from app.sync import resolve as sync_resolve
@@ -111,7 +112,11 @@ async def index(
             limit=paging.limit,
         )
         found = await sides.of(db, page.items)
-    return listed(page, lambda row: conflict_shape(row, found.get(row["id"], ())))
+        about = await words.concerned(db, page.items)
+    return listed(
+        page,
+        lambda row: conflict_shape(row, found.get(row["id"], ()), about.get(row["id"], NOTHING)),
+    )
 
 
 @router.get("/{conflict_id}", dependencies=[READ], responses=problems.responses(problems.NOT_FOUND))
@@ -120,7 +125,8 @@ async def show(conflict_id: RowId, database: DatabaseDep) -> ConflictShape:
     async with database.transaction() as db:
         row = await _card(db, conflict_id)
         found = await sides.of(db, [row])
-    return conflict_shape(row, found.get(conflict_id, ()))
+        about = await words.concerned(db, [row])
+    return conflict_shape(row, found.get(conflict_id, ()), about.get(conflict_id, NOTHING))
 
 
 @router.post(

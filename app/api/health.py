@@ -132,7 +132,9 @@ class LaneShape(BaseModel):
     )
 
     account: str
-    direction: str = Field(description="in: reading what came; out: writing; scan: resyncs")
+    direction: str = Field(
+        description="in: reading what came; out: writing; scan: resyncs; listen: an event bus"
+    )
     pending: int = Field(description="Rows that wait")
     held: int = Field(description="Rows that the account's guard holds until a person decides")
     lag_seconds: float = Field(description="How long the oldest of them has waited")

@@ -13,7 +13,7 @@ from pydantic.config import JsonDict
 
 from app.db.pages import Page
 from app.db.sides import Side
-from app.domain.values import Ref
+from app.domain.values import NOTHING, Ref
 
 Item = TypeVar("Item", bound=BaseModel)
 
@@ -173,7 +173,8 @@ class ConflictShape(BaseModel):
     ours: Any = Field(description="Our value, for a field")
     theirs: Any = Field(description="What the account shows")
     detail: dict[str, Any] = Field(
-        description="The reason, candidates, the survivor, the line to add"
+        description="The reason, candidates, the survivor; of a word the line to add, and how "
+        "many records show it, with samples"
     )
     sides: list[SideShape] = Field(
         [], description="Who may be one, side by side; what the card is about comes first"
@@ -184,7 +185,11 @@ class ConflictShape(BaseModel):
     settled: dict[str, Any] | None = Field(description="How it was settled")
 
 
-def conflict_shape(row: Mapping[str, Any], sides: Sequence[Side] = ()) -> ConflictShape:
+def conflict_shape(
+    row: Mapping[str, Any],
+    sides: Sequence[Side] = (),
+    concerned: Mapping[str, Any] = NOTHING,
+) -> ConflictShape:
     ref = None
     if row["ref_type"] is not None and row["ref_id"] is not None:
         ref = RefShape(account=row["account"], type=row["ref_type"], id=row["ref_id"])
@@ -199,7 +204,7 @@ def conflict_shape(row: Mapping[str, Any], sides: Sequence[Side] = ()) -> Confli
         field=row["field"],
         ours=(row["ours"] or {}).get("value") if by_field else row["ours"],
         theirs=(row["theirs"] or {}).get("value") if by_field else row["theirs"],
-        detail=row["detail"],
+        detail={**row["detail"], **concerned},
         sides=[side_shape(side) for side in sides],
         state=row["state"],
         opened_at=row["opened_at"],

@@ -10,7 +10,7 @@ import secrets
 import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -221,19 +221,23 @@ class Sandbox:
     hubspot_token: str
     hubspot_client_secret: str
     hubspot_portal_id: int
+    salesforce_client_id: str
+    salesforce_client_secret: str
+    salesforce_secret: str
 
     @classmethod
     def of(cls, home: Path, *, beside: int) -> Sandbox:
         """The one this home had, on its old port if that is free; else a new one."""
         file = home / "sandbox-keys.json"
-        text, _ = keep(file, lambda: json.dumps(asdict(cls._new(_free_port(beside + 1)))))
+        fresh = asdict(cls._new(_free_port(beside + 1)))
+        text, _ = keep(file, lambda: json.dumps(fresh))
         try:
-            found = cls(**json.loads(text))
+            # A home that knew fewer CRMs gets keys for those that came since.
+            found = cls(**{**fresh, **json.loads(text)})
         except (ValueError, TypeError):
             raise ConfigError(f"{file} cannot be read; delete it for a new sandbox") from None
-        port = _free_port(found.port)
-        if port != found.port:
-            found = cls(**{**asdict(found), "port": port})
+        found = replace(found, port=_free_port(found.port))
+        if asdict(found) != json.loads(text):
             write(file, json.dumps(asdict(found)))
         return found
 
@@ -246,6 +250,9 @@ class Sandbox:
             hubspot_token=f"pat-na1-{secrets.token_hex(12)}",
             hubspot_client_secret=secrets.token_hex(16),
             hubspot_portal_id=1_000_000 + secrets.randbelow(9_000_000),
+            salesforce_client_id=f"3MVG9{secrets.token_hex(24)}",
+            salesforce_client_secret=secrets.token_hex(32),
+            salesforce_secret=secrets.token_hex(16),
         )
 
     @property
@@ -264,6 +271,10 @@ class Sandbox:
             "hubspot-target": f"{webhooks}/webhooks/hubspot",
             "hubspot-client-secret": self.hubspot_client_secret,
             "hubspot-portal-id": self.hubspot_portal_id,
+            "salesforce-client-id": self.salesforce_client_id,
+            "salesforce-client-secret": self.salesforce_client_secret,
+            "salesforce-webhook": f"{webhooks}/webhooks/salesforce",
+            "salesforce-secret": self.salesforce_secret,
         }
         return [text for name, value in told.items() for text in (f"--{name}", str(value))]
 
@@ -282,6 +293,16 @@ class Sandbox:
                 "credentials": {"access_token": self.hubspot_token},
                 "webhook_secret": self.hubspot_client_secret,
                 "base_url": f"{self.url}/hubspot",
+            },
+            "salesforce": {
+                "connector": "salesforce",
+                "credentials": {
+                    "client_id": self.salesforce_client_id,
+                    "client_secret": self.salesforce_client_secret,
+                },
+                "webhook_secret": self.salesforce_secret,
+                "login_url": f"{self.url}/salesforce",
+                "external_id": "Syncline_Id__c",
             },
         }
         text = yaml.safe_dump({"accounts": accounts}, sort_keys=False)

@@ -326,7 +326,7 @@ def _banner(shown: Screen, local: str, kept: Kept, sandbox: Sandbox | None) -> N
     shown.console.print(Panel.fit(text, title="Syncline is up", border_style="green"))
     if sandbox:
         shown.say(
-            "Make a lead in the sandbox's Close, and see it arrive in its HubSpot "
+            "Make a lead in the sandbox's Close, and see it arrive in its HubSpot and Salesforce "
             f"({sandbox.url}/):\n\n  {sandbox.first_lead}\n"
         )
     shown.say("Ctrl-C stops everything.")

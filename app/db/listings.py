@@ -9,6 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import words
 from app.db.pages import Page, Row, first, page, rows
 from app.db.tables import (
     attempts,
@@ -185,7 +186,9 @@ async def list_conflicts(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page:
-    """Cards for a person, newest first."""
+    """Cards for a person, newest first; of those about one word the first, unless one record's
+    are asked for.
+    """
     given = {
         conflicts.c.state: state,
         conflicts.c.kind: kind,
@@ -196,6 +199,8 @@ async def list_conflicts(
     wanted = sa.select(conflicts).where(
         *(c == value for c, value in given.items() if value is not None)
     )
+    if record_id is None:
+        wanted = wanted.where(words.stands_for_all())
     return await page(db, wanted, by=[conflicts.c.id.desc()], cursor=cursor, limit=limit)
 
 

@@ -388,6 +388,15 @@ conflicts = sa.Table(
         postgresql_nulls_not_distinct=True,
     ),
     sa.Index("ix_conflicts_record", "record_id"),
+    sa.Index(
+        "ix_conflicts_word",
+        "account",
+        "entity",
+        "field",
+        sa.text("(theirs ->> 'value')"),
+        "id",
+        postgresql_where=sa.text("kind = 'word'"),
+    ),
 )
 
 #: Every field change ever made. ``cause`` is event, resync, person or undo; ``rule`` says what

@@ -14,8 +14,9 @@ from app.domain.codecs import ABSENT
 from app.domain.entities import equal, is_blank
 from app.domain.values import Fields, Value
 
-#: Our last write of each field: {field: {was, now, at (ISO 8601), known, rounds, answers}}.
-#: ``known`` are further values that we know it had there lately. ``rounds``
+#: Our last write of each field: {field: {was, now, at (ISO 8601), known, ours, rounds, answers}}.
+#: ``known`` are further values that we know it had there lately, ``ours`` those that our last
+#: writes left there. ``rounds``
 #: counts how often in a row the account had gone back to what it was before the write before;
 #: ``answers`` how often in a row it had changed within a minute of a write.
 Written: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -52,6 +53,7 @@ def after_write(
             "now": stored.get(name),
             "at": at.isoformat(),
             "known": [last["was"], *last["known"]][:KNOWN] if last else [],
+            "ours": [stored.get(name), *(last["ours"] if last else [])][:KNOWN],
             "rounds": last["rounds"] + 1 if last and back else 0,
             "answers": last["answers"] + 1 if last and answered else 0,
         }
@@ -75,6 +77,11 @@ def overwrote(entry: Mapping[str, Any] | None, value: Value, at: datetime) -> bo
     if entry is None or abs(at - _at(entry)) >= WINDOW:
         return False
     return not any(_same(value, known) for known in (entry["was"], entry["now"], *entry["known"]))
+
+
+def is_ours(entry: Mapping[str, Any], value: Value) -> bool:
+    """Whether one of our last writes left this value there: news of it may come after the next."""
+    return any(equal(value, one) for one in entry["ours"])
 
 
 def _same(one: Value, other: Value) -> bool:

@@ -58,7 +58,7 @@ def overwritten(
             if claim.before and claim.raw is not None:
                 value = read(name, {**claim.raw, **claim.before})
                 # A person may come back to our value too: only a program writes over unseen.
-                ours = claim.by_program and equal(read(name, claim.raw), written["now"])
+                ours = claim.by_program and fights.is_ours(written, read(name, claim.raw))
                 if ours and fights.overwrote(written, value, claim.at):
                     lost[name] = Lost(name, value, claim.at, beaten)
                 continue
@@ -74,7 +74,7 @@ def overwritten(
             edits = observation.histories.get(path, ())
             values = [read(name, {**observation.raw, path: edit.value}) for edit in edits]
             for edit, then, over, after in zip(edits[1:], values[1:], edits, values, strict=False):
-                ours = over.by_program and equal(after, written["now"])
+                ours = over.by_program and fights.is_ours(written, after)
                 if ours and equal(then, value):
                     lost[name] = Lost(name, value, edit.at, beaten)
     return list(lost.values()), unsure

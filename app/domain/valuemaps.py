@@ -75,7 +75,7 @@ def mapped(codec: Codec, values: ValueMap, field: str) -> Codec:
         (word,) = codec.put(ours, context)
         return [word if word is ABSENT else values.put(word, field)]
 
-    return replace(codec, get=get, put=put)
+    return replace(codec, get=get, put=put, one=None)
 
 
 def compile_values(

@@ -82,6 +82,10 @@ class Dialect:
     #: Whether the vendor counts calls by path and method, so that each needs its own window.
     counts_by_path = False
 
+    def is_signed_out(self, answer: Answer) -> bool:
+        """Whether the credential of the call is good no more, and another may be."""
+        return answer.status == 401
+
     def sort(self, answer: Answer) -> type[SyncError] | None:
         """What a refusal is where its body says more than its status; else None."""
         return None
@@ -491,7 +495,7 @@ class Client:
         header = await self._auth.header()
         base_url = self._auth.base_url or self._wire.base_url
         answer = await self._once(method, url, header=header, base_url=base_url, **rest)
-        if answer.status == 401 and await self._auth.refresh(header):
+        if self._dialect.is_signed_out(answer) and await self._auth.refresh(header):
             header = await self._auth.header()
             base_url = self._auth.base_url or self._wire.base_url
             answer = await self._once(method, url, header=header, base_url=base_url, **rest)

@@ -172,19 +172,13 @@ class Changes:
             own = await links.by_record(db, [record_id])
             left = [other for other in own if other.state not in ("gone", "unlinked")]
             spread = False
-            if not left and (begun := await outbox.begun(db, record_id)):
-                # A copy of it may be there already: who comes with its keys is no stranger. Where
-                # the delete is carried over, that copy is deleted once the create is answered.
-                if plan.deletes:
-                    await records.set_state(db, [record_id], "gone")
-                    record = (await records.get(db, [record_id]))[record_id]
-                    await outbox.mark(db, {(account, record_id): record for account in begun})
-                    spread = True
-            elif not left:
+            # A copy of it may be there already: who comes with its keys is no stranger.
+            begun = await outbox.begun(db, record_id)
+            if plan.deletes and not promoted and (left or begun):
+                spread = await doom(db, house, record_id, ref, begun)
+            elif not left and not begun:
                 await records.bury(db, [record_id])
-            elif plan.deletes and not promoted:
-                spread = await doom(db, house, record_id, ref)
-            elif plan.unseen and not promoted:
+            elif plan.unseen and not promoted and left:
                 reason = unseen_because(ref)
                 await conflicts.kept(db, link.entity, record_id, left[0].ref, reason, plan.unseen)
             log.info(

@@ -20,7 +20,7 @@ from app.errors import RejectedError
 from app.sync.draft import Job
 from app.sync.house import House, Member
 from app.sync.parting import part
-from app.sync.relink import mark
+from app.sync.relink import mark, promote
 
 log = structlog.get_logger()
 
@@ -31,10 +31,14 @@ DELETE_WAIT = timedelta(seconds=5)
 _OPEN = frozenset({"propagated", "waived"})
 
 
-async def doom(db: AsyncConnection, house: House, record_id: UUID, ref: Ref) -> bool:
+async def doom(
+    db: AsyncConnection, house: House, record_id: UUID, ref: Ref, begun: Collection[str]
+) -> bool:
     """The record is to be deleted wherever it still is; False where a system cannot.
 
     The record is gone from now on; an edit anywhere brings it back before its copy is deleted.
+    What is being made in the accounts where a create was ``begun`` is deleted once that is
+    answered.
     """
     living = [link for link in await links.by_record(db, [record_id]) if link.state == "live"]
     stuck = [link.ref.account for link in living if not can_delete(house, link)]
@@ -44,6 +48,8 @@ async def doom(db: AsyncConnection, house: House, record_id: UUID, ref: Ref) -> 
         return False
     await records.set_state(db, [record_id], "gone")
     await mark(db, [record_id])
+    record = (await records.get(db, [record_id]))[record_id]
+    await outbox.mark(db, {(account, record_id): record for account in begun})
     await outbox.delay(db, record_id, now() + DELETE_WAIT)
     return True
 
@@ -154,9 +160,12 @@ async def deleted(db: AsyncConnection, jobs: Sequence[Job]) -> None:
         why = "purged" if job.record.state == "purged" else "propagated"
         await links.end(db, [job.link.ref], why)
         await conflicts.settle_refs(db, [job.link.ref], how={"by": why})
-        await part(db, job.link.ref.account, [job.record.id])
         log.info("record.deleted", ref=str(job.link.ref), record=str(job.record.id))
     await outbox.clear(db, [job.mark for job in jobs])
+    for job in jobs:
+        # One that waited to be merged with it is deleted with it, unless it was edited since.
+        if not await promote(db, job.record.id, job.mark.account):
+            await part(db, job.mark.account, [job.record.id])
     gone = {job.record.id for job in jobs if job.record.state == "gone"}
     own = await links.by_record(db, gone)
     await records.bury(db, gone - {k.record_id for k in own if k.state not in ("gone", "unlinked")})

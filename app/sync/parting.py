@@ -14,17 +14,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.db import lanes, links, outbox, records
 from app.domain.entities import relations_of
 from app.domain.state import RecordState
-from app.domain.values import Value
+from app.domain.values import Fields, Value
 
 
 async def part(db: AsyncConnection, account: str, parents: Collection[UUID]) -> None:
     """These records are not in this account any more: it knows their children without them."""
     for link, record, names in await _related(db, account, parents):
         gone = {str(parent) for parent in parents}
-        without = {name: _without(link.base.get(name), gone) for name in names}
-        told = {name: record.fields[name] for name in names}
-        base, sent = {**link.base, **without}, {**link.sent, **told}
+        base, sent = parted(link.base, link.sent, record, names, gone)
         await links.agree(db, [links.Agreement(link.ref, base, sent, None)])
+
+
+def parted(
+    base: Fields, sent: Fields, record: RecordState, names: Collection[str], gone: Collection[str]
+) -> tuple[Fields, Fields]:
+    """What a link knows once these parents are gone from its account."""
+    without = {name: _without(base.get(name), gone) for name in names}
+    told = {name: record.fields[name] for name in names if name in record.fields}
+    return {**base, **without}, {**sent, **told}
 
 
 async def join(db: AsyncConnection, account: str, parents: Collection[UUID]) -> None:

@@ -22,8 +22,9 @@ from app.db.outbox import Mark
 from app.db.resyncs import Resync
 from app.domain import identity
 from app.domain.decide import decide
-from app.domain.entities import title_of
+from app.domain.entities import relations_of, title_of
 from app.domain.state import OURS, Plan, RecordState, Result, State
+from app.domain.unread import Unread
 from app.domain.values import NOTHING, Key, Observation, Ref
 from app.sync.deletes import (
     can_delete,
@@ -35,7 +36,8 @@ from app.sync.deletes import (
 )
 from app.sync.draft import Job, Near, prepare, travels
 from app.sync.house import House, Member
-from app.sync.reconcile import known
+from app.sync.parting import parted
+from app.sync.reconcile import Missed, known, unseen, without_hidden
 from app.sync.world import Seen, World, shown_keys
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -57,6 +59,8 @@ class Sight:
     #: What a delete of it means: whether it travels, or the edits for which it does not.
     deletes: bool = False
     unseen: tuple[str, ...] = ()
+    #: Options there that no value map names, and were not told of yet.
+    unread: tuple[Unread, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ class Preview:
     adopted: dict[Ref, UUID] = field(default_factory=dict)
     #: The records that would be deleted wherever they are.
     doomed: set[UUID] = field(default_factory=set)
+    #: The records that are gone from the account, though nobody has told.
+    departed: set[str] = field(default_factory=set)
     sights: list[Sight] = field(default_factory=list)
 
     @classmethod
@@ -111,7 +117,28 @@ class Preview:
             return []
         async with house.database.transaction() as db:
             world = await World.load(db, house, batch, lock=False)
+        asked = {one.observation.ref: world.missed(one) for one in batch}
+        missed = {ref: own for ref, own in asked.items() if own}
+        if missed:
+            batch = await self._look_for_parents(house, batch, missed)
         return [self._see(world, seen) for seen in batch]
+
+    async def _look_for_parents(
+        self, house: House, batch: Sequence[Seen], missed: Missed
+    ) -> list[Seen]:
+        """The batch as a run would go on with it: whom these no longer name may be gone."""
+        there, seen = await unseen(house, batch, missed)
+        records = {link.ref: link.record_id for link in there}
+        departed = [one for one in seen if one.observation.gone]
+        self.departed |= {str(records[one.observation.ref]) for one in departed}
+        if departed:
+            async with house.database.transaction() as db:
+                world = await World.load(db, house, departed, lock=False)
+            for one in departed:
+                self._see(world, one)
+        shown = [one.observation.ref for one in seen if not one.observation.gone]
+        hidden = {records[ref] for ref in shown}
+        return [without_hidden(one, missed.get(one.observation.ref, {}), hidden) for one in batch]
 
     def _see(self, world: World, seen: Seen) -> str:
         ref = seen.observation.ref
@@ -142,6 +169,7 @@ class Preview:
                 plan.reason,
                 plan.deletes,
                 plan.unseen,
+                plan.unread,
             )
         )
         if plan.deletes and record is not None:
@@ -152,7 +180,7 @@ class Preview:
         """The state as it would be had the earlier pages been applied."""
         named = [ref for refs in seen.observation.relations.values() for ref in refs]
         virtual = {ref: self.links[ref] for ref in named if ref in self.links}
-        state = replace(state, parents={**virtual, **state.parents})
+        state = self._parted(replace(state, parents={**virtual, **state.parents}))
         if state.link is not None or seen.observation.raw is None:
             return state
         keys = shown_keys(house, state, seen.observation)
@@ -167,6 +195,19 @@ class Preview:
             candidates={**met, **state.candidates},
             taken=(*state.taken, *met.values()),
         )
+
+    def _parted(self, state: State) -> State:
+        """What the link knows once those are gone whom an earlier look has missed."""
+        link, record = state.link, state.record
+        if link is None or record is None or not self.departed:
+            return state
+        own = {name: link.base.get(name) for name in relations_of(state.entity)}
+        listed = {n: v if isinstance(v, list) else [v] for n, v in own.items() if v}
+        names = [name for name, ids in listed.items() if self.departed.intersection(map(str, ids))]
+        if not names:
+            return state
+        base, sent = parted(link.base, link.sent, record, names, self.departed)
+        return replace(state, link=replace(link, base=base, sent=sent))
 
     async def outlook(self, house: House) -> tuple[list[dict[str, Any]], Fates]:
         """What this page would cause: the writes, as the plan of a resync lists them, and the
@@ -185,6 +226,7 @@ class Preview:
             known_now |= learned
         for sight in self.sights:
             items += await self._deletes(house, sight)
+            items += _unread(house, sight)
         return self._named_alike(items, fates)
 
     async def _deletes(self, house: House, sight: Sight) -> list[dict[str, Any]]:
@@ -368,6 +410,24 @@ class Preview:
         held = f"{member.name} has {len(hits)} records that could be this one: {named}"
         taken = f"what could be this one in {member.name} belongs to another record: {named}"
         return Fate("hold", hits, key, held if free else taken)
+
+
+def _unread(house: House, sight: Sight) -> list[dict[str, Any]]:
+    """What of a record would be told to a person, since nothing names it."""
+    record, ref = sight.record, sight.observation.ref
+    if record is None:
+        return []
+    return [
+        _item(
+            "hold",
+            house.members[ref.account],
+            record,
+            ref.id,
+            {one.field: {"from": one.word, "to": record.fields.get(one.field)}},
+            f"no value map names {one.word!r}: it is neither read nor written over",
+        )
+        for one in sight.unread
+    ]
 
 
 async def _find(

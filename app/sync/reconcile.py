@@ -138,24 +138,34 @@ async def _look_for_parents(house: House, batch: Sequence[Seen], missed: Missed)
 
     Whoever was deleted is so from now on; a relation to what is merely not shown is no opinion.
     """
-    account = batch[0].observation.ref.account
+    there, seen = await unseen(house, batch, missed)
+    hidden: set[UUID] = set()
+    for _, group in groupby(seen, key=lambda one: one.observation.ref.type):
+        alike = list(group)
+        for one, answer in zip(alike, await reconcile(house, alike), strict=True):
+            if not isinstance(answer, Plan) or answer.result is Result.MISSING:
+                hidden |= {link.record_id for link in there if link.ref == one.observation.ref}
+    return [without_hidden(one, missed.get(one.observation.ref, {}), hidden) for one in batch]
+
+
+async def unseen(
+    house: House, batch: Sequence[Seen], missed: Missed
+) -> tuple[list[links.Link], list[Seen]]:
+    """The links of those whom these no longer name, and what is seen of those not shown there."""
+    account, cause = batch[0].observation.ref.account, batch[0].cause
     parents = {parent for own in missed.values() for ids in own.values() for parent in ids}
     async with house.database.transaction() as db:
         there = await links.by_record(db, parents, account=account)
     refs = [link.ref for link in there if link.state == "live"]
     _, read_at = await known(house, [])
-    hidden: set[UUID] = set()
+    seen: list[Seen] = []
     for _, group in groupby(sorted(refs), key=lambda ref: ref.type):
         found = await house.members[account].connector.read(list(group))
-        cause = batch[0].cause
-        seen = [Seen(one, cause, read_at, read_at) for one in found if one.raw is None]
-        for one, answer in zip(seen, await reconcile(house, seen), strict=True):
-            if not isinstance(answer, Plan) or answer.result is Result.MISSING:
-                hidden |= {link.record_id for link in there if link.ref == one.observation.ref}
-    return [_without_hidden(seen, missed.get(seen.observation.ref, {}), hidden) for seen in batch]
+        seen += [Seen(one, cause, read_at, read_at) for one in found if one.raw is None]
+    return there, seen
 
 
-def _without_hidden(seen: Seen, missed: Mapping[str, set[UUID]], hidden: set[UUID]) -> Seen:
+def without_hidden(seen: Seen, missed: Mapping[str, set[UUID]], hidden: set[UUID]) -> Seen:
     """A relation of which an end is merely not shown is no opinion."""
     observation = seen.observation
     told = {n: r for n, r in observation.relations.items() if not missed.get(n, set()) & hidden}

@@ -98,13 +98,13 @@ class World:
         for link in await links.by_record(db, wanted, account=world.account):
             if link.state == "live":
                 world.standing.setdefault(link.record_id, set()).add(link.ref)
+        if batch[0].cause.kind == "resync":
+            world.known_there = await outbox.met(db, wanted)
         if world.keys:
             standing = {
                 ref for owner in world.keys.values() for ref in world.standing.get(owner, ())
             }
             world.leaving = await events.leaving(db, standing)
-        if batch[0].cause.kind == "resync":
-            world.known_there = await outbox.met(db, wanted)
         world.held = await conflicts.held_fields(db, wanted, world.account)
         world.words = await conflicts.words(db, world.account, record_ids=wanted)
         return world
@@ -222,7 +222,9 @@ class World:
         all there is, and live traffic has no time for that.
         """
         record = self.records.get(record_id)
-        if self.known_there is None or record is None or record.state != "live":
+        if self.known_there is None or record is None:
+            return frozenset()
+        if record.state != "live" or record.container:
             return frozenset()
         takers = (a for a in state.sync.accounts if state.sync.receives(a))
         return frozenset(

@@ -10,6 +10,7 @@ from sandbox.salesforce import (  # the routes
     oauth,
     persons,
     queries,
+    setup,
     sobjects,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "oauth",
     "persons",
     "queries",
+    "setup",
     "sobjects",
 ]

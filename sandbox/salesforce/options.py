@@ -17,7 +17,8 @@ class SalesforceOptions(Options):
     without a call. `daily_limit`: calls per day, 0 for no limit. `lock_rows`: so many rows to
     come cannot be locked. `duplicate_rule` refuses (`block`) or questions (`alert`) a second
     record with the same e-mail address, or the same name of a company. `callouts` and
-    `callout_fields`: whether call-outs are sent, and tell values. `stamp_lag`: commits carry a
+    `outbound_messages`: whether these are sent; `callout_fields`: whether the former tell values.
+    `stamp_lag`: commits carry a
     time so many seconds ago. `job_seconds`: how long a bulk job seems to take. `multi_currency`
     and `person_accounts`: features of the org. `change_events`: whether changes go to the event
     bus; `gap_events`: so many to come say only that there was one. `keep_alive`: after how many
@@ -33,6 +34,7 @@ class SalesforceOptions(Options):
     duplicate_rule: str = ""
     callouts: bool = True
     callout_fields: bool = True
+    outbound_messages: bool = True
     stamp_lag: float = 0.0
     job_seconds: float = 0.1
     multi_currency: bool = False

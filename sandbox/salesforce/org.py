@@ -14,7 +14,8 @@ from sandbox.salesforce.bus import Bus
 from sandbox.salesforce.errors import missing, refuse
 from sandbox.salesforce.ids import is_id, numbered, whole
 from sandbox.salesforce.options import SalesforceOptions
-from sandbox.salesforce.schema import Field, Schema, SObject, parsed
+from sandbox.salesforce.outbound import is_acknowledged
+from sandbox.salesforce.schema import Field, Schema, SObject, parsed, sobject
 from sandbox.salesforce.transaction import Transaction
 from sandbox.webhooks import Manner, Sender
 from sandbox.wire import Actor, Answer, Call, Json, Post, RefusedError, Routes, Table, now
@@ -42,6 +43,8 @@ class SalesforceSettings:
     external_id: str = defaults.EXTERNAL_ID
     webhook: str | None = None
     webhook_secret: str = "salesforce-sandbox-webhook-secret"
+    outbound: str | None = None
+    retry_after: float = 0.5
     daily_limit: int = 15_000
 
 
@@ -54,6 +57,8 @@ class Salesforce:
         self.settings = settings
         # Call-outs from Apex are not sent again.
         self.sender = Sender(Manner(batch=100, timeout=10, attempts=1, backoff=1), self.post)
+        again = Manner(batch=100, timeout=60, attempts=200, backoff=settings.retry_after)
+        self.outbound = Sender(again, self.post_outbound, accepts=is_acknowledged)
         self.later = Later()
         self.bus = Bus()
         self.reset()
@@ -64,6 +69,7 @@ class Salesforce:
         self.options = SalesforceOptions(daily_limit=self.settings.daily_limit)
         self.schema = Schema(self.options)
         self.custom_fields: list[Json] = []
+        self.custom_objects: list[Json] = []
         self.next_ids: dict[str, int] = {}
         self.unique: dict[tuple[str, str], dict[str, list[str]]] = {}
         self.sessions: dict[str, Json] = {}
@@ -87,6 +93,15 @@ class Salesforce:
             for type in defaults.WITH_EXTERNAL_ID:
                 self.add_field(type, name, EXTERNAL)
         self.store.drain()
+
+    def add_object(self, name: str, plural: str) -> str:
+        """A custom object that has a name; the prefix of its ids."""
+        prefix = f"a{len(self.custom_objects):02}"
+        fields = {"Name": "string 80 required"}
+        row = {"prefix": prefix, "plural": plural, "owner": "User", "fields": fields}
+        self.custom_objects.append({"name": name, "plural": plural})
+        self.schema.add_object(sobject(name, row))
+        return prefix
 
     def add_field(self, type: str, name: str, spec: str, **more: Any) -> None:
         """A custom field, by the way `objects.yaml` writes one."""
@@ -214,10 +229,12 @@ class Salesforce:
 
     def told(self, transaction: Transaction) -> None:
         """Let the world and the automations hear of what was committed."""
-        from sandbox.salesforce import automation, bus, callouts
+        from sandbox.salesforce import automation, bus, callouts, outbound, setup
 
         bus.capture(self, transaction)
         callouts.announce(self, transaction)
+        outbound.announce(self, transaction)
+        setup.grant(self, transaction)
         automation.follow(self, transaction)
 
     # -- what the front asks --
@@ -262,11 +279,17 @@ class Salesforce:
 
         return post(self, events)
 
+    def post_outbound(self, target: str, events: list[Json], attempt: int) -> Post | None:
+        from sandbox.salesforce.outbound import post
+
+        return post(self, target, events)
+
     def dump(self) -> Json:
         return {
             "store": self.store.dump(),
             **{name: getattr(self, name) for name in _KEPT},
             "custom_fields": self.custom_fields,
+            "custom_objects": self.custom_objects,
             "bus": self.bus.dump(),
             "options": asdict(self.options),
         }
@@ -276,6 +299,9 @@ class Salesforce:
         for name in _KEPT:
             setattr(self, name, kept.get(name, getattr(self, name)))
         self.options.set(kept.get("options", {}))
+        self.custom_fields.clear()
+        for row in kept["custom_objects"]:
+            self.add_object(**row)
         for row in kept["custom_fields"]:
             self.add_field(**row)
         self.bus.load(kept["bus"])

@@ -8,7 +8,7 @@ from sandbox.records import Record
 from sandbox.salesforce.derived import defaulted, settled, value
 from sandbox.salesforce.duplicates import check_duplicates
 from sandbox.salesforce.errors import invalid, missing, refuse
-from sandbox.salesforce.ids import is_id, whole
+from sandbox.salesforce.ids import is_id
 from sandbox.salesforce.org import Salesforce
 from sandbox.salesforce.schema import SObject
 from sandbox.salesforce.transaction import transaction
@@ -270,8 +270,3 @@ def shown_value(org: Salesforce, call: Call, record: Record, name: str) -> Any:
 def attributes(call: Call, record: Record) -> Json:
     url = f"{call.base}/sobjects/{record.type}/{record.id}"
     return {"type": record.type, "url": url}
-
-
-def bare(id: str) -> str:
-    """An id as it is kept, if it is one."""
-    return whole(id) if is_id(id) else id

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,8 +16,9 @@ import asyncpg
 import httpx
 
 from app.db import embedded, migrations
+from app.worker.loop import PROBE
 from tests.full import harness
-from tests.full.harness import PersonAtClose, PersonAtHubSpot, Program, World
+from tests.full.harness import PersonAtClose, PersonAtHubSpot, Program, World, until
 
 #: Seconds in which all must be done after the trouble: leases, probes and repeats take theirs.
 PATIENCE = 600.0
@@ -52,22 +54,34 @@ class Ground:
         await self.world.quiet(within=within, calm=1, pause=0.25)
         return time.monotonic() - began - 1
 
-    async def age(self, seconds: float) -> None:
-        """Let so much time have passed: everything that is kept was so much longer ago.
+    async def settled(self) -> None:
+        """Return once nothing waits in any lane of the service."""
 
-        Quotas are counted anew, and lanes that rest have failed as often as in that time.
+        async def nothing() -> bool:
+            return not await self.world.syncline.pending()
+
+        await until(nothing, why=self.world.syncline.explain, within=PATIENCE, pause=0.25)
+
+    async def age(self, seconds: float) -> None:
+        """Let so much time have passed: whatever waits, rests or was agreed on was longer ago.
+
+        Lanes that rest have failed as often as in that time.
         """
         columns = await self.sql(
             "select c.table_name, string_agg(format('%1$I = %1$I - $1', c.column_name), ', ') sets"
             " from information_schema.columns c join pg_class on relname = c.table_name"
             " where c.table_schema = 'public' and c.data_type = 'timestamp with time zone'"
-            " and relkind in ('r', 'p') and not relispartition"
+            " and relkind = 'r' and not relispartition"
             " and c.table_name not in ('workers', 'quotas')"
             " group by c.table_name"
         )
         connection = await asyncpg.connect(self.world.syncline.database_url)
         try:
             async with connection.transaction():
+                probes = round(seconds / PROBE.total_seconds())
+                await connection.execute(
+                    "update lanes set failures = failures + $1 where failures > 0", probes
+                )
                 for table in columns:
                     statement = f"update {table['table_name']} set {table['sets']}"
                     await connection.execute(statement.replace("$1", f"interval '{seconds:.0f} s'"))
@@ -102,6 +116,7 @@ async def ground(
     finally:
         with contextlib.suppress(embedded.EmbeddedPostgresError):
             await asyncio.to_thread(embedded.stop, home)
+        shutil.rmtree(server.data, ignore_errors=True)  # root's data lie elsewhere than its home
 
 
 async def kept_running(program: Program, is_up: Callable[[], Any], *, within: float) -> int:

@@ -4,14 +4,14 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.ground import PATIENCE, Ground, ground, kept_running
 from tests.chaos.posts import Post, Senders, told_by_hubspot
 from tests.chaos.result import Result
-from tests.full.harness import Company, Json, Program, until
+from tests.full.harness import Company, Json, Program
 
 WORKERS = 2
 CONNECTIONS = 12
@@ -70,11 +70,11 @@ class Firms:
         ]
         return firms
 
-    def storm(self, posts: int, dice: random.Random) -> list[Post]:
+    def storm(self, posts: int, seed: int) -> list[Post]:
         """So many webhooks in any order: each once, others repeated as vendors do, every third
         repeat as an event of its own.
         """
-        storm = list(self.posts)
+        storm, dice = list(self.posts), random.Random(seed)
         while len(storm) < posts:
             if len(storm) % 3:
                 storm.append(dice.choice(self.posts))
@@ -158,7 +158,7 @@ async def kills(folder: Path, *, posts: int, kills: int, firms: int, seed: int) 
         # What the sandbox would tell is told by us, so that we know what was accepted.
         await place.world.crms.weather(lose=True)
         made = await Firms.founded(place, firms)
-        storm = made.storm(posts, dice)
+        storm = made.storm(posts, seed)
         senders = Senders(place.world.syncline.port, storm)
         killer = Killer(place, senders, result, dice, len(storm) / max(kills, 1))
         if not kills:
@@ -175,31 +175,22 @@ async def kills(folder: Path, *, posts: int, kills: int, firms: int, seed: int) 
             f"{senders.refused:,} posts refused or cut off, and repeated;"
             f" {len(senders.accepted):,} different webhooks"
         )
-        await _judge_inbox(place, senders, result)
+        await judge_inbox(place, senders.accepted, result)
         await made.judge(place, result)
     result.judge()
     return result
 
 
-async def _judge_inbox(place: Ground, senders: Senders, result: Result) -> None:
+async def judge_inbox(place: Ground, accepted: Collection[bytes], result: Result) -> None:
     """Every webhook that was answered 200 is there, and was dealt with."""
     found = await place.sql(
         "select count(distinct (account, key)) from deliveries"
         " where key = any($1::bytea[]) and state = 'done'",
-        sorted(senders.accepted),
+        sorted(accepted),
     )
-    result.lost += len(senders.accepted) - found[0]["count"]
+    result.lost += len(accepted) - found[0]["count"]
     left = await place.sql("select count(*) from events where state <> 'done'")
     result.demand(not left[0]["count"], f"{left[0]['count']} events not done")
     lanes = await place.world.syncline.get("/health/lanes")
     dead = sum(lanes.get("dead_letters", {}).values())
     result.demand(not dead, f"{dead} dead letters")
-
-
-async def settled(place: Ground) -> None:
-    """Return once nothing waits in any lane."""
-
-    async def nothing() -> bool:
-        return not await place.world.syncline.pending()
-
-    await until(nothing, within=PATIENCE, pause=0.25)

@@ -66,14 +66,18 @@ class Senders:
     """
 
     port: int
-    waiting: list[Post]
+    posts: Sequence[Post]
     #: Posts that were answered with success, and webhooks that were.
     taken: int = 0
     refused: int = 0
     accepted: set[bytes] = field(default_factory=set)
     _released: int = 0
     _begun: int = 0
+    _left: list[Post] = field(init=False)
     _turned: list[Post] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._left = list(reversed(self.posts))
 
     def release(self, upto: int) -> None:
         """Let so many be sent in all."""
@@ -81,21 +85,19 @@ class Senders:
 
     async def run(self, connections: int) -> None:
         """Return once every webhook was accepted."""
-        total = len(self.waiting)
-        self.waiting.reverse()
-        await asyncio.gather(*(self._send(total) for _ in range(connections)))
+        await asyncio.gather(*(self._send() for _ in range(connections)))
 
     def _next(self) -> Post | None:
         if self._turned:
             return self._turned.pop()
-        if not self.waiting or self._begun >= self._released:
+        if not self._left or self._begun >= self._released:
             return None
         self._begun += 1
-        return self.waiting.pop()
+        return self._left.pop()
 
-    async def _send(self, total: int) -> None:
+    async def _send(self) -> None:
         connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        while self.taken < total:
+        while self.taken < len(self.posts):
             post = self._next()
             if post is None:
                 await asyncio.sleep(_PAUSE)

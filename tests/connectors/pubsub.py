@@ -147,6 +147,7 @@ class Server:
         self._news = asyncio.Event()
         self._hang_up = False
         self.somebody = asyncio.Event()
+        self.signed: dict[str, str] = {}  # the metadata of the last call
 
     def publish(self, *events: dict[str, Any], raw: bytes | None = None) -> None:
         for event in events:
@@ -233,7 +234,7 @@ class Server:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the replay id is not valid")
 
     async def _check(self, context: Any) -> None:
-        given = dict(context.invocation_metadata())
+        self.signed = given = dict(context.invocation_metadata())
         if given.get("accesstoken") in self.tokens and given.get("tenantid"):
             return
         context.set_trailing_metadata((("error-code", "sfdc.service.auth.error"),))

@@ -380,6 +380,35 @@ async def test_an_account_that_is_in_order_is_told_so(keyed, control: Control):
     assert {"calls", "Contact.Syncline_Id__c", "history of Opportunity"} <= {f.check for f in found}
 
 
+async def test_the_field_for_our_ids_is_made_and_shown_to_us(control: Control):
+    connector = SALESFORCE.connect(control.base)
+    connector.account = replace(SALESFORCE.account(control.base), external_id="Made_Id__c")
+    made = await connector.prepare()
+    assert [(one.check, one.ok, one.detail) for one in made] == [
+        (f"{type}.Made_Id__c", True, "created") for type in ("Account", "Contact", "Opportunity")
+    ]
+    assert all(one.ok and one.detail != "created" for one in await connector.prepare())
+    id = str(uuid4())
+    wanted = write(connector, "company", {"Name": "A"}, external_id=id)
+    outcome = good((await connector.write([wanted]))[0])
+    key = Key("external_id", id)
+    assert [one.ref for one in (await connector.find("company", [key]))[key]] == [outcome.ref]
+    await connector.aclose()
+
+
+async def test_what_we_may_not_make_is_explained(control: Control):
+    refused = {"errorCode": "INSUFFICIENT_ACCESS", "message": "no"}
+    await control.fault(
+        vendor="salesforce", fault="status", status=403, body=[refused], match={"path": "/tooling/"}
+    )
+    connector = SALESFORCE.connect(control.base)
+    connector.account = replace(SALESFORCE.account(control.base), external_id="Made_Id__c")
+    for found in await connector.prepare():
+        assert not found.ok
+        assert "Object Manager" in str(found.remedy)
+    await connector.aclose()
+
+
 async def test_a_missing_field_for_our_ids_is_explained(control: Control):
     account = replace(SALESFORCE.account(control.base), external_id="Other_Id__c")
     connector = SALESFORCE.connect(control.base)

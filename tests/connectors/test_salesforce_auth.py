@@ -96,6 +96,16 @@ async def test_a_session_that_has_ended_is_renewed_once_for_all_workers(control:
         await worker.aclose()
 
 
+async def test_who_we_are_can_be_asked_with_a_session_that_has_ended(control: Control):
+    who = account(GRANTS["jwt"], base=f"{control.base}/salesforce")
+    connector = REGISTRY.connect(who)
+    await connector.directory()
+    await control.person("POST", "/salesforce/expire-sessions", json={})
+    answer = await connector.client.call("GET", connector.manifest.whoami)
+    assert answer.data["preferred_username"] == USER
+    await connector.aclose()
+
+
 async def test_a_refresh_token_that_rotates_is_kept_and_used_next(control: Control):
     await control.call("POST", "/_sandbox/options", json={"salesforce": {"rotate": True}})
     store = OwnStore()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.connectors.salesforce import capture, pubsub
-from app.domain.values import Change, Heard, Ref
-from app.errors import AccountError, BadPayloadError, TransientError
+from app.domain.values import BUS, Change, Delivery, Heard, Ref
+from app.errors import AccountError, BadPayloadError, ConfigError, TransientError
+from tests.connectors.conftest import CLOSE, HUBSPOT, SALESFORCE
 from tests.connectors.pubsub import (
     CONTACT,
     ROLE,
@@ -354,3 +358,44 @@ async def test_nobody_there_is_trouble_that_passes(server):
     server.url = "http://127.0.0.1:9"
     with pytest.raises(TransientError):
         await Listener(server).next()
+
+
+# ------------------------------------------------------------------------------ the connector
+
+
+async def test_the_connector_signs_in_as_its_org_and_hears_what_travels(server):
+    at = dict(SALESFORCE.options, pubsub_url=server.url)
+    transport = SALESFORCE.transport(lambda _: httpx.Response(500))
+    connector = replace(SALESFORCE, options=at).connect(transport=transport)
+    connector.may_listen()
+    server.tokens = {SALESFORCE.session["access_token"]}
+    server.publish(
+        change("CREATE", ADA),
+        change("CREATE", "701000000000001AAA", object="Campaign", number=2),
+        change("CREATE", "00K000000000001EAA", object="OpportunityContactRole", number=3),
+    )
+    told = connector.listen((0).to_bytes(8).hex())
+    async with aclosing(told), asyncio.timeout(20):
+        heard = await anext(told)
+    assert server.signed["instanceurl"] == SALESFORCE.session["instance_url"]
+    assert server.signed["tenantid"] == "00DSb0000000001MAA"
+    assert heard.unnamed.keys() == {"deal"}
+    first, _ = heard.bodies
+    (event,) = connector.parse(
+        Delivery("acme", BUS, "bus/acme", {}, first, NEW_YEAR), connector.account
+    )
+    assert event.ref == Ref("acme", "Contact", ADA)
+    await connector.aclose()
+
+
+def test_who_has_not_the_packages_is_told_which(monkeypatch):
+    monkeypatch.setitem(sys.modules, "app.connectors.salesforce.pubsub", None)
+    connector = SALESFORCE.connect(transport=SALESFORCE.transport(lambda _: httpx.Response(500)))
+    with pytest.raises(ConfigError, match=r"pip install 'syncline\[salesforce\]'"):
+        connector.may_listen()
+
+
+@pytest.mark.parametrize("candidate", [CLOSE, HUBSPOT], ids=lambda c: c.name)
+def test_systems_without_a_bus_say_so(candidate):
+    with pytest.raises(ConfigError, match="has no event bus"):
+        candidate.connect().may_listen()

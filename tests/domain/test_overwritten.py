@@ -50,3 +50,17 @@ def test_an_edit_replaced_unseen_keeps_its_own_time_whatever_was_edited_since():
     plan = seen_after_our_write("ours", title=NOON + timedelta(seconds=9))
     assert plan.record is not None
     assert plan.record.stamps["title"]["at"] == NOON.isoformat()
+
+
+def test_an_edit_replaced_unseen_is_found_though_we_have_written_again_since():
+    written = after_write({}, {"title": "old"}, {"title": "ours"}, {"title"}, NOON)
+    written = after_write(written, {"title": "ours"}, {"title": None}, {"title"}, NOON)
+    sync = EntitySync.model_validate({"accounts": ("a", "b"), "conflict": "b"})
+    record = RecordState(ADA, "person", {"title": None}, {}, version=3)
+    state = State(
+        "person", TITLE, sync, Context(), LinkState(ADA, {"title": None}, written=written), record
+    )
+    claim = Claim(NOON, {"title": "ours"}, {"title": "typed"}, {"title": "ours"}, by_program=True)
+    seen = Observation(Ref("a", "contact", "1"), {"title": None}, NOON, claims=(claim,))
+    plan = decide(state, seen, new_id=UUID(int=2), now=NOON)
+    assert [(take.new, take.old) for take in plan.takes] == [("typed", None)]

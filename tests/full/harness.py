@@ -564,7 +564,8 @@ def account_settings(sandbox: str, **changes: Json) -> Json:
         },
     }
     for name, change in changes.items():
-        own = salesforce_settings(sandbox) if name == "salesforce" else accounts.get(name, {})
+        vendor = change.get("connector", name)
+        own = salesforce_settings(sandbox) if vendor == "salesforce" else accounts.get(name, {})
         merged = {**own, **change}
         if merged.get("base_url") == SAME_SANDBOX:
             merged["base_url"] = f"{sandbox}/hubspot"
@@ -683,9 +684,10 @@ class Syncline:
         return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 
     async def pending(self) -> int:
-        """What waits in any lane, plus the lanes that are being worked on."""
+        """What waits in any lane, plus the lanes that are being worked on; who listens is idle."""
         lanes = (await self.get("/health/lanes"))["lanes"]
-        return sum(lane["pending"] + (lane["owner"] is not None) for lane in lanes)
+        busy = [lane for lane in lanes if lane["direction"] != "listen"]
+        return sum(lane["pending"] + (lane["owner"] is not None) for lane in busy)
 
     async def resync(self, **wanted: Any) -> Json:
         """Start one and see it end."""

@@ -38,7 +38,7 @@ async def world(three: World) -> AsyncIterator[World]:
     await three.crms.fair_weather()
 
 
-def without_links(writes: Counter[tuple[str, str, str]]) -> Json:
+def without_links(writes: Counter[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
     """The records that were written; HubSpot counts its links as rows of their own."""
     return {key: n for key, n in writes.items() if key[1] != "association"}
 

@@ -164,6 +164,8 @@ class Engine:
     journal: list[tuple[str, Value]] = field(default_factory=list)
     replaced: list[tuple[str, Value]] = field(default_factory=list)
     unsure: int = 0
+    #: Two records with one key: a person is asked whether they are one.
+    suspects: list[tuple[UUID, UUID]] = field(default_factory=list)
     #: Creates of which a person must say whether what they made was deleted.
     riddles: dict[tuple[str, UUID], list[Ref]] = field(default_factory=dict)
     things: dict[UUID, int] = field(default_factory=dict)
@@ -442,21 +444,18 @@ class Engine:
 
     def _after_delete(self, plan: Plan, record_id: UUID, *, promoted: bool) -> None:
         """What a delete by somebody means for our record and the other accounts."""
-        if not self._left(record_id):
-            begun = [m for (_, id), m in self.outbox.items() if id == record_id and m.intent_at]
-            if not begun:
-                self._lay_to_rest(record_id)
-            elif plan.deletes:
-                # Once the create is answered, what it made is deleted as well.
-                self._set_state(record_id, "gone")
-                for mark in begun:
-                    mark.wanted = self.records[record_id].version
-        elif plan.deletes and not promoted:
-            self._doom(record_id)
-        elif plan.unseen and not promoted:
+        left = self._left(record_id)
+        begun = [m for (_, id), m in self.outbox.items() if id == record_id and m.intent_at]
+        if plan.deletes and not promoted and (left or begun):
+            self._doom(record_id, begun)
+        elif not left and not begun:
+            self._lay_to_rest(record_id)
+        elif plan.unseen and not promoted and left:
             self.kept.add(record_id)
 
     def _settle_cards(self, ref: Ref) -> None:
+        closed = [card for card in self.cards.values() if card.ref == ref]
+        self.replaced += [(card.field, card.theirs) for card in closed]
         self.cards = {key: card for key, card in self.cards.items() if key[0] != ref}
 
     def _left(self, record_id: UUID) -> list[Link]:
@@ -473,10 +472,12 @@ class Engine:
         self._set_state(record_id, "gone")
         self.keys = {key: owner for key, owner in self.keys.items() if owner != record_id}
 
-    def _doom(self, record_id: UUID) -> None:
-        """It is to be deleted wherever it still is, in a while."""
+    def _doom(self, record_id: UUID, begun: Sequence[Mark]) -> None:
+        """It is to be deleted wherever it still is, in a while, or comes to be."""
         self._set_state(record_id, "gone")
         self._mark_all(self.records[record_id])
+        for mark in begun:
+            mark.wanted = self.records[record_id].version
         for (_, id), mark in self.outbox.items():
             if id == record_id and not mark.dead and not mark.held:
                 mark.due = max(mark.due, self.now + DELETE_WAIT)
@@ -516,6 +517,7 @@ class Engine:
             self.outbox.pop((account, link.record_id), None)
         else:
             job.mark.attempts, job.mark.due = 0, self.now
+        self._promote(link.record_id, account)
         record = self.records[link.record_id]
         if record.state == "gone" and not self._left(record.id):
             self._lay_to_rest(record.id)
@@ -568,7 +570,9 @@ class Engine:
             if key not in plan.keys:
                 del self.keys[key]
         for key in plan.keys:
-            self.keys.setdefault(key, owner.id)
+            holder = self.keys.setdefault(key, owner.id)
+            if holder != owner.id:
+                self.suspects.append((owner.id, holder))
 
     def _write_down(self, plan: Plan, owner: RecordState, ref: Ref) -> None:
         self._note_losers(plan.takes, plan.clashes)
@@ -690,6 +694,15 @@ class Engine:
                 record = replace(record, version=record.version + 1)
                 self.records[record_id] = record
                 self.mark(account, record)
+
+    def join(self, one: UUID, other: UUID) -> bool:
+        """A person says that these two are one; whether they still were two."""
+        one, other = (self.merged.get(id, id) for id in (one, other))
+        if one == other or "live" not in (self.records[one].state, self.records[other].state):
+            return False
+        lost, kept = (other, one) if self.records[one].state == "live" else (one, other)
+        self._unite(lost, kept)
+        return True
 
     def parked(self) -> list[UUID]:
         """Records of which a person must say whether they shall be merged elsewhere too."""
@@ -870,7 +883,12 @@ class Engine:
         unmet = [o for ref, o in there.items() if ref not in self.links]
         if self._standing(job.record.id, account) is not None:
             self._put_off(account, mark, 0)
-        elif len(unmet) > 1 or (there and not unmet):
+        elif there and not unmet:
+            # What is there is another record of ours: a person is asked whether they are one.
+            self.suspects += [(job.record.id, self.links[ref].record_id) for ref in there]
+            mark.dead = True
+            del self.jobs[account]
+        elif len(unmet) > 1:
             self.unsure += 1
             mark.dead = True
             del self.jobs[account]
@@ -983,6 +1001,12 @@ class Engine:
             if rival is not None and rival.ref == stored.ref:
                 # The in-lane has linked it meanwhile, and knows more than our answer.
                 job.mark.intent_at, job.mark.due = None, self.now
+                return
+            tombstone = self.links.get(stored.ref)
+            if tombstone is not None and tombstone.ended == "merged":
+                # Somebody has merged it into another already.
+                if tombstone.record_id != owner:
+                    self._unite(owner, tombstone.record_id)
                 return
             if rival is not None:
                 made.state = "parked"

@@ -209,6 +209,7 @@ class Life:
         self.rest()
         self._decide_guards()
         self._answer_riddles()
+        self._join_suspects()
         self._merge_elsewhere()
         self._decide_guards()
         self._judge()
@@ -482,7 +483,7 @@ class Life:
 
     def _decide_guards(self) -> None:
         """A person looks at what the guards hold, and lets it through."""
-        while any([self.engine.approve(name) for name in self.crms]):
+        while sum(self.engine.approve(name) for name in self.crms):
             self.rest()
 
     def _decide_deletes(self) -> bool:
@@ -497,6 +498,20 @@ class Life:
             self._decide_guards()
         return asked
 
+    def _join_suspects(self) -> None:
+        """A person says that two with the same address are one: who was deleted everywhere, and
+        is entered anew in one CRM and restored in another.
+        """
+        for one, other in self.engine.suspects:
+            thing = self.engine.things[one]
+            if thing != self.engine.things[other]:
+                raise BrokenError("two who are not one have the same address")
+            if thing not in self.witness.returned:
+                raise BrokenError("a person was asked whether two are one, without need")
+            if self.engine.join(one, other):
+                self.witness.united.add(thing)
+                self.rest()
+
     def _merge_elsewhere(self) -> None:
         """A person says that what was merged in one CRM shall be one in the others too."""
         for record_id in self.engine.parked():
@@ -504,7 +519,7 @@ class Life:
             self.rest()
 
     def _decide_cards(self) -> bool:
-        """A person takes one card after the other: theirs, ours, theirs, …; whether there was one."""
+        """A person takes card after card: theirs, ours, theirs, …; whether there was one."""
         paths = {name: path for path, name in FIELDS.items()}
         for turn in range(20):
             if not self.engine.cards:
@@ -517,6 +532,7 @@ class Life:
             self.witness.decided(thing, paths[card.field], chosen, self.engine.now)
             self.engine.resolve(card, theirs=bool(turn % 2))
             self.rest()
+            self._decide_guards()
         raise BrokenError("the cards never end")
 
     def _nothing_left_to_do(self) -> None:

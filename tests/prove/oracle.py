@@ -35,10 +35,11 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """A person's delete that the others shall follow, and what that person knew."""
+    """A person's delete that the others shall follow, and what that person knew and saw last."""
 
     seen: frozenset[int]
     elements: frozenset[str]
+    shown: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ class Witness:
     #: Accounts whose deletes are carried over.
     spreads: frozenset[str] = frozenset()
     deletes: dict[int, list[Delete]] = field(default_factory=dict)
+    carried_over: set[tuple[str, int]] = field(default_factory=set)
     returned: set[int] = field(default_factory=set)  # things that people restored or made anew
     edits: dict[tuple[int, str], list[Edit]] = field(default_factory=dict)
     cells: Cells = field(default_factory=dict)
@@ -98,6 +100,8 @@ class Witness:
     dropped: set[int] = field(default_factory=set)
     #: By (account, id), the ids that it had before, and those of who was merged into it.
     absorbed: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    #: What the person saw who merged another into it.
+    swallowed: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     #: Blanks that a merge has filled, in a spelling that nobody has agreed on.
     filled: set[tuple[str, str, str]] = field(default_factory=set)
     #: Those that somebody has cleared again, which nobody can know who has not seen them filled.
@@ -175,10 +179,19 @@ class Witness:
 
     def deleted(self, account: str, id: str, thing: int) -> None:
         if account in self.spreads:
-            own = [cell for (at, its, _), cell in self.cells.items() if (at, its) == (account, id)]
-            seen = frozenset[int]().union(*(cell.seen for cell in own))
+            own = {
+                p: cell for (at, its, p), cell in self.cells.items() if (at, its) == (account, id)
+            }
+            seen = frozenset(self.swallowed.get((account, id), ()))
+            seen = seen.union(*(cell.seen for cell in own.values()))
             elements = frozenset(self.had.get((account, id), ()))
-            self.deletes.setdefault(thing, []).append(Delete(seen, elements))
+            shown = {
+                path: edit.essence
+                for path, cell in own.items()
+                for edit in self.edits.get((thing, path), ())
+                if edit.number == cell.origin
+            }
+            self.deletes.setdefault(thing, []).append(Delete(seen, elements, shown))
         self.living[account, thing].discard(id)
         self.missed.add((account, thing))
         if thing not in self.doubled or (account, id) in self.known:
@@ -191,18 +204,24 @@ class Witness:
             e.number for (t, _), edits in self.edits.items() if t == thing for e in edits
         )
         self.deletes.setdefault(thing, []).append(
-            Delete(seen, frozenset(self.added.get(thing, ())))
+            Delete(seen, frozenset(self.added.get(thing, ())), {})
         )
 
-    def _unknown(self, thing: int) -> list[Edit | str]:
-        """What somebody has edited whom no delete can have known; more than that has not lost."""
+    def _unknown(self, thing: int, *, certain: bool) -> list[Edit | str]:
+        """What somebody has edited that no deleter has seen; ``certain``: and that has not lost
+        against something that a deleter has seen.
+        """
         found: list[Edit | str] = []
         for (its, path), edits in self.edits.items():
             if its != thing or path in self.sources:
                 continue
+            over = frozenset[int]().union(*(edit.past for edit in edits))
             for edit in edits:
-                fate = (edit.account, edit.id) in self.left or edit.number in self.forgiven
-                if not fate and not any(_knew(one, edit, edits) for one in self.deletes[thing]):
+                fate = edit.number in over or edit.number in self.forgiven
+                fate = fate or (edit.account, edit.id) in self.left
+                rivals = edits if certain else ()
+                fate = fate or any(_knew(one, path, edit, rivals) for one in self.deletes[thing])
+                if not fate:
                     found.append(edit)
         ids = {id for _, id in self.left}
         for element, id in self.added.get(thing, {}).items():
@@ -213,11 +232,12 @@ class Witness:
         return found
 
     def erased(self, account: str, id: str, thing: int) -> None:
-        """The engine carries a delete over: never over an edit that the deleter cannot have known."""
+        """The engine carries a delete over: never over an edit that the deleter has not seen."""
         self.living[account, thing].discard(id)
+        self.carried_over.add((account, thing))
         if thing not in self.deletes:
             raise BrokenError(f"deleted, and nobody said so: {account} {id}, thing {thing}")
-        for lost in self._unknown(thing):
+        for lost in self._unknown(thing, certain=True):
             if isinstance(lost, Edit) and (lost.account, lost.id) == (account, id):
                 raise BrokenError(f"an edit was deleted along: {account} {id}: {lost}")
 
@@ -225,11 +245,12 @@ class Witness:
         """``asked``: a person shall say whether it is deleted."""
         if thing not in self.deletes:
             return
-        unknown = self._unknown(thing)
-        if unknown and not lives and not asked:
+        if asked:
+            return
+        if not lives and (unknown := self._unknown(thing, certain=True)):
             raise BrokenError(f"thing {thing} was deleted, and with it {unknown}")
         again = thing in self.returned | self.united
-        if lives and not unknown and not asked and not again:
+        if lives and not again and not self._unknown(thing, certain=False):
             raise BrokenError(f"thing {thing} was deleted, and yet it stands")
 
     def restored(self, account: str, id: str, thing: int) -> None:
@@ -263,8 +284,11 @@ class Witness:
         if not ours:
             self.merged_in.setdefault(kept, set()).add(account)
         self.living[account, kept] = self.living.get((account, kept), set()) - {loser}
+        saw = self.swallowed.setdefault((account, id), set())
+        saw |= self.swallowed.pop((account, loser), set())
         for path in {path for at, there, path in self.cells if (at, there) == (account, loser)}:
             cell = self.cells[account, loser, path]
+            saw |= cell.seen
             if not ours:
                 self.dropped |= {n for n in cell.seen if n > self.quiet or not known}
             if path in filled:
@@ -299,7 +323,7 @@ class Witness:
         for account, thing in [key for key in self.living if key[1] == lost]:
             ids = self.living.pop((account, thing))
             self.living.setdefault((account, kept), set()).update(ids)
-        for where in (self.departed, self.missed):
+        for where in (self.departed, self.missed, self.carried_over):
             for account in {at for at, thing in where if thing == lost}:
                 where.discard((account, lost))
                 where.add((account, kept))
@@ -316,6 +340,8 @@ class Witness:
                 cells[account, now, where[2]] = cells.pop(where)
         for where in [key for key in self.touched if key[:2] == (account, id)]:
             self.touched[account, now, where[2]] = self.touched.pop(where)
+        if (account, id) in self.swallowed:
+            self.swallowed[account, now] = self.swallowed.pop((account, id))
         for sets in (self.had, self.brought, self.doubted):
             if (account, id) in sets:
                 sets[account, now] = sets.pop((account, id))
@@ -379,7 +405,9 @@ class Witness:
         self.quiet = self.quiet if lossy else self.numbers
         self.doubtful.clear()
         self.doubted.clear()
-        self.known |= {(account, id) for (account, _), ids in self.living.items() for id in ids}
+        if not lossy:
+            every = self.living.items()
+            self.known |= {(account, id) for (account, _), ids in every for id in ids}
 
     # --- what the engine does
 
@@ -416,6 +444,15 @@ class Witness:
         """``untold``: what was deleted there before nobody could know of yet."""
         if untold:
             self.departed.discard((account, thing))
+        if thing in self.doubled and (account, thing) in self.departed:
+            # Where all whom we had met are deleted, who bears the same address is somebody new.
+            every = [
+                (at, one) for (at, its), ids in self.living.items() if its == thing for one in ids
+            ]
+            if not self.known.intersection(every):
+                self.departed = {where for where in self.departed if where[1] != thing}
+        if thing in self.united and (account, thing) in self.carried_over:
+            self.departed.discard((account, thing))  # of two, a person has deleted one and we one
         if (account, thing) in self.departed:
             raise BrokenError(f"what was deleted came back: {account} {id}, thing {thing}")
         if self.living.get((account, thing)):
@@ -569,11 +606,13 @@ class Witness:
                 raise BrokenError(f"thing {thing}: {set(one)} is not between {must} and {may}")
 
 
-def _knew(one: Delete, edit: Edit, edits: Collection[Edit]) -> bool:
-    """Whether the deleter has seen this edit, or one that contradicts it and may have won."""
-    return edit.number in one.seen or any(
-        e.number in one.seen and e.number not in edit.past for e in edits
-    )
+def _knew(one: Delete, path: str, edit: Edit, rivals: Collection[Edit]) -> bool:
+    """Whether the deleter has seen this edit or what it says, or one of those that contradict it
+    and may have won.
+    """
+    if edit.number in one.seen or edit.essence == one.shown.get(path):
+        return True
+    return any(e.number in one.seen and e.number not in edit.past for e in rivals)
 
 
 def lost_values(entries: Iterable[tuple[str, Any]]) -> dict[str, set[Any]]:

@@ -67,6 +67,10 @@ class Receiver:
     answers: list[int] = field(default_factory=list)
     _came: asyncio.Condition = field(default_factory=asyncio.Condition)
 
+    def reply(self) -> bytes:
+        """The body of the next answer."""
+        return b""
+
     async def until(self, enough: Callable[[list[Hook]], bool]) -> list[Hook]:
         """The hooks so far, once there are enough."""
         async with asyncio.timeout(5), self._came:
@@ -84,7 +88,9 @@ class Receiver:
                 async with self._came:
                     self.hooks.append(Hook(headers, body))
                     self._came.notify_all()
-                writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n".encode())
+                text = self.reply()
+                head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(text)}\r\n\r\n"
+                writer.write(head.encode() + text)
                 await writer.drain()
         writer.close()
 

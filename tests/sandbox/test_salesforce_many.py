@@ -200,14 +200,15 @@ async def test_simple_salesforce_runs_bulk_jobs(base: str):
         client = signed_in(base, privatekey=SALESFORCE.key.read_text())
         rows = [{"LastName": f"L{n}", "Syncline_Id__c": str(n)} for n in range(30)]
         twice = [*rows, {"LastName": "L", "Syncline_Id__c": "0"}]
-        results = client.bulk2.Contact.insert(records=twice)
+        results = client.bulk2.Contact.insert(records=twice, wait=0.1)
         assert results[0]["numberRecordsProcessed"] == 31
         assert results[0]["numberRecordsFailed"] == 1
         failed = client.bulk2.Contact.get_failed_records(results[0]["job_id"])
         assert "DUPLICATE_VALUE" in failed
-        found = "".join(client.bulk2.Contact.query("SELECT LastName FROM Contact"))
+        found = "".join(client.bulk2.Contact.query("SELECT LastName FROM Contact", wait=0.1))
         assert len(found.splitlines()) == 31
-        upserted = client.bulk2.Contact.upsert(records=rows[:3], external_id_field="Syncline_Id__c")
+        again = {"external_id_field": "Syncline_Id__c", "wait": 0.1}
+        upserted = client.bulk2.Contact.upsert(records=rows[:3], **again)
         assert upserted[0]["numberRecordsFailed"] == 0
 
     await asyncio.to_thread(work)

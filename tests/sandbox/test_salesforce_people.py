@@ -1,5 +1,6 @@
 """People in the local Salesforce, and what it tells the outside of what they do."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -7,7 +8,7 @@ import json
 from typing import Any
 
 import httpx
-import pytest
+import pytest_asyncio
 
 from sandbox.salesforce.callouts import sign
 from tests.sandbox.conftest import QUICK, SALESFORCE, Receiver, running
@@ -129,26 +130,41 @@ def test_call_outs_are_signed_after_standard_webhooks():
     assert coded == "v1,Nxpba3UXV8fvE+91nn8KJb2W8g8zWxK+Cwwp3yu08gc="
 
 
-@pytest.fixture
-async def told(receiver: Receiver) -> Any:
-    """A sandbox that calls the receiver."""
+@pytest_asyncio.fixture(scope="module")
+async def calling() -> Any:
+    """A sandbox that calls a receiver."""
+    receiver = Receiver()
+    server = await asyncio.start_server(receiver.take, "127.0.0.1", 0)
+    receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
     async with (
         running(*QUICK, "--salesforce-webhook", receiver.url) as url,
         httpx.AsyncClient(base_url=f"{url}/_sandbox") as control,
     ):
-        yield control
+        yield control, receiver
+    server.close()
+
+
+@pytest_asyncio.fixture
+async def told(calling: Any) -> Any:
+    control, receiver = calling
+    await control.post("/reset")
+    while (await control.get("/counts")).json()["salesforce"]["pending"]:
+        pass  # what was on its way
+    receiver.hooks = []
+    return calling
 
 
 def events(hooks: list[Any]) -> list[dict[str, Any]]:
     return [event for hook in hooks for event in json.loads(hook.body)["events"]]
 
 
-async def test_each_change_is_told_and_signed(told: httpx.AsyncClient, receiver: Receiver):
-    made = await told.post(f"{DATA}/sobjects/Account", json={"Name": "Acme"})
+async def test_each_change_is_told_and_signed(told: Any):
+    control, receiver = told
+    made = await control.post(f"{DATA}/sobjects/Account", json={"Name": "Acme"})
     id = made.json()["id"]
-    await told.patch(f"{DATA}/sobjects/Account/{id}", json={"Phone": "1"})
-    await told.delete(f"{DATA}/sobjects/Account/{id}")
-    await told.post(f"{PERSON}/undelete", json={"ids": [id]})
+    await control.patch(f"{DATA}/sobjects/Account/{id}", json={"Phone": "1"})
+    await control.delete(f"{DATA}/sobjects/Account/{id}")
+    await control.post(f"{PERSON}/undelete", json={"ids": [id]})
     hooks = await receiver.until(lambda hooks: len(events(hooks)) >= 4)
     assert [event["change"] for event in events(hooks)] == [
         "create",
@@ -167,29 +183,31 @@ async def test_each_change_is_told_and_signed(told: httpx.AsyncClient, receiver:
         assert hook.headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
 
 
-async def test_a_merge_is_told_with_its_master(told: httpx.AsyncClient, receiver: Receiver):
+async def test_a_merge_is_told_with_its_master(told: Any):
+    control, receiver = told
     ids = []
     for name in ("A", "B"):
-        made = await told.post(f"{DATA}/sobjects/Account", json={"Name": name})
+        made = await control.post(f"{DATA}/sobjects/Account", json={"Name": name})
         ids.append(made.json()["id"])
-    await told.post(f"{PERSON}/merge", json={"master": ids[0], "others": ids[1:]})
+    await control.post(f"{PERSON}/merge", json={"master": ids[0], "others": ids[1:]})
     hooks = await receiver.until(lambda hooks: len(events(hooks)) >= 4)
     merge = next(event for event in events(hooks) if event["change"] == "merge")
     assert (merge["id"], merge["fields"]) == (ids[1], {"MasterRecordId": ids[0]})
 
 
-async def test_a_call_out_that_fails_is_not_sent_again(told: httpx.AsyncClient, receiver: Receiver):
+async def test_a_call_out_that_fails_is_not_sent_again(told: Any):
+    control, receiver = told
     receiver.answers = [503]
-    await told.post(f"{DATA}/sobjects/Account", json={"Name": "A"})
+    await control.post(f"{DATA}/sobjects/Account", json={"Name": "A"})
     await receiver.until(lambda hooks: len(hooks) == 1)
-    while (await told.get("/counts")).json()["salesforce"]["pending"]:
+    while (await control.get("/counts")).json()["salesforce"]["pending"]:
         pass
     assert len(receiver.hooks) == 1
-    status = (await told.get("/webhooks")).json()["salesforce"]
+    status = (await control.get("/webhooks")).json()["salesforce"]
     assert (status["failed"], status["dropped"]) == (1, 1)
-    await told.post("/options", json={"salesforce": {"callouts": False}})
-    await told.post(f"{DATA}/sobjects/Account", json={"Name": "B"})
-    assert (await told.get("/webhooks")).json()["salesforce"]["pending"] == 0
+    await control.post("/options", json={"salesforce": {"callouts": False}})
+    await control.post(f"{DATA}/sobjects/Account", json={"Name": "B"})
+    assert (await control.get("/webhooks")).json()["salesforce"]["pending"] == 0
 
 
 async def test_all_is_kept_over_a_restart(tmp_path: Any):

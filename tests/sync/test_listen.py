@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +19,7 @@ from app.errors import AccountError, TransientError
 from app.sync.ingest import ingest
 from app.sync.listen import listen
 from app.sync.trouble import LanePaused
+from app.worker.loop import Worker
 from tests.sync.conftest import Company
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -222,3 +225,69 @@ async def test_there_is_always_more_to_hear(bus: Bus):
         await db.execute(sa.text("update lanes set due_at = null where direction <> 'listen'"))
         assert await lanes.next_due(db, ["close"], ["close"]) is None
         assert await lanes.next_due(db, ["close"], ["close"], ["close"]) is not None
+
+
+# ------------------------------------------------------------------------------ the worker
+
+
+class Open:
+    """A bus that stays open; what is told to one account is told to whoever listens."""
+
+    def __init__(self, company: Company) -> None:
+        self.listeners = 0
+        self.most = 0
+        self.heard: asyncio.Queue[Heard] = asyncio.Queue()
+        self.somebody = asyncio.Event()
+        member = company.house.members["close"]
+        member.connector.listen = self._listen  # type: ignore[method-assign]
+        config = member.config.model_copy(update={"push": "pubsub", "mode": "paused"})
+        members: Any = company.house.members
+        members["close"] = replace(member, config=config)
+        members["hubspot"] = replace(
+            members["hubspot"],
+            config=members["hubspot"].config.model_copy(update={"mode": "paused"}),
+        )
+
+    async def _listen(self, position: str | None) -> AsyncGenerator[Heard, None]:
+        self.listeners += 1
+        self.most = max(self.most, self.listeners)
+        self.somebody.set()
+        try:
+            while True:
+                yield await self.heard.get()
+        finally:
+            self.listeners -= 1
+            self.somebody.clear()
+
+
+async def test_one_worker_listens_and_another_takes_over_at_once_when_it_stops(company: Company):
+    bus = Open(company)
+    stops = [asyncio.Event(), asyncio.Event()]
+    workers = [Worker(company.house) for _ in stops]
+    tasks = [asyncio.create_task(w.work(s)) for w, s in zip(workers, stops, strict=True)]
+
+    async def told(position: str, number: int) -> str:
+        """Say something; who held the lane when it was stored."""
+        await bus.somebody.wait()
+        await bus.heard.put(Heard(position, (body(number),)))
+        while True:
+            async with company.db.transaction() as db:
+                query = sa.text("select position, owner from lanes where direction = 'listen'")
+                row = (await db.execute(query)).one()
+            if row.position == position:
+                return str(row.owner)
+            await asyncio.sleep(0.02)
+
+    async with asyncio.timeout(60):
+        first = await told("01", 1)
+        (leaving,) = (n for n, worker in enumerate(workers) if worker.id == first)
+        stops[leaving].set()
+        await tasks[leaving]
+        second = await told("02", 2)
+        assert {first, second} == {worker.id for worker in workers}
+        stops[1 - leaving].set()
+        await tasks[1 - leaving]
+    assert bus.most == 1
+    assert await company.scalar("select count(*) from deliveries") == 2
+    lane = "select owner is null and due_at <= now() from lanes where direction = 'listen'"
+    assert await company.scalar(lane)

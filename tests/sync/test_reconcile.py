@@ -418,7 +418,8 @@ async def test_a_fight_is_held_with_a_card_that_says_who_and_nobody_is_behind(co
     ada: Any = {"email": "ada@x.example", "firstname": "Ada", "lastname": "Lovelace"}
     await company.see(hub_contact(**ada, jobtitle="ours"))
     at = (await company.record_of(contact().ref)).stamps["title"]["at"]
-    insisting = {"was": "theirs", "now": "ours", "at": at, "known": [], "rounds": 3, "answers": 0}
+    insisting: dict[str, Any] = {"was": "theirs", "now": "ours", "at": at, "rounds": 3}
+    insisting |= {"known": [], "ours": ["ours"], "answers": 0}
     async with company.db.transaction() as db:
         agreed = links.Agreement(hub_contact().ref, None, None, None, {"title": insisting})
         await links.agree(db, [agreed])
@@ -447,7 +448,8 @@ async def _we_wrote_over_an_edit(company: Company) -> tuple[Observation, Observa
     await company.see(hub_contact(**ADA, jobtitle="base"))
     await company.see(contact(title="from close", minute=1))
     _, moment = await known(company.house, [])
-    ours = {"was": "base", "now": "from close", "known": [], "rounds": 0, "answers": 0}
+    ours: dict[str, Any] = {"was": "base", "now": "from close", "ours": ["from close"], "known": []}
+    ours |= {"rounds": 0, "answers": 0}
     written = {"title": {**ours, "at": moment.isoformat()}}
     link = await company.link_of(hub_contact().ref)
     async with company.db.transaction() as db:
@@ -510,7 +512,13 @@ async def test_a_vendor_that_tells_what_was_before_needs_no_history(
     await company.see(hub_contact(**ADA, jobtitle="base"))
     await company.see(hub_contact(**ADA, jobtitle="from hubspot"))
     _, moment = await known(company.house, [])
-    ours = {"was": "base", "now": "from hubspot", "known": [], "rounds": 0, "answers": 0}
+    ours: dict[str, Any] = {
+        "was": "base",
+        "now": "from hubspot",
+        "ours": ["from hubspot"],
+        "known": [],
+    }
+    ours |= {"rounds": 0, "answers": 0}
     link = await company.link_of(contact().ref)
     async with company.db.transaction() as db:
         written = {"title": {**ours, "at": moment.isoformat()}}

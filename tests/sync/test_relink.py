@@ -224,9 +224,7 @@ async def test_a_create_on_its_way_for_the_lost_record_is_the_survivors(company:
 async def test_a_parked_one_is_heard_though_a_write_to_it_was_never_answered(company: Company):
     await three(company)
     async with company.db.transaction() as db:
-        await links.begin_writes(
-            db, {hub_contact(2).ref: {"title": "new"}}
-        )  # … and its worker died
+        await links.begin_writes(db, {hub_contact(2).ref: {"title": "new"}})
     await merged(company, contact(2).ref, contact(1).ref)
     assert (await states(company))["hubspot/2"] == "parked"
     (answer,) = await company.see(hub_contact(2, email="ben@x.example"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.db import listings
+from app.db import listings, words
 from app.db.engine import Database
 from app.domain.values import Ref
 from app.sync.resync import resync
@@ -91,6 +91,38 @@ async def test_an_option_that_nothing_names_is_told_and_not_written_over(town: T
     (sentence,) = (one.sentence for one in told if one.account == "hubspot")
     assert '"UNQUALIFIED"' in sentence
     assert 'add `OURS: "UNQUALIFIED"` to accounts.hubspot.mapping.person.title.values' in sentence
+
+
+async def test_many_records_with_one_option_are_one_card(
+    town: Town, database: Database, control: Control, policy: str
+):
+    _, there = await town.ada()
+    people = [there]
+    for name in ("Grace", "Mary"):
+        made = await town.hubspot("POST", "/crm/v3/objects/contacts", properties={"lastname": name})
+        people.append(Ref("hubspot", "contacts", made["id"]))
+    for one in people:
+        await says(town, one, "UNQUALIFIED")
+    await says(town, people[2], "BAD_TIMING")
+
+    unqualified, _ = sorted(await cards(town), key=lambda card: card["id"])
+    assert unqualified["theirs"] == {"value": "UNQUALIFIED"}
+    async with town.db.transaction() as db:
+        told = await words.concerned(db, [unqualified])
+        own = (await listings.list_conflicts(db, record_id=unqualified["record_id"])).items
+    samples = told[unqualified["id"]]["samples"]
+    assert told[unqualified["id"]]["count"] == 2
+    assert [one["remote_id"] for one in samples] == [one.id for one in people[:2]]
+    assert [card["id"] for card in own] == [unqualified["id"]]
+
+    wiser = mapped(", Retired: UNQUALIFIED", policy)
+    async with founded(database, control, hubspot=wiser) as later:
+        await later.wait()
+        await later._turn("hubspot", "scan", resync)
+        (left,) = await cards(later)
+        assert left["theirs"] == {"value": "BAD_TIMING"}
+        assert await cards(later, "settled")
+        assert (await later.record_of(people[1])).fields["title"] == "Retired"
 
 
 async def test_once_it_is_named_it_is_read_and_the_card_settles_by_itself(

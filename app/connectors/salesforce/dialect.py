@@ -65,6 +65,11 @@ _USED = re.compile(r"(?:^|[ ;,])(?:per-app-)?api-usage=(\d+)/(\d+)")
 class SalesforceDialect(Dialect):
     """The body says more than the status: 400 and 403 may both be worth waiting for."""
 
+    def is_signed_out(self, answer: Answer) -> bool:
+        """The endpoints of OAuth say it with a 403 and a word of text."""
+        over = answer.status == 403 and answer.data == "Bad_OAuth_Token"
+        return over or super().is_signed_out(answer)
+
     def sort(self, answer: Answer) -> type[SyncError] | None:
         return _SORTED.get(code_of(next(iter(problems(answer.data)), {})))
 

@@ -1,0 +1,172 @@
+"""A CRM is away: for a day while everything changes, or for an hour of refusals."""
+
+import asyncio
+import math
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.chaos.ground import Ground, ground
+from tests.chaos.posts import Post, Senders
+from tests.chaos.result import Result
+from tests.full.harness import Company, Json, until
+
+DAY, HOUR = 86_400.0, 3_600.0
+CONNECTIONS = 16
+#: Changes of one company that come one right after the other, as people and programs make them.
+BURST = 10
+#: What the CRM takes in one call; and what a write needs: a look before it, itself, and a look at
+#: what the CRM tells of it.
+ROWS, CALLS = 100, 3
+#: How much longer than the quota allows it may take, and how soon work must go on.
+SLACK, SOON = 1.2, 10.0
+
+
+async def day(folder: Path, *, changes: int, companies: int, limit: int) -> Result:
+    """HubSpot is away for a day in which so many changes come in; then it allows so many calls
+    in ten seconds.
+    """
+    result = Result("a day's outage")
+    state = folder / "sandbox.json"
+    options = ["--state", str(state)]
+    async with ground(folder, workers=1, sandbox=["--no-quota", *options]) as place:
+        leads = await _known(place, companies)
+        await _allow(place, limit)
+        await place.world.crms.weather(lose=True)
+        await place.world.crms.fault("hubspot", "outage")
+        posts, last = await _edits(place, leads, changes)
+        senders = Senders(place.world.syncline.port, posts)
+        senders.release(len(posts))
+        await senders.run(CONNECTIONS)
+        result.accepted = senders.taken
+        await _taken_in(place)
+        await place.age(DAY)
+        began = time.time()
+        await place.world.crms.clear_faults()
+        result.recovered = await _drained(place)
+        calls = await _calls(place, since=began)
+        counted = [call for call in calls if not call["path"].endswith("/search")]
+        least = CALLS * math.ceil(companies / ROWS)
+        allowed = least / limit * 10
+        result.notes.append(
+            f"{companies:,} companies behind: at least {least} calls, {allowed:.0f} s at"
+            f" {limit} in 10 s; {len(counted)} made beside searches, {result.recovered:.0f} s,"
+            f" {result.recovered / allowed:.2f} times what the quota allows"
+        )
+        refused = sum(call["status"] == 429 for call in calls)
+        result.notes.append(f"{refused} calls were answered 429")
+        result.demand(result.recovered <= SLACK * allowed, "drained later than the quota allows")
+        result.lost += await _differences(place, leads, last)
+    result.judge()
+    return result
+
+
+async def refusals(folder: Path, *, companies: int) -> Result:
+    """HubSpot answers 503 to everything for an hour, of which less than a minute is waited for."""
+    result = Result("an hour of 5xx")
+    async with ground(folder, workers=1, sandbox=["--no-quota"]) as place:
+        leads = await _known(place, companies)
+        began = time.time()
+        await place.world.crms.fault("hubspot", "status", status=503)
+        for lead in leads:
+            await place.close.edit("lead", lead, description="edited meanwhile")
+        await _taken_in(place)
+        await asyncio.sleep(15)
+        await place.age(HOUR)
+        await asyncio.sleep(25)
+        spent = time.time() - began
+        probes = len(await _calls(place, since=began))
+        result.accepted = len(leads)
+        result.notes.append(f"{probes} calls in {spent:.0f} s of refusals")
+        # Each lane of the account, an attempt with its quick repeats, every eight seconds or so.
+        result.demand(probes <= spent, "more than probes while all was refused")
+        await place.world.crms.clear_faults()
+        result.recovered = await _drained(place)
+        result.demand(result.recovered <= SOON, f"drained only after {result.recovered:.0f} s")
+        result.lost += await _differences(place, leads, dict.fromkeys(leads, "edited meanwhile"))
+    result.judge()
+    return result
+
+
+async def _known(place: Ground, count: int) -> list[str]:
+    """So many leads that stand in HubSpot as well."""
+    leads = []
+    for _ in range(count):
+        company = Company.new("Outage")
+        made = await place.close.create("lead", name=company.name, url=f"https://{company.domain}")
+        leads.append(str(made["id"]))
+    await place.idle()
+    return leads
+
+
+async def _allow(place: Ground, limit: int) -> None:
+    """From now on HubSpot allows so many calls in ten seconds; its records stay."""
+    program = place.world.crms.program
+    await program.stop()
+    kept = [argument for argument in program.arguments if argument != "--no-quota"]
+    program.arguments = [*kept, "--hubspot-limit", str(limit), "--close-limit", "0"]
+    await program.start()
+    await program.listens(int(place.world.crms.url.rsplit(":", 1)[1]))
+
+
+async def _edits(
+    place: Ground, leads: list[str], changes: int
+) -> tuple[list[Post], dict[str, str]]:
+    """Webhooks of so many edits, in bursts, and what each lead says in the end."""
+    events: dict[str, Json] = {}
+    last: dict[str, str] = {}
+    rounds = math.ceil(changes / len(leads))
+    for lead in leads:
+        last[lead] = f"change {rounds}"
+        await place.close.edit("lead", lead, description=last[lead])
+        events[lead] = await place.close.event(lead)
+    posts = []
+    for start in range(0, rounds, BURST):
+        for event in events.values():
+            for n in range(start + 1, min(start + BURST, rounds) + 1):
+                posts.append(_edited(event, n) if n < rounds else Post.of_close(event))
+    return posts, last
+
+
+def _edited(event: Json, number: int) -> Post:
+    """The webhook of an edit before the last one."""
+    at = datetime.fromisoformat(event["data"]["date_updated"]).timestamp() - 3600 + number
+    when = datetime.fromtimestamp(at, UTC).isoformat()
+    data = {**event["data"], "description": f"change {number}", "date_updated": when}
+    told = {**event, "id": f"{event['id']}_{number}", "data": data}
+    return Post.of_close({**told, "date_created": when, "date_updated": when})
+
+
+async def _taken_in(place: Ground) -> None:
+    """Return once all that came in was looked at; what goes out waits."""
+
+    async def read() -> bool:
+        lanes = (await place.world.syncline.get("/health/lanes"))["lanes"]
+        return not any(
+            lane["pending"] or lane["owner"]
+            for lane in lanes
+            if (lane["account"], lane["direction"]) == ("close", "in")
+        )
+
+    await until(read, why=place.world.syncline.explain, within=600, pause=0.5)
+
+
+async def _drained(place: Ground) -> float:
+    """Seconds until nothing waits to be pushed."""
+    began = time.monotonic()
+    await place.settled()
+    return time.monotonic() - began
+
+
+async def _calls(place: Ground, *, since: float) -> list[Json]:
+    return await place.world.crms.calls("hubspot", since=since)
+
+
+async def _differences(place: Ground, leads: list[str], said: dict[str, str]) -> int:
+    """How many leads differ from their companies, or from what was said last."""
+    there = {row["name"]: row["description"] for row in await place.hubspot.all("companies")}
+    home = {row["id"]: row for row in await place.close.all("lead")}
+    return sum(
+        not (there.get(home[lead]["name"]) == home[lead]["description"] == said[lead])
+        for lead in leads
+    )

@@ -1,0 +1,118 @@
+"""Creates by the thousand in both CRMs at once; of every twentieth call the answer is lost."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Iterable
+from pathlib import Path
+
+from tests.chaos.ground import Ground, ground
+from tests.chaos.result import Result
+from tests.full.harness import Company, Json
+
+WORKERS = 2
+#: What may lose its answer: every call that makes a record.
+CREATES = {
+    "hubspot": r"/objects/(companies|contacts)(/batch/(create|upsert))?$",
+    "close": r"/(lead|contact)/$",
+}
+#: People who make records at the same time.
+TOGETHER = 8
+#: A family is a company and a person, made in one CRM and carried to the other.
+FAMILY = 2
+
+
+async def storms(folder: Path, *, creates: int, share: float) -> Result:
+    """So many records are to be made by us, in both directions, and a share of answers is lost."""
+    result = Result("creates with lost answers")
+    count = creates // FAMILY
+    async with ground(folder, workers=WORKERS, sandbox=["--no-quota"]) as place:
+        for vendor, path in CREATES.items():
+            await place.world.crms.fault(
+                vendor, "drop_after_commit", method="POST", path=path, share=share
+            )
+        companies = [Company.new("Storm") for _ in range(count)]
+        await _at_once(_found(place, n, company) for n, company in enumerate(companies))
+        # The last to lose an answer are found again like all the others.
+        result.recovered = await place.idle()
+        await place.world.crms.clear_faults()
+        await place.idle()
+        result.accepted = count * FAMILY
+        calls = await place.world.crms.control("GET", "calls")
+        lost = [c for c in calls["calls"] if c["write"] and c["status"] == 0]
+        rows = sum(call["rows"] for call in lost)
+        result.notes.append(f"{len(lost):,} calls lost their answers, with {rows:,} new records")
+        await _judge(place, companies, result)
+    result.judge()
+    return result
+
+
+async def _found(place: Ground, number: int, company: Company) -> None:
+    """A company and a person, in one CRM or the other."""
+    if number % 2:
+        await place.close.create(
+            "lead",
+            name=company.name,
+            url=f"https://{company.domain}",
+            contacts=[company.contact("Ada Lovelace")],
+        )
+        return
+    firm = await place.hubspot.create("companies", name=company.name, domain=company.domain)
+    await place.hubspot.create(
+        "contacts", firstname="Ada", lastname="Lovelace", email=company.email("ada"), company=firm
+    )
+
+
+async def _at_once(jobs: Iterable[Awaitable[None]]) -> None:
+    gate = asyncio.Semaphore(TOGETHER)
+
+    async def one(job: Awaitable[None]) -> None:
+        async with gate:
+            await job
+
+    await asyncio.gather(*map(one, jobs))
+
+
+async def _judge(place: Ground, companies: list[Company], result: Result) -> None:
+    """Each stands in each CRM once; what does not is named on a card or in a dead letter."""
+    service = place.world.syncline
+    flagged = json.dumps(
+        [await service.rows("/api/conflicts"), await service.rows("/api/dead-letters")]
+    )
+    cards = await service.rows("/api/conflicts")
+    there = await place.hubspot.all("companies")
+    people = await place.hubspot.all("contacts")
+    leads = await place.close.all("lead")
+    found: dict[str, list[str]] = {}
+    for row in there:
+        found.setdefault(f"hubspot company {row['domain']}", []).append(row["id"])
+    for row in people:
+        found.setdefault(f"hubspot person {row['email']}", []).append(row["id"])
+    for lead in leads:
+        found.setdefault(f"close company {lead['name']}", []).append(lead["id"])
+        for contact in lead["contacts"]:
+            found.setdefault(f"close person {_email(contact)}", []).append(contact["id"])
+    missing: Counter[str] = Counter()
+    for company in companies:
+        names = (
+            f"hubspot company {company.domain}",
+            f"close company {company.name}",
+            f"hubspot person {company.email('ada')}",
+            f"close person {company.email('ada')}",
+        )
+        for name in names:
+            copies = found.get(name, [])
+            if len(copies) == 1:
+                continue
+            if any(id in flagged for id in copies) or company.domain in flagged:
+                result.notes.append(f"flagged: {name} stands {len(copies)} times")
+            elif copies:
+                result.doubled += len(copies) - 1
+            else:
+                missing[name.split(" ", 2)[0]] += 1
+    result.lost += sum(missing.values())
+    result.notes.append(f"{len(cards)} cards for a person")
+
+
+def _email(contact: Json) -> str:
+    return contact["emails"][0]["email"] if contact["emails"] else ""

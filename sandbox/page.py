@@ -10,12 +10,12 @@ _HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="refresh" content="2"><title>Sandbox CRMs</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
 :root { color-scheme: light dark; --line: #8883; --soft: #8882; --dim: #888; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1300px;
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1700px;
   padding: 0 1rem }
 h1 { font-size: 1.3rem; margin: 0 0 .2rem } h2 { font-size: 1.15rem; margin: 0 0 .6rem }
 h3 { font-size: .8rem; text-transform: uppercase; letter-spacing: .06em; color: var(--dim);
   margin: 1.3rem 0 .3rem } p { color: var(--dim); margin: 0 0 1.5rem }
-main { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 1.5rem }
+main { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); gap: 1.5rem }
 section { border: 1px solid var(--line); border-radius: 12px; padding: 1.2rem; min-width: 0 }
 table { border-collapse: collapse; width: 100%; table-layout: fixed }
 td, th { text-align: left; padding: .3rem .5rem .3rem 0; border-top: 1px solid var(--soft);

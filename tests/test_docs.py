@@ -8,7 +8,7 @@ import re
 import shlex
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -439,6 +439,20 @@ def test_the_sandbox_has_the_controls_that_are_documented():
         if not any(route.method in row and f"{route.template}`" in row for row in rows)
     ]
     assert missing == []
+
+
+def test_what_the_local_crms_do_by_themselves_is_documented():
+    from sandbox.close.options import CloseOptions
+    from sandbox.hubspot.options import HubSpotOptions
+    from sandbox.salesforce.options import SalesforceOptions
+    from sandbox.salesforce.org import people
+
+    page = text_of(ROOT / "docs/sandbox.md")
+    kinds = (CloseOptions, HubSpotOptions, SalesforceOptions)
+    names = {field.name for kind in kinds for field in fields(kind)}
+    assert {name for name in names if f"`{name}`" not in page} == set()
+    paths = {route.template.partition("{")[0] for route in people._routes}
+    assert {path for path in paths if path not in page} == set()
 
 
 # --- promises and their proofs ----------------------------------------------------------------

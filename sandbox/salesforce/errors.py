@@ -28,17 +28,17 @@ def missing(text: str = "The requested resource does not exist") -> RefusedError
 
 
 def fate(refusal: RefusedError) -> Json:
-    """How a refused row looks among the results of many: `statusCode`, not `errorCode`."""
+    """How a refused row looks among the results of many: `statusCode`, not `errorCode`.
+
+    Which records a duplicate rule took it for is told of a single row only:
+    https://github.com/jetstreamapp/jetstream/issues/482
+    """
     errors = [
         {
             "statusCode": row["errorCode"],
             "message": row["message"],
             "fields": row.get("fields", []),
-            **{name: row[name] for name in row if name not in _OWN},
         }
         for row in refusal.answer.body
     ]
     return {"success": False, "errors": errors}
-
-
-_OWN = ("errorCode", "message", "fields")

@@ -10,7 +10,7 @@ from sandbox.wire import Answer, Call
 @routes.on("GET", "/limits")
 def limits(org: Salesforce, call: Call) -> Answer:
     most = org.options.daily_limit or UNLIMITED
-    calls = {"Max": most, "Remaining": max(most - org.used, 0)}
+    calls = {"Max": most, "Remaining": max(most - org.used(call.at), 0)}
     body = {
         "DailyApiRequests": calls,
         "DailyBulkApiBatches": {"Max": 15_000, "Remaining": 15_000},

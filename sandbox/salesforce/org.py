@@ -80,7 +80,7 @@ class Salesforce:
         self.transaction: Transaction | None = None
         self.deleted_with: dict[str, str] = {}
         self.bus.forget()
-        self.used = 0  # calls since the start: nobody waits for a day here
+        self.calls: dict[str, int] = {}
         self.later.clear()
         self._build()
 
@@ -129,12 +129,7 @@ class Salesforce:
         call = replace(call, path=match[2].rstrip("/") or "/", base=f"/services/data/v{match[1]}.0")
         if call.actor.is_person:
             return self.dispatch(self._as_person(call))
-        call = call.by(self._actor(call))
-        self._count()
-        answer = self.attempt(call)
-        limit = self.options.daily_limit or UNLIMITED
-        usage = {"Sforce-Limit-Info": f"api-usage={self.used}/{limit}"}
-        return Answer(answer.status, answer.body, {**answer.headers, **usage})
+        return self._counted(call.by(self._actor(call)))
 
     def dispatch(self, call: Call) -> Answer:
         """Answer a call whose path is beneath the version and whose actor is known."""
@@ -143,10 +138,24 @@ class Salesforce:
             raise missing()
         return found(self, call)
 
-    def _count(self) -> None:
-        if 0 < self.options.daily_limit <= self.used:
-            raise refuse("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", status=403)
-        self.used += 1
+    def used(self, at: datetime) -> int:
+        """The calls of the last 24 hours, by whole hours."""
+        hour = _hour(at)
+        return sum(count for then, count in self.calls.items() if hour - 24 < int(then) <= hour)
+
+    def _counted(self, call: Call) -> Answer:
+        """The answer, and how many of the day's calls are used up; 403 for one too many."""
+        if 0 < self.options.daily_limit <= self.used(call.at):
+            text = "TotalRequests Limit exceeded."
+            answer = refuse("REQUEST_LIMIT_EXCEEDED", text, status=403).answer
+        else:
+            hour = str(_hour(call.at))
+            self.calls = {h: n for h, n in self.calls.items() if int(h) > int(hour) - 24}
+            self.calls[hour] = self.calls.get(hour, 0) + 1
+            answer = self.attempt(call)
+        limit = self.options.daily_limit or UNLIMITED
+        usage = {"Sforce-Limit-Info": f"api-usage={self.used(call.at)}/{limit}"}
+        return Answer(answer.status, answer.body, {**answer.headers, **usage})
 
     def _as_person(self, call: Call) -> Call:
         staff = {u.id: u for u in self.store.all("User") if u.get("IsActive")}
@@ -313,7 +322,11 @@ class Salesforce:
 
 EXTERNAL = "string 255 unique external"
 UNLIMITED = 5_000_000
-_KEPT = ("next_ids", "deleted_with", "sessions", "refresh_tokens", "used")
+_KEPT = ("next_ids", "deleted_with", "sessions", "refresh_tokens", "calls")
+
+
+def _hour(at: datetime) -> int:
+    return int(at.timestamp()) // 3600
 
 
 def _heard(act: Callable[[Call], Answer], call: Call) -> Answer:

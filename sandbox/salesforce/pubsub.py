@@ -144,8 +144,10 @@ class PubSub:
 
     async def _admit(self, context: Any, method: str) -> None:
         """Refuse who has no session, and everybody during an outage."""
-        fault = self.faults.strike("salesforce", "GRPC", f"/{SERVICE}/{method}", now())
-        if fault is not None:
+        # Of the faults only an outage is one of everything.
+        path, at = f"/{SERVICE}/{method}", now()
+        outages = (fault for fault in self.faults.active if fault.kind == "outage")
+        if any(fault.matches("salesforce", "GRPC", path, at) for fault in outages):
             await _refuse(context, grpc.StatusCode.UNAVAILABLE, f"{_ERROR}.service.unavailable")
         given = dict(context.invocation_metadata())
         session = self.org.sessions.get(str(given.get("accesstoken", "")))

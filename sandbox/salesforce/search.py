@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from sandbox.records import Record
@@ -101,11 +101,10 @@ def found(org: Salesforce, call: Call, query: Query, *, all: bool) -> list[Recor
         field, read = column(org, call, type, order.path)
         if not field.filterable:
             raise refuse("INVALID_FIELD", f"field '{field.name}' can not be sorted in a query call")
-        blank = [record for record in records if read(record) is None]
-        rest = [record for record in records if read(record) is not None]
-        rest.sort(key=partial(_sortable, field, read))
-        if order.down:
-            rest.reverse()
+        pairs = [(_folded(field, read(record)), record) for record in records]
+        blank = [record for there, record in pairs if there is None]
+        sorting = sorted((p for p in pairs if p[0] is not None), key=itemgetter(0))
+        rest = [record for _, record in (reversed(sorting) if order.down else sorting)]
         records = rest + blank if order.nulls_last else blank + rest
     return records[query.offset :][: query.limit]
 
@@ -147,11 +146,6 @@ def _restrict(type: SObject, query: Query) -> None:
             "ContentDocumentId or LinkedEntityId using the equals operator or multiple Id's using "
             "the IN operator."
         )
-
-
-def _sortable(field: Field, read: Read, record: Record) -> Any:
-    found = read(record)
-    return found.casefold() if isinstance(found, str) and not field.is_id else found
 
 
 # -- conditions --

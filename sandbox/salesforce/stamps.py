@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 
 def shown(at: datetime) -> str:
     """`2026-01-01T00:00:00.000+0000`."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
+    return f"{at.astimezone(UTC).isoformat()[:19]}.000+0000"
 
 
 def moment(text: str) -> datetime:

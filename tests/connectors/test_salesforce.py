@@ -110,6 +110,45 @@ async def test_a_queue_is_nobody(salesforce):
     assert directory.retired == {i for i, m in directory.owners.items() if "barbara" in m}
 
 
+RENEWAL = "012000000000001AAA"
+
+
+def an_org_with_record_types(request: httpx.Request) -> httpx.Response:
+    path, text = request.url.path, request.url.params.get("q", "")
+    if path.endswith("/describe"):
+        master = {"recordTypeId": shapes.MASTER_TYPE, "name": "Master", "master": True}
+        old = {"recordTypeId": "012000000000002AAA", "name": "Old", "active": False}
+        theirs = {"recordTypeId": "012000000000003AAA", "name": "Theirs", "available": False}
+        own = {"recordTypeId": RENEWAL, "name": "Renewal", "available": True}
+        infos = [{"active": True, "master": False, **one} for one in (master, old, theirs, own)]
+        return httpx.Response(200, json={"fields": [], "recordTypeInfos": infos})
+    if "/ui-api/" in path:
+        if RENEWAL not in path:
+            return httpx.Response(404, json=[])
+        return httpx.Response(200, json={"values": [{"value": "Won"}, {"value": "New"}]})
+    rows = [
+        {"ApiName": name, "MasterLabel": name, "IsClosed": won, "IsWon": won}
+        for name, won in (("New", False), ("Demo", False), ("Won", True))
+    ]
+    found = rows if "FROM OpportunityStage" in text else []
+    return httpx.Response(200, json={"done": True, "records": found})
+
+
+async def test_record_types_are_pipelines_with_the_stages_of_their_sales_process():
+    connector = SALESFORCE.connect(transport=SALESFORCE.transport(an_org_with_record_types))
+    found = (await connector.directory()).pipelines
+    assert [(p.name, [s.name for s in p.stages]) for p in found] == [
+        ("Renewal", ["New", "Won"]),
+        ("Theirs", ["New", "Demo", "Won"]),
+    ]
+
+
+async def test_the_master_record_type_is_none_that_could_be_written(salesforce, control):
+    fields = {**SALESFORCE.named["deal"]("Deal"), "RecordTypeId": shapes.MASTER_TYPE}
+    ref = await make(salesforce, "deal", fields)
+    assert (await shown(control, ref))["RecordTypeId"] != shapes.MASTER_TYPE
+
+
 # ----------------------------------------------------------------------------- relations
 
 

@@ -166,6 +166,7 @@ async def test_the_days_calls_are_counted_and_run_out(base: str):
         assert answers[1].headers["sforce-limit-info"] == "api-usage=2/3"
         assert answers[2].json()["DailyApiRequests"] == {"Max": 3, "Remaining": 0}
         assert answers[3].status_code == 403
+        assert answers[3].headers["sforce-limit-info"] == "api-usage=3/3"
         assert answers[3].json() == [
             {
                 "message": "TotalRequests Limit exceeded.",

@@ -282,3 +282,12 @@ async def test_an_outage_ends_the_streams(place: Place):
         await stream.read()
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     await place.control.delete("/_sandbox/faults")
+
+
+async def test_a_fault_of_one_call_is_left_for_it(place: Place):
+    fault = {"vendor": "salesforce", "fault": "status", "times": 1}
+    await place.person("POST", "/_sandbox/faults", **fault)
+    await place.person("POST", "/_sandbox/options", salesforce={"keep_alive": 0.1})
+    stream = await place.listener.begin("/data/ChangeEvents", replay_preset=LATEST)
+    assert not (await stream.read()).events
+    assert (await place.api.get("/limits")).status_code == 500

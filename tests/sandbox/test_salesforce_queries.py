@@ -4,6 +4,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandbox.salesforce.soql import characters, decoded, parse
 from sandbox.wire import RefusedError
@@ -106,6 +108,14 @@ def test_literals_are_read_as_the_vendor_says():
     assert parse("SELECT Id FROM Account WHERE Name = 'x'' ' ".replace("''", "\\'")).where
     with pytest.raises(RefusedError):
         parse("SELECT Id FROM Account WHERE Name = '" + "x" * 100_000 + "'")
+
+
+@given(st.text())
+def test_a_quoted_text_is_read_as_it_was(text: str):
+    quoted = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    assert decoded(quoted) == text
+    where: Any = parse(f"SELECT Id FROM Account WHERE Name = {quoted}").where
+    assert where.value.value == text
 
 
 async def test_parents_and_children_come_nested(salesforce, staff):

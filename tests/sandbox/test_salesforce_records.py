@@ -1,6 +1,5 @@
 """Records in the local Salesforce: what is taken, what is refused, and how it is told."""
 
-import asyncio
 from typing import Any
 
 import httpx
@@ -137,10 +136,11 @@ async def test_an_external_id_is_unique_whatever_its_case(salesforce):
     assert lacking.status_code == 404
 
 
-async def test_a_change_of_nothing_is_a_modification(salesforce):
+async def test_a_change_of_nothing_is_a_modification(salesforce, control):
+    await control.post("/options", json={"salesforce": {"stamp_lag": 60}})
     id = await make(salesforce, "Account", Name="Acme")
     before = (await read(salesforce, "Account", id))["SystemModstamp"]
-    await asyncio.sleep(1.01)  # stamps are whole seconds
+    await control.post("/options", json={"salesforce": {"stamp_lag": 0}})
     await salesforce.patch(f"/sobjects/Account/{id}", json={"Name": "Acme"})
     assert (await read(salesforce, "Account", id))["SystemModstamp"] > before
 
@@ -302,6 +302,9 @@ async def test_a_locked_row_and_a_duplicate_are_refused_on_request(salesforce, c
     assert (alike.status_code, problem["errorCode"]) == (400, "DUPLICATES_DETECTED")
     matched = problem["duplicateResult"]["matchResults"][0]["matchRecords"]
     assert [row["record"]["Id"] for row in matched] == [first]
+    many = {"records": [{"attributes": {"type": "Contact"}, **body}]}
+    (fate,) = (await salesforce.post("/composite/sobjects", json=many)).json()
+    assert fate["errors"][0].keys() == {"statusCode", "message", "fields"}
     anyway = {"Sforce-Duplicate-Rule-Header": "allowSave=true"}
     assert (await salesforce.post("/sobjects/Contact", json=body, headers=anyway)).is_success
     await control.post("/options", json={"salesforce": {"duplicate_rule": "block"}})
@@ -360,3 +363,36 @@ async def test_updated_and_deleted_tell_ids_between_two_times(salesforce):
     old = {"start": "2020-01-01T00:00:00Z", "end": f"{day}T00:00:00Z"}
     refused = await salesforce.get("/sobjects/Account/updated/", params=old)
     assert refused.json()[0]["errorCode"] == "INVALID_REPLICATION_DATE"
+
+
+async def test_features_of_an_org_may_be_on(salesforce, control):
+    wanted = {"multi_currency": True, "person_accounts": True}
+    await control.post("/options", json={"salesforce": wanted})
+    person = await make(salesforce, "Account", FirstName="Ada", LastName="Lovelace")
+    found = await read(salesforce, "Account", person)
+    assert (found["Name"], found["IsPersonAccount"]) == ("Ada Lovelace", True)
+    company = await make(salesforce, "Account", Name="Acme", CurrencyIsoCode="EUR")
+    found = await read(salesforce, "Account", company)
+    assert (found["IsPersonAccount"], found["CurrencyIsoCode"]) == (False, "EUR")
+    body = {"Name": "B", "CurrencyIsoCode": "XXX"}
+    refused = await salesforce.post("/sobjects/Account", json=body)
+    assert refused.json()[0]["errorCode"] == "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"
+    await control.post("/options", json={"salesforce": {"multi_currency": False}})
+    assert "CurrencyIsoCode" not in await read(salesforce, "Account", company)
+
+
+async def test_a_commit_may_carry_an_older_time(salesforce, control):
+    first = await make(salesforce, "Account", Name="A")
+    await control.post("/options", json={"salesforce": {"stamp_lag": 60}})
+    late = await make(salesforce, "Account", Name="B")
+    stamps = [(await read(salesforce, "Account", id))["SystemModstamp"] for id in (first, late)]
+    assert stamps[1] < stamps[0]
+
+
+async def test_amounts_may_be_rounded(salesforce, control):
+    await control.post("/options", json={"salesforce": {"amounts": 10, "trim": True}})
+    deal = {"Name": "A   B", "StageName": "Prospecting", "CloseDate": "2030-01-01"}
+    found = await read(
+        salesforce, "Opportunity", await make(salesforce, "Opportunity", Amount=1234.56, **deal)
+    )
+    assert (found["Amount"], found["Name"]) == (1230.0, "A B")

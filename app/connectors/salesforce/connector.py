@@ -91,6 +91,8 @@ from app.sdk import (
     path_token,
 )
 
+#: What a condition takes of a URL beside its value: `(Website LIKE '%…%') OR `, quoted.
+LIKE = 60
 #: Rows that another transaction held are sent again after these seconds.
 LOCKED = (0.3, 1.0)
 #: How far the clock of the org may be from ours.
@@ -319,7 +321,7 @@ class Salesforce(Connector):
                 continue
             if path not in asked:
                 raise RejectedError(f"our user may not see {path} of {type}", field=path)
-            for some in soql.chunks(values):
+            for some in soql.chunks(values, beside=LIKE):
                 # A website is an address: what has the domain in it is looked at.
                 where = (
                     soql.some(*(soql.contains(path, value) for value in some))

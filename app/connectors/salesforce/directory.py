@@ -72,9 +72,9 @@ async def tickets(org: Org) -> tuple[Pipeline, ...]:
 async def _pipelines(
     org: Org, type: str, field: str, every: Sequence[Stage], name: str
 ) -> tuple[Pipeline, ...]:
-    """One per record type that our user may use; one of all stages where there are none."""
+    """One per record type, those that our user may give first; one of all stages without any."""
     infos = (await org.describe(type)).raw.get("recordTypeInfos") or ()
-    own = [i for i in infos if i.get("available") and not i.get("master") and i.get("active", True)]
+    own = [info for info in infos if not info.get("master") and info.get("active", True)]
     if not own:
         return (Pipeline(MASTER_TYPE, name, tuple(every)),)
     return tuple(
@@ -84,9 +84,13 @@ async def _pipelines(
                 str(info["name"]),
                 tuple(await _offered(org, type, field, str(info["recordTypeId"]), every)),
             )
-            for info in sorted(own, key=lambda i: not i.get("defaultRecordTypeMapping"))
+            for info in sorted(own, key=_rank)
         ]
     )
+
+
+def _rank(info: Raw) -> tuple[bool, bool]:
+    return not info.get("available"), not info.get("defaultRecordTypeMapping")
 
 
 async def _offered(

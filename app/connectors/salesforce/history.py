@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from app.connectors.salesforce import soql
 from app.connectors.salesforce.org import Org
 from app.connectors.salesforce.shapes import ACCOUNT, CASE, CONTACT, OPPORTUNITY, time_of
-from app.sdk import Edit, Ref, RejectedError
+from app.sdk import AccountError, Edit, Ref, RejectedError
 
 #: The object that keeps it, and the field by which it names the record.
 KEPT = {
@@ -26,15 +26,13 @@ async def tracked(org: Org, type: str) -> frozenset[str]:
 
     https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/sforce_api_objects_fielddefinition.htm
     """
-    where = soql.every(
-        soql.equals("EntityDefinitionId", type),
-        soql.equals("IsFieldHistoryTracked", True),
-    )
+    where = soql.equals("EntityDefinitionId", type)
+    fields = ("QualifiedApiName", "IsFieldHistoryTracked")
     try:
-        rows = await org.query(soql.select(("QualifiedApiName",), "FieldDefinition", where))
-    except RejectedError:
+        rows = await org.query(soql.select(fields, "FieldDefinition", where))
+    except (RejectedError, AccountError):
         return frozenset()
-    return frozenset(str(row["QualifiedApiName"]) for row in rows)
+    return frozenset(str(r["QualifiedApiName"]) for r in rows if r.get("IsFieldHistoryTracked"))
 
 
 async def edits(

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from urllib.parse import quote
 
 from app.sdk import RejectedError
 
-#: A text in a list may take this much of the URL; 16,384 bytes are the most of URL and headers:
+#: The values of a list may take this much of the URL; 16,384 bytes are the most of URL and headers:
 #: https://developer.salesforce.com/docs/platform/salesforce-app-limits-cheatsheet/guide/salesforce-app-limits-platform-api.html
 ROOM = 9_000
 
@@ -143,16 +144,18 @@ def select(
     return text if limit is None else f"{text} LIMIT {limit:d}"
 
 
-def chunks(values: Sequence[str], *, room: int = ROOM) -> Iterable[list[str]]:
-    """The values in lists that fit into the URL of a query each."""
-    some_, size = list[str](), 0
+def chunks(values: Sequence[str], *, beside: int = 3, room: int = ROOM) -> Iterable[list[str]]:
+    """The values in lists that fit into the URL of a query each.
+
+    ``beside`` is how much of the URL each takes beside itself.
+    """
+    part, size = list[str](), 0
     for value in values:
-        # Three quarters of what is quoted may be quoted again as the URL.
-        cost = 3 * len(literal(value).encode("utf-8", "surrogatepass")) + 3
-        if some_ and size + cost > room:
-            yield some_
-            some_, size = [], 0
-        some_.append(value)
+        cost = len(quote(literal(value), safe="")) + beside
+        if part and size + cost > room:
+            yield part
+            part, size = [], 0
+        part.append(value)
         size += cost
-    if some_:
-        yield some_
+    if part:
+        yield part

@@ -528,6 +528,9 @@ class AccountConfig(_Frozen):
     api_version: _Word | None = Field(
         None, pattern=r"^[1-9]\d{1,2}\.0$", description="Salesforce: the version of its API, 62.0."
     )
+    leads: _Flag = Field(
+        False, description="Salesforce: leads are people too; one that is converted is its contact."
+    )
     mapping: dict[str, dict[str, MappingRow]] = Field(
         default_factory=dict,
         description="Entity, then canonical field (or several, comma-separated), then its row.",
@@ -544,7 +547,7 @@ class AccountConfig(_Frozen):
         """The further settings that only some connectors read."""
         hubspot = ("portal_id", "legacy_signatures", "lifecycle")
         salesforce = ("login_url", "audience", "api_version", "organization_id", "pubsub_url")
-        names = (*hubspot, *salesforce)
+        names = (*hubspot, *salesforce, "leads")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @field_validator("base_url", "pubsub_url", "login_url", "audience")

@@ -172,6 +172,7 @@ SALESFORCE = Candidate(
         "client_id": SecretStr("3MVG9SandboxConsumerKey000000000000000000000"),
         "client_secret": SecretStr("salesforce-sandbox-secret"),
     },
+    options={"leads": True},
     named={
         "company": lambda n: {"Name": n, "Website": f"https://{n.lower()}.example"},
         "person": lambda n: {"LastName": n, "Email": f"{n.lower()}@people.example"},

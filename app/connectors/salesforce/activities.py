@@ -28,6 +28,7 @@ from app.connectors.salesforce.shapes import (
     CONTACT,
     OPPORTUNITY,
     SYSTEM,
+    is_lead,
     observed,
     one_of,
     time_of,
@@ -74,8 +75,10 @@ def is_shown(type: str, row: Raw) -> bool:
     return row.get(SUBTYPE) == SUBTYPES[type] and (type not in DONE or row.get("IsClosed") is True)
 
 
-async def seen(org: Org, account: str, type: str, rows: Sequence[Raw]) -> list[Observation]:
-    """Rows of this kind with their relations, and notes with their texts."""
+async def seen(
+    org: Org, account: str, type: str, rows: Sequence[Raw], *, leads: bool
+) -> list[Observation]:
+    """Rows of this kind with their relations, and notes with their texts; people may be leads."""
     rows = [row for row in rows if is_shown(type, row)]
     linked: Mapping[str, Mapping[str, str]] = {}
     if type == NOTE:
@@ -84,9 +87,9 @@ async def seen(org: Org, account: str, type: str, rows: Sequence[Raw]) -> list[O
     found = []
     for row in rows:
         own = (
-            notes.relations(account, linked[str(row["Id"])])
+            notes.relations(account, linked[str(row["Id"])], leads=leads)
             if type == NOTE
-            else _relations(account, row)
+            else _relations(account, row, leads=leads)
         )
         raw = {**row, "Title": None} if row.get("Title") == UNTITLED else row
         mentions = tuple(dict.fromkeys(ref for refs in own.values() for ref in refs))
@@ -95,12 +98,13 @@ async def seen(org: Org, account: str, type: str, rows: Sequence[Raw]) -> list[O
     return found
 
 
-def _relations(account: str, row: Raw) -> dict[str, tuple[Ref, ...]]:
+def _relations(account: str, row: Raw, *, leads: bool) -> dict[str, tuple[Ref, ...]]:
     """Salesforce works out the account of an activity from what or whom it is about."""
+    person = _is(row.get("WhoId"), CONTACT) or (leads and is_lead(row.get("WhoId")))
     company, who, what = row.get("AccountId"), row.get("WhoId"), row.get("WhatId")
     return {
         "company": (Ref(account, ACCOUNT, company),) if company else (),
-        "people": (Ref(account, CONTACT, str(who)),) if _is(who, CONTACT) else (),
+        "people": (Ref(account, CONTACT, str(who)),) if person else (),
         "deals": (Ref(account, OPPORTUNITY, str(what)),) if _is(what, OPPORTUNITY) else (),
     }
 
@@ -136,6 +140,14 @@ def body_of(
 
 def _about(write: Write, current: Raw) -> dict[str, str | None]:
     """Whom and what it names from now on: a deal before its company, one of several people."""
+    named = _ends_of(write, current)
+    if is_lead(named.get("WhoId", current.get("WhoId"))):
+        # Who is with a lead is about nothing else.
+        named = {**named, "WhatId": None} if "WhoId" in named else {}
+    return named
+
+
+def _ends_of(write: Write, current: Raw) -> dict[str, str | None]:
     named: dict[str, str | None] = {}
     if (people := one_of(write, "people")) is not None:
         named["WhoId"] = people[0].id if people else None

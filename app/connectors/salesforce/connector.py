@@ -21,6 +21,7 @@ from app.connectors.salesforce import (
     changes,
     events,
     history,
+    leads,
     notes,
     people,
     setup,
@@ -40,6 +41,8 @@ from app.connectors.salesforce.org import BATCH, VERSION, WRITING, Org, as_field
 from app.connectors.salesforce.shapes import (
     ALWAYS,
     CASE,
+    CONTACT,
+    LEAD,
     NAMES,
     OPPORTUNITY,
     body_of,
@@ -157,7 +160,8 @@ class Salesforce(Connector):
             found = soap.parse(body, name, received_at=delivery.received_at)
         else:
             found = events.parse(body, name, message=delivery.headers.get("webhook-id"))
-        return [one for event in found for one in told_of(event)]
+        travel = leads.travel(account)
+        return [one for e in found for one in told_of(leads.told_of(e, travel=travel))]
 
     def may_listen(self) -> None:
         try:
@@ -181,10 +185,12 @@ class Salesforce(Connector):
 
         url = str(self.account.options.get("pubsub_url") or pubsub.URL)
         wanted = {
-            promise.type: entity
+            object_of(promise.type): entity
             for entity, promise in self.manifest.entities.items()
             if promise.type in self.properties
         }
+        if CONTACT in wanted and leads.travel(self.account):
+            wanted[LEAD] = wanted[CONTACT]
         for object, (through, _) in events.READ_THROUGH.items():
             if through in wanted:
                 wanted[object] = wanted[through]
@@ -205,26 +211,40 @@ class Salesforce(Connector):
         own = [self.account.external_id] if self.account.external_id else []
         described = await self.org.describe(type)
         always = activities.ASKED.get(type) or ALWAYS[type]
-        return described.sees([*always, *self.properties.get(type, ()), *own])
+        mapped = self.properties.get(CONTACT if type == LEAD else type, ())
+        return described.sees([*always, *mapped, *own])
 
     async def read(self, refs: Sequence[Ref]) -> list[Observation]:
         found: list[Observation] = []
         for some in chunked(list(dict.fromkeys(refs)), BATCH):
-            type, ids = some[0].type, [ref.id for ref in some]
-            seen = await self._seen(type, ids)
-            found += [seen[id] for id in ids if id in seen]
-            found += await self._missing(type, [id for id in ids if id not in seen])
+            for type, ids in leads.sorted_out(some):
+                if type == LEAD and not leads.travel(self.account):
+                    found += [Observation(ref, None) for ref in some if ref.id in ids]
+                    continue
+                seen = await self._seen(type, ids)
+                found += [seen[id] for id in ids if id in seen]
+                found += await self._missing(type, [id for id in ids if id not in seen])
         return found
 
     async def _seen(self, type: str, ids: Sequence[str]) -> dict[str, Observation]:
         """The records of these ids that are shown."""
         rows = await self.org.retrieve(type, ids, await self._asked(type))
+        if type == LEAD and (into := leads.converted(rows)):
+            living = await self._seen(CONTACT, sorted(set(filter(None, into.values()))))
+            rest = await self._observe(type, [row for row in rows if row["Id"] not in into])
+            return {one.ref.id: one for one in rest} | {
+                id: replace(living[contact], asked=Ref(self.account.name, CONTACT, id))
+                for id, contact in into.items()
+                if contact in living
+            }
         return {one.ref.id: one for one in await self._observe(type, rows)}
 
     async def _observe(self, type: str, rows: Sequence[Raw]) -> list[Observation]:
         """Rows with their relations; person accounts are not what we can keep in step."""
         if type in activities.ASKED:
-            happened = await activities.seen(self.org, self.account.name, type, rows)
+            happened = await activities.seen(
+                self.org, self.account.name, type, rows, leads=leads.travel(self.account)
+            )
             self._remember(happened)
             return happened
         rows = [row for row in rows if not is_person(row)]
@@ -263,10 +283,11 @@ class Salesforce(Connector):
         if rest:
             gone |= await self._logged(type) & set(rest)
         living = await self._seen(type, sorted(set(survivors.values())))
+        own = CONTACT if type == LEAD else type
         return [
-            replace(living[survivors[id]], asked=Ref(self.account.name, type, id))
+            replace(living[survivors[id]], asked=Ref(self.account.name, own, id))
             if survivors.get(id) in living
-            else Observation(Ref(self.account.name, type, id), None, gone=id in gone)
+            else Observation(Ref(self.account.name, own, id), None, gone=id in gone)
             for id in ids
         ]
 
@@ -306,11 +327,20 @@ class Salesforce(Connector):
     async def edits(
         self, refs: Sequence[Ref], paths: Collection[str]
     ) -> dict[Ref, dict[str, tuple[Edit, ...]]]:
-        return await history.edits(self.org, refs, paths)
+        refs = [ref for ref in refs if leads.kind_of(ref) != LEAD]
+        return await history.edits(self.org, refs, paths) if refs else {}
 
     async def find(self, entity: str, keys: Sequence[Key]) -> dict[Key, list[Observation]]:
         found: dict[Key, list[Observation]] = {key: [] for key in keys}
         type = self.manifest.entities[entity].type
+        for one in await self._found(type, keys):
+            for kind, value in keys_of(one.raw or {}, self.account.external_id):
+                if (key := Key(kind, value)) in found:
+                    found[key].append(one)
+        return found
+
+    async def _found(self, type: str, keys: Sequence[Key]) -> list[Observation]:
+        """Who may have these keys, of contacts the leads too."""
         asked = await self._asked(type)
         external = self.account.external_id
         external = external if external in asked else None
@@ -329,10 +359,9 @@ class Salesforce(Connector):
                     else soql.within(path, some)
                 )
                 rows |= {row["Id"]: row for row in await self._query(type, asked, where)}
-        for one in await self._observe(type, list(rows.values())):
-            for kind, value in keys_of(one.raw or {}, external):
-                if (key := Key(kind, value)) in found:
-                    found[key].append(one)
+        found = await self._observe(type, list(rows.values()))
+        if type == CONTACT and leads.travel(self.account):
+            found += await self._found(LEAD, keys)
         return found
 
     async def _query(
@@ -376,15 +405,20 @@ class Salesforce(Connector):
     async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
         type, at = self.manifest.entities[entity].type, changes.Cursor.read(cursor, since)
         with background():
-            rows, following = await changes.page(self.org, type, await self._asked(type), at)
-            return Page(tuple(await self._observe(type, rows)), following)
+            kind = LEAD if at.part == changes.LEADS else type
+            rows, following = await changes.page(self.org, kind, await self._asked(kind), at)
+            if following is None and kind == CONTACT and leads.travel(self.account):
+                first = changes.Cursor.read(None, since)
+                following = replace(first, part=changes.LEADS).write()
+            return Page(tuple(await self._observe(kind, rows)), following)
 
     async def catch_up(
         self, entity: str, cursor: str | None, since: datetime, *, deep: bool
     ) -> Trail:
         type, at = self.manifest.entities[entity].type, changes.Cursor.read(cursor, since)
         with background():
-            return await changes.trail(self.org, type, at, since)
+            of_leads = type == CONTACT and leads.travel(self.account)
+            return await changes.trail(self.org, type, at, since, leads=of_leads)
 
     async def directory(self) -> Directory:
         found = await directory(self.org)
@@ -405,7 +439,8 @@ class Salesforce(Connector):
     async def write(self, batch: Sequence[Write]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for some in chunked(batch, BATCH):
-            outcomes += await self._write_some(some)
+            told = [one for own in leads.as_leads(some) for one in await self._write_some(own)]
+            outcomes += leads.in_order(some, told)
         return outcomes
 
     async def _write_some(self, batch: Sequence[Write]) -> list[Outcome]:

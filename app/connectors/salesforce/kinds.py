@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from app.connectors.salesforce import soql
-from app.connectors.salesforce.shapes import ACCOUNT, CASE, CONTACT, OPPORTUNITY
+from app.connectors.salesforce.shapes import ACCOUNT, CASE, CONTACT, LEAD, OPPORTUNITY
 from app.sdk import Event, Ref
 
 TASK, CALL, EMAIL, MEETING, NOTE = "Task", "Call", "Email", "Event", "ContentNote"
@@ -38,9 +38,12 @@ def object_of(type: str) -> str:
 
 def narrowed(type: str, where: soql.Condition | None) -> soql.Condition | None:
     """The condition, for records of this kind alone."""
-    if type not in SUBTYPES:
+    if type not in (*SUBTYPES, LEAD):
         return where
-    own = soql.equals(SUBTYPE, SUBTYPES[type])
+    # A lead that was converted is a contact.
+    own = soql.equals("IsConverted", False)
+    if type in SUBTYPES:
+        own = soql.equals(SUBTYPE, SUBTYPES[type])
     return own if where is None else soql.every(own, where)
 
 

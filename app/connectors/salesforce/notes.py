@@ -6,14 +6,14 @@ https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_r
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from app.connectors.salesforce import soql
 from app.connectors.salesforce.dialect import row_error
 from app.connectors.salesforce.kinds import NOTE, PREFIXES
 from app.connectors.salesforce.org import BATCH, Org
-from app.connectors.salesforce.shapes import ACCOUNT, CONTACT, OPPORTUNITY
+from app.connectors.salesforce.shapes import ACCOUNT, CONTACT, OPPORTUNITY, is_lead
 from app.sdk import NotFoundError, Raw, Ref, SyncError, Write, each
 
 CONTENT = "Content"
@@ -51,14 +51,18 @@ async def links(org: Org, ids: Sequence[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def relations(account: str, ends: Iterable[str]) -> dict[str, tuple[Ref, ...]]:
-    ids = sorted(ends)
-    return {
-        name: tuple(Ref(account, type, id) for id in ids if id.startswith(PREFIXES[type]))[
-            : 1 if name == "company" else None
-        ]
-        for name, type in ENDS.items()
-    }
+def relations(
+    account: str, ends: Collection[str], *, leads: bool = False
+) -> dict[str, tuple[Ref, ...]]:
+    """What a note is about: one company, and people, who may be leads, and deals."""
+    found: dict[str, tuple[Ref, ...]] = {}
+    for name, type in ENDS.items():
+        ids = sorted(id for id in ends if id.startswith(PREFIXES[type]))
+        if name == "people" and leads:
+            ids += sorted(filter(is_lead, ends))
+        refs = tuple(Ref(account, type, id) for id in ids)
+        found[name] = refs[:1] if name == "company" else refs
+    return found
 
 
 async def relate(org: Org, writes: Sequence[Write], ids: Mapping[str, str]) -> dict[str, SyncError]:

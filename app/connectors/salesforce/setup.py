@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from app.connectors.salesforce import activities, history, soql
+from app.connectors.salesforce import activities, history, leads, soql
 from app.connectors.salesforce.kinds import ACTIVITIES, object_of
 from app.connectors.salesforce.org import Described, Org
 from app.connectors.salesforce.shapes import (
@@ -13,6 +13,7 @@ from app.connectors.salesforce.shapes import (
     CASE,
     CONTACT,
     FEATURES,
+    LEAD,
     OPPORTUNITY,
     STAND_INS,
 )
@@ -48,7 +49,7 @@ async def check(
         return [Finding("sign-in", False, getattr(error, "reason", str(error)), remedy)]
     kind = "a sandbox" if own.get("IsSandbox") else str(own.get("OrganizationType") or "an org")
     found = [Finding("sign-in", True, f"signed in to {own.get('Name')} ({own['Id']}), {kind}")]
-    for type, wanted in _used(properties).items():
+    for type, wanted in _used(account, properties).items():
         found += await _check_type(org, account, type, wanted)
     found.append(await _check_limits(org))
     found.append(
@@ -61,11 +62,13 @@ async def check(
     return found
 
 
-def _used(properties: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def _used(account: Account, properties: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The objects that are used, each with the fields that the mapping reads."""
     found: dict[str, list[str]] = {}
     for type in (*TYPES, *(type for type in MORE if type in properties)):
         found.setdefault(object_of(type), []).extend(properties.get(type, ()))
+    if leads.travel(account):
+        found[LEAD] = list(properties.get(CONTACT, ()))
     return {type: list(dict.fromkeys(names)) for type, names in found.items()}
 
 
@@ -209,7 +212,8 @@ async def prepare(
     if not name:
         remedy = "Set external_id in the configuration, for example to Syncline_Id__c."
         return [Finding("external_id", False, "the account names no field", remedy)]
-    return [await _prepare(org, type, name) for type in _used(properties) if type in ALWAYS]
+    types = [type for type in _used(account, properties) if type in ALWAYS]
+    return [await _prepare(org, type, name) for type in types]
 
 
 async def _prepare(org: Org, type: str, name: str) -> Finding:

@@ -6,6 +6,7 @@ https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -14,6 +15,8 @@ from app.sdk import Observation, Op, Raw, Ref, RejectedError, Write, normalise
 
 ACCOUNT, CONTACT, OPPORTUNITY, CASE = "Account", "Contact", "Opportunity", "Case"
 ROLE = "OpportunityContactRole"
+#: A person of ours as a contact is: see `leads`.
+LEAD = "Lead"
 STAMP = "SystemModstamp"
 #: The record type of whoever has none.
 MASTER_TYPE = "012000000000000AAA"
@@ -24,6 +27,7 @@ SYSTEM = ("Id", STAMP, "LastModifiedDate", "CreatedDate", "IsPersonAccount")
 ALWAYS: Mapping[str, tuple[str, ...]] = {
     ACCOUNT: (*SYSTEM, "Name", "Website"),
     CONTACT: (*SYSTEM, "Email", "FirstName", "LastName", "AccountId"),
+    LEAD: (*SYSTEM, "Email", "FirstName", "LastName", "IsConverted", "ConvertedContactId"),
     OPPORTUNITY: (*SYSTEM, "Name", "AccountId"),
     CASE: (*SYSTEM, "Subject", "AccountId", "ContactId"),
 }
@@ -43,6 +47,7 @@ NOT_PROVIDED, SOME_DAY = "[not provided]", "2999-12-31"
 STAND_INS: Mapping[str, Mapping[str, str]] = {
     ACCOUNT: {"Name": NOT_PROVIDED},
     CONTACT: {"LastName": NOT_PROVIDED},
+    LEAD: {"LastName": NOT_PROVIDED},
     OPPORTUNITY: {"Name": NOT_PROVIDED, "CloseDate": SOME_DAY},
     CASE: {},
 }
@@ -88,7 +93,7 @@ def observed(account: str, type: str, row: Raw, people: Sequence[str] | None = N
     if people is not None:
         relations["people"] = tuple(Ref(account, CONTACT, id) for id in people)
     return Observation(
-        Ref(account, type, str(row["Id"])),
+        Ref(account, CONTACT if type == LEAD else type, str(row["Id"])),
         shown(type, row),
         version=time_of(row.get(STAMP)),
         relations=relations,
@@ -107,15 +112,32 @@ def body_of(write: Write) -> dict[str, Any]:
     if body.get("RecordTypeId") == MASTER_TYPE:
         del body["RecordTypeId"]  # to have none is no choice that can be written
     company = write.relations.get("company")
-    if company is not None and write.type != ACCOUNT:
+    if company is not None and write.type not in (ACCOUNT, LEAD):
         body["AccountId"] = company.wanted[0].id if company.wanted else None
-    if write.type == CASE and (people := one_of(write, "people")) is not None:
+    if write.type == CASE and (people := one_of(without_leads(write), "people")) is not None:
         body["ContactId"] = people[0].id if people else None
     for name, stand_in in STAND_INS[write.type].items():
         demanded = name in body or write.op is Op.CREATE
         if demanded and body.get(name) in (None, ""):
             body[name] = stand_in
     return body
+
+
+def is_lead(id: object) -> bool:
+    """https://help.salesforce.com/s/articleView?id=000385203&type=1"""
+    return str(id or "").startswith("00Q")
+
+
+def without_leads(write: Write) -> Write:
+    """The write as what can name contacts alone takes it."""
+    edit = write.relations.get("people")
+    if edit is None:
+        return write
+    kept = {
+        name: tuple(ref for ref in getattr(edit, name) if not is_lead(ref.id))
+        for name in ("wanted", "add", "remove")
+    }
+    return replace(write, relations={**write.relations, "people": replace(edit, **kept)})
 
 
 def one_of(write: Write, relation: str) -> Sequence[Ref] | None:

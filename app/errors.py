@@ -28,6 +28,12 @@ from __future__ import annotations
 from datetime import datetime
 
 
+def quoted(words: str) -> str:
+    """Words of somebody else's, marked as such: logs and alerts leave out what stands in “ ”."""
+    plain = words.replace("“", '"').replace("”", '"')
+    return f"“{plain}”"
+
+
 class SynclineError(Exception):
     """The root of the tree; its text is for the operator."""
 

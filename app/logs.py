@@ -15,11 +15,15 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import orjson
 import structlog
+from structlog.typing import ExcInfo
+
+from app.errors import SynclineError
 
 _Event: TypeAlias = MutableMapping[str, Any]
 
@@ -37,6 +41,8 @@ _PHONE = re.compile(
 )
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
 _TOKEN = re.compile(r"\bsyncline_[\w-]{20,}")
+#: What a vendor, or a bug's text, has said: `errors.quoted`. It may be cut short.
+_STRANGERS = re.compile(r"“[^”]*(?:”|$)")
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 
 #: These say on every call what our own line says once.
@@ -65,7 +71,7 @@ def configure(settings: Preferences) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if readable else "iso", utc=not readable),
-        structlog.processors.ExceptionRenderer(),
+        structlog.processors.ExceptionRenderer(_traceback),
         redact,
         _readable() if readable else _json,
     ]
@@ -89,15 +95,42 @@ def redact(_logger: object, _method: str, event: _Event) -> _Event:
 
 
 def scrub(text: str) -> str:
-    """The text without e-mail addresses, phone numbers and passwords in it."""
+    """The text without e-mail addresses, phone numbers, passwords, and words of strangers in it."""
     if len(text) < 6:
         return text
+    if "“" in text:
+        text = _STRANGERS.sub("“…”", text)
     if "://" in text:
         text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
     if "@" in text or "%40" in text:
         text = _EMAIL.sub(r"\1…@\2", text)
     text = _TOKEN.sub(MASK, _SCHEME.sub(rf"\1 {MASK}", text))
     return _PHONE.sub(_short_phone, text)
+
+
+def words(error: BaseException) -> str:
+    """What may be logged of an error: of one that nobody foresaw only its kind.
+
+    Its text may quote anything: a value that could not be read, a row that the database refused.
+    """
+    if isinstance(error, SynclineError | OSError):
+        return str(error)
+    origin = getattr(error, "orig", None)
+    state = getattr(origin, "sqlstate", None)
+    return f"{type(error).__name__} {state}" if state else type(error).__name__
+
+
+def _traceback(exc_info: ExcInfo) -> str:
+    """Where it happened, without the words of what nobody foresaw."""
+    lines: list[str] = []
+    error: BaseException | None = exc_info[1]
+    while error is not None:
+        kind = type(error).__name__
+        said = words(error)
+        told = said if said.startswith(kind) else f"{kind}: {said}"
+        lines = [*traceback.format_tb(error.__traceback__), f"{told}\n", *lines]
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "".join(lines).rstrip()
 
 
 def _masked(key: str, value: Any) -> Any:

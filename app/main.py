@@ -172,7 +172,7 @@ async def _register(desk: Desk) -> None:
     except Exception as error:
         if not is_away(error):
             raise
-        log.warning("api.started_without_database", error=repr(error))
+        log.warning("api.started_without_database", error=logs.words(error))
 
 
 def _inner(desk: Desk, lifespan: Any) -> FastAPI:

@@ -1,26 +1,44 @@
-"""What the inbox and the journal cost when their tables are empty, and when they hold millions.
+"""What inbox, journal and reconcile cost when their tables are small, and when they hold millions.
 
-python -m bench.grown --rows 2000000
+python -m bench.grown --rows 100000 1000000
 """
 
 import argparse
 import asyncio
 import hashlib
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 
 import asyncpg
 import uuid_utils.compat as uuid
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
 
 from app.clock import now
+from app.config import parse
 from app.db import deliveries, events, journal, migrations, partitions
+from app.db.accounts import Box
 from app.db.engine import Database
 from app.db.events import Answered
 from app.db.journal import Cause, Entry
 from app.domain.merge import Take
-from app.domain.values import Delivery, Event, Ref
+from app.domain.state import Plan, Result
+from app.domain.values import Delivery, Event, Observation, Ref
+from app.sdk.registry import Registry
+from app.sync.house import House, build
+from app.sync.reconcile import reconcile
+from app.sync.world import Seen
 from tests.postgres import clone, server
 
+CONFIG = """
+accounts:
+  close: {connector: close, credentials: {api_key: nobody}, base_url: "http://127.0.0.1:9"}
+  hubspot: {connector: hubspot, credentials: {access_token: nobody}, base_url: "http://127.0.0.1:9"}
+sync: {person: {conflict: hubspot}}
+"""
+#: Rows in each table of the database that counts as small.
+FEW = 2_000
 #: Days that the rows are spread over, as far back as webhooks are kept.
 DAYS = 30
 #: Webhooks in a batch, and batches in a round.
@@ -41,11 +59,30 @@ _FILL = (
     "insert into attempts (at, record_id, account, op, ref_type, trace, outcome)"
     " select now() - n * interval '{step} ms', md5((n % 50000)::text)::uuid, 'close', 'update',"
     " 'lead', 't', 'done' from generate_series(1, {rows}) n",
+    "insert into records (id, entity, fields, stamps, hash, source)"
+    " select md5(n::text)::uuid, 'person', jsonb_build_object('email', 'p' || n || '@x.example',"
+    " 'first_name', 'Ada', 'last_name', 'King ' || n), '{{}}', md5(n::text), 'hubspot'"
+    " from generate_series(1, {rows}) n",
+    "insert into keys (entity, kind, value, record_id)"
+    " select 'person', 'email', 'p' || n || '@x.example', md5(n::text)::uuid"
+    " from generate_series(1, {rows}) n",
+    "insert into links (record_id, entity, account, type, remote_id, base)"
+    " select r.id, 'person', a.name, a.type,"
+    " a.sign || split_part(r.fields ->> 'last_name', ' ', 2), r.fields"
+    " from records r, (values ('close', 'contact', 'cont_'), ('hubspot', 'contacts', ''))"
+    " a (name, type, sign)",
     "analyze",
 )
 
 
-async def _round(database: Database, name: str) -> float:
+def _told(delivery: Delivery) -> Answered:
+    name = delivery.body.decode()
+    return Answered(
+        "close", Event(name, "lead.updated", now(), Ref("close", "lead", name)), "handled"
+    )
+
+
+async def _inbox(database: Database, name: str) -> float:
     """Milliseconds for a webhook: stored, read, looked for, finished, and one line of history."""
     connection = await asyncpg.connect(database.url)
     began = time.perf_counter()
@@ -55,10 +92,8 @@ async def _round(database: Database, name: str) -> float:
         await deliveries.store(connection, [(d, hashlib.sha256(d.body).digest()) for d in came])
         async with database.transaction() as db:
             unread = await events.unread(db, "close", limit=BATCH)
-            for delivery in unread:
-                ref = Ref("close", "lead", delivery.body.decode())
-                event = Event(delivery.body.decode(), "lead.updated", now(), ref)
-                await events.add(db, [(delivery, [Answered("close", event, "handled")])])
+            read = [(delivery, [_told(delivery)]) for delivery in unread]
+            await events.add(db, read)
             await events.mark_read(db, [d.id for d in unread if d.id is not None])
         async with database.transaction() as db:
             waiting = await events.pending(db, "close", limit=BATCH)
@@ -75,36 +110,83 @@ async def _round(database: Database, name: str) -> float:
     return spent * 1000 / (ROUND * BATCH)
 
 
-async def _made(url: str) -> Database:
+async def _reconcile(house: House, number: int) -> float:
+    """Milliseconds for an observation that is taken in: of two, one is an edit of a known person,
+    one a person whom nobody has met; the record, keys, links, history and marks with it.
+    """
+    began = time.perf_counter()
+    for batch in range(ROUND):
+        seen = []
+        for n in range(BATCH // 2):
+            known = 1 + (batch * BATCH // 2 + n) * 3
+            fresh = f"9{number:03}{batch:03}{n:03}"
+            edited = {"email": f"p{known}@x.example", "firstname": f"Ada {number}"}
+            unmet = {"email": f"new{fresh}@x.example", "firstname": "Grace", "lastname": "Hopper"}
+            seen += [_seen(str(known), edited), _seen(fresh, unmet)]
+        answers = await reconcile(house, seen)
+        results = [a.result for a in answers if isinstance(a, Plan)]
+        half = BATCH // 2
+        assert (results.count(Result.UPDATED), results.count(Result.CREATED)) == (half, half), (
+            answers
+        )
+    return (time.perf_counter() - began) * 1000 / (ROUND * BATCH)
+
+
+def _seen(id: str, raw: dict[str, str]) -> Seen:
+    ref = Ref("hubspot", "contacts", id)
+    return Seen(Observation(ref, raw, version=now()), Cause("event", "1"), now())
+
+
+def _house(database: Database) -> House:
+    registry = Registry.load()
+    config = parse(CONFIG, lambda name: registry.connector(name).manifest.entities)
+    return build(database, config, registry, Box((SecretStr(Fernet.generate_key().decode()),)))
+
+
+async def _made(url: str, rows: int) -> Database:
+    """A database whose tables hold so many rows each, the inbox and history over many days."""
     await migrations.upgraded(url)
     database = Database(url)
     async with database.transaction() as db:
         for cut in partitions.CUTS:
             for day in range(0, DAYS + 1, 7):
                 await partitions.make(db, cut, now() - timedelta(days=day))
+    connection = await asyncpg.connect(url)  # no limit of time: millions take minutes
+    for statement in _FILL:
+        await connection.execute(statement.format(rows=rows, step=DAYS * 86_400_000 // rows))
+    await connection.close()
     return database
 
 
-async def measure(rows: int) -> None:
-    async with clone(server()) as one, clone(server()) as other:
-        empty, full = await _made(one), await _made(other)
-        for statement in _FILL:
-            async with full.transaction() as db:
-                step = DAYS * 86_400_000 // rows
-                await db.exec_driver_sql(statement.format(rows=rows, step=step))
-        spent: dict[Database, list[float]] = {empty: [], full: []}
-        for n in range(ROUNDS):  # by turns: what else the machine does hits both
-            for database, found in spent.items():
-                found.append(await _round(database, f"round {n}"))
-        before, after = (min(found) for found in spent.values())
-        for database in spent:
-            await database.close()
-    print(f"empty {before:.2f} ms · {rows:,} rows each {after:.2f} ms · ratio {after / before:.2f}")
+async def measure(sizes: Sequence[int]) -> None:
+    """Each size beside a small database, by turns: what else the machine does hits both."""
+    for rows in sizes:
+        async with clone(server()) as one, clone(server()) as other:
+            few, many = await _made(one, FEW), await _made(other, rows)
+            houses = {few: _house(few), many: _house(many)}
+            spent: dict[tuple[str, Database], list[float]] = {}
+            for n in range(ROUNDS):
+                for database, house in houses.items():
+                    spent.setdefault(("inbox", database), []).append(
+                        await _inbox(database, f"round {n}")
+                    )
+                    spent.setdefault(("reconcile", database), []).append(await _reconcile(house, n))
+            for part in ("inbox", "reconcile"):
+                before, after = (min(spent[part, database]) for database in houses)
+                print(
+                    f"{part:<9} {FEW:,} rows {before:.2f} ms · {rows:,} rows in each table"
+                    f" {after:.2f} ms · ratio {after / before:.2f}",
+                    flush=True,
+                )
+            for database in houses:
+                await database.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.grown", description=__doc__)
-    parser.add_argument("--rows", type=int, default=2_000_000, help="in each of the four tables")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="in each table"
+    )
     asyncio.run(measure(parser.parse_args().rows))
 
 

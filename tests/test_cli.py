@@ -18,12 +18,15 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from app.cli import app
 from app.cli.house import keep, new_key
 from app.config import schema
+from app.db import accounts
 from app.db.engine import Database
+from app.errors import ConfigError
 from app.settings import Settings, settings
 from app.sync.alerts import look
 from tests import postgres
@@ -228,6 +231,26 @@ async def deliver(service: Service, *numbers: int) -> None:
             body = event(number)
             response = await web.post("/webhooks/close", content=body, headers=signed(body))
             assert response.status_code == 200
+
+
+async def test_stored_secrets_are_encrypted_anew_with_the_first_key(
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    old, new = (json.loads(run("keys", "new", "--json").stdout)["key"] for _ in range(2))
+    async with database.transaction() as db:
+        await accounts.register(db, {"close": "close"})
+        former = accounts.Box([SecretStr(old)])
+        await accounts.keep_webhook_secret(db, former, "close", "whsub_1", SecretStr("a-key"))
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("SYNCLINE_SECRET_KEYS", f"{new},{old}")
+    assert await answer("keys", "rotate") == {"accounts": 1}
+    async with database.transaction() as db:
+        found = await accounts.webhook_secrets(db, accounts.Box([SecretStr(new)]))
+        with pytest.raises(ConfigError, match="none of the keys"):
+            await accounts.webhook_secrets(db, former)
+        acts = (await db.execute(sa.text("select what from audit"))).scalars().all()
+    assert [key.get_secret_value() for key in found["close"]] == ["a-key"]
+    assert acts == ["keys rotate"]
 
 
 async def test_accounts_are_listed(service):

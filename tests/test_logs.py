@@ -7,9 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
+import sqlalchemy.exc
 import structlog
 
 from app import logs
+from app.errors import RejectedError, quoted
 
 
 class Written:
@@ -110,15 +112,34 @@ def test_ids_and_times_stay(text):
     assert logs.scrub(text) == text
 
 
-def test_a_traceback_is_scrubbed_too(lines):
+def test_a_traceback_says_where_and_not_what_a_bug_quotes(lines):
     configure()
     try:
-        raise ValueError("no owner ada@example.com")
-    except ValueError:
+        try:
+            raise ValueError("no owner Ada Lovelace")
+        except ValueError as bug:
+            raise RejectedError(
+                f"it answered 400: {quoted('Ada Lovelace')} of a@b.example"
+            ) from bug
+    except RejectedError:
         logs.get().exception("push.failed")
 
     (line,) = lines()
-    assert "ValueError: no owner a…@example.com" in line["exception"]
+    assert "in test_a_traceback_says_where" in line["exception"]
+    assert "\nValueError\n" in line["exception"]
+    assert line["exception"].endswith("RejectedError: it answered 400: “…” of a…@b.example")
+
+
+def test_words_of_strangers_are_left_out():
+    said = f"it answered 400: {quoted('Ada “the first” is unknown')}, twice"
+    assert logs.scrub(said) == "it answered 400: “…”, twice"
+    assert logs.scrub("it was cut: “Ada Love") == "it was cut: “…”"
+
+
+def test_what_the_database_refused_is_not_quoted():
+    said = Exception("Key (name)=(Ada)")
+    refused = sqlalchemy.exc.IntegrityError("insert", {"name": "Ada"}, said)
+    assert logs.words(refused) == "IntegrityError"
 
 
 def test_the_standard_library_goes_the_same_way(lines):

@@ -30,6 +30,9 @@ def upgrade() -> None:
         sa.Column("refused_reason", sa.Text(), nullable=True),
         sa.Column("probe_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("probes", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("reread_since", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("reread_read_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("reread_why", sa.Text(), nullable=True),
         sa.Column("secrets", postgresql.BYTEA(), nullable=True),
         sa.Column("callback", sa.Text(), nullable=True),
         sa.Column("callback_due_at", sa.TIMESTAMP(timezone=True), nullable=True),
@@ -421,6 +424,17 @@ def upgrade() -> None:
             "error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
         sa.PrimaryKeyConstraint("account", "entity", name=op.f("pk_catchups")),
+    )
+    op.create_table(
+        "pulse",
+        sa.Column("one", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column(
+            "at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.Column("place", sa.Text(), nullable=True),
+        sa.Column("xid", sa.Text(), nullable=True),
+        sa.CheckConstraint("one", name=op.f("ck_pulse_one")),
+        sa.PrimaryKeyConstraint("one", name=op.f("pk_pulse")),
     )
     op.create_table(
         "workers",
@@ -956,6 +970,7 @@ def downgrade() -> None:
     op.drop_index("ix_conflicts_record", table_name="conflicts")
     op.drop_table("conflicts")
     op.drop_table("workers")
+    op.drop_table("pulse")
     op.drop_table("catchups")
     op.drop_index("ix_differences_record", table_name="differences")
     op.drop_table("differences")

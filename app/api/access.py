@@ -187,4 +187,4 @@ class Acts:
                 await audit.end(db, act, status)
         except Exception as error:
             # The act is done, or not, all the same; the row says that nobody knows.
-            log.warning("act.unfinished", act=act, status=status, error=repr(error))
+            log.warning("act.unfinished", act=act, status=status, error=logs.words(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,9 +20,10 @@ from app.api.health import LaneShape
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME, Listed
 from app.config import STAGED
-from app.db import accounts, deliveries, events, lanes, outbox, overview, refusals
+from app.db import accounts, deliveries, events, lanes, outbox, overview, refusals, rereads
 from app.db import catchups as overdue
 from app.db.refusals import Refusal
+from app.db.rereads import Reread
 from app.domain import owners, stages
 from app.domain.values import Finding, Subscription
 from app.errors import SyncError
@@ -50,6 +52,17 @@ class RefusalShape(BaseModel):
     asked_at: datetime
 
 
+class RereadShape(BaseModel):
+    """Since when all writes wait for this account's log, and why."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    since: datetime
+    why: str = Field(
+        description="silence: nobody was at work; lost, moved, loaded: the database is another"
+    )
+
+
 class AccountShape(BaseModel):
     """One signed-in tenancy of a connector."""
 
@@ -63,6 +76,7 @@ class AccountShape(BaseModel):
                 "paused": False,
                 "pause_reason": None,
                 "refused": None,
+                "reread": None,
                 "entities": ["company", "person", "deal"],
                 "webhook_path": "/webhooks/close",
                 "webhook_url": "https://sync.example.com/webhooks/close",
@@ -88,6 +102,9 @@ class AccountShape(BaseModel):
     pause_reason: str | None
     refused: RefusalShape | None = Field(
         description="The CRM refuses its credential: all of its work waits"
+    )
+    reread: RereadShape | None = Field(
+        description="Its log must be read to the present before anybody is written to"
     )
     entities: list[str] = Field(description="What it takes part in")
     webhook_path: str
@@ -168,16 +185,32 @@ class Subscribed(SubscriptionShape):
 # ------------------------------------------------------------------------------- what is
 
 
+@dataclass(frozen=True, slots=True)
+class _Waits:
+    """What accounts wait for, and who waits for them."""
+
+    refusals: Mapping[str, Refusal]
+    rereads: Mapping[str, Reread]
+
+    def refused(self, name: str) -> RefusalShape | None:
+        found = self.refusals.get(name)
+        return None if found is None else RefusalShape.model_validate(found)
+
+    def reread(self, name: str) -> RereadShape | None:
+        found = self.rereads.get(name)
+        return None if found is None else RereadShape.model_validate(found)
+
+
 async def _show(desk: Desk, names: Sequence[str]) -> list[AccountShape]:
     async with desk.database.transaction() as db:
         paused = await accounts.paused(db)
-        refused = await refusals.all_of(db)
+        waits = _Waits(await refusals.all_of(db), await rereads.all_of(db))
         rows = await overview.list_lanes(db)
         last = await deliveries.last_received(db)
         guarded = await guards.shapes(db, desk, names)
         read = await catchups.shapes(db, names)
     return [
-        _shape(desk, name, paused, refused, rows, last.get(name), guarded[name], read[name])
+        _shape(desk, name, paused, waits, rows, last.get(name), guarded[name], read[name])
         for name in names
     ]
 
@@ -186,7 +219,7 @@ def _shape(
     desk: Desk,
     name: str,
     paused: Mapping[str, str | None],
-    refused: Mapping[str, Refusal],
+    waits: _Waits,
     rows: Sequence[Mapping[str, Any]],
     last: datetime | None,
     guarded: list[GuardShape],
@@ -202,7 +235,8 @@ def _shape(
         mode=account.mode,
         paused=name in paused or by_config is not None,
         pause_reason=paused.get(name) or by_config,
-        refused=RefusalShape.model_validate(refused[name]) if name in refused else None,
+        refused=waits.refused(name),
+        reread=waits.reread(name),
         entities=[e for e, how in desk.config.sync.items() if name in how.accounts],
         webhook_path=f"/webhooks/{name}",
         webhook_url=_url(desk, name),
@@ -313,10 +347,14 @@ async def pause(name: str, desk: DeskDep, why: Pause | None = None) -> AccountSh
     "/{name}/resume", dependencies=[OPERATE], responses=problems.responses(problems.UNKNOWN_ACCOUNT)
 )
 async def resume(name: str, desk: DeskDep) -> AccountShape:
-    """Work on the account again, at once, whatever had paused it."""
+    """Work on the account again, at once, whatever had paused it.
+
+    Where nothing had, and all writes wait for its log to be read: let them go.
+    """
     known(desk, name)
     async with desk.database.transaction() as db:
-        await accounts.resume(db, name)
+        if not await accounts.resume(db, name) and await rereads.forgo(db, name):
+            log.warning("account.forgone", account=name)
         await overdue.request(db, name, "resumed")
         await events.end_backoff(db, name)
         await outbox.end_backoff(db, name)

@@ -40,7 +40,7 @@ class AlertShape(BaseModel):
     id: int
     kind: str = Field(
         description="no worker, account paused, account refused, lane paused, lag, dead letters, "
-        "guard held, drift, fight"
+        "guard held, drift, fight, writes held"
     )
     account: str | None
     summary: str

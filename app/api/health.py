@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -189,6 +190,12 @@ class Lanes(BaseModel):
     quotas: list[QuotaShape]
 
 
+def _plain(lane: Mapping[str, Any]) -> dict[str, Any]:
+    """A lane as anybody may see it: without what a vendor said of somebody's record."""
+    reason = lane["pause_reason"]
+    return {**lane, "pause_reason": reason and logs.scrub(reason)}
+
+
 @router.get("/health/lanes", responses=problems.responses(problems.UNAVAILABLE))
 async def lanes(desk: DeskDep) -> Lanes:
     """Workers' heartbeats, each lane's backlog, lag and pause, and what the quotas leave."""
@@ -208,7 +215,7 @@ async def lanes(desk: DeskDep) -> Lanes:
     return Lanes(
         status="ok" if any(worker.alive for worker in shown) else "no worker",
         workers=shown,
-        lanes=[LaneShape.model_validate(dict(row)) for row in rows],
+        lanes=[LaneShape.model_validate(_plain(row)) for row in rows],
         quotas=[QuotaShape(account=name, **asdict(window)) for name, window in windows],
     )
 
@@ -227,7 +234,7 @@ async def exposed(desk: DeskDep) -> Response:
         # The counters of this process are worth reading, above all on a bad day.
         if not is_away(error):
             raise
-        log.warning("metrics.incomplete", error=repr(error))
+        log.warning("metrics.incomplete", error=logs.words(error))
     body, media_type = metrics.expose()
     return Response(body, media_type=media_type)
 

@@ -119,7 +119,7 @@ def document(kind: Kind, detail: str, instance: str, fields: Mapping[str, Any]) 
             "title": kind.title,
             "status": kind.status,
             "detail": detail,
-            "instance": instance,
+            "instance": logs.scrub(instance),
             **fields,
         },
         default=str,
@@ -174,11 +174,12 @@ def of(error: Exception) -> ProblemError:
             headers = {"retry-after": str(max(wait, 1))}
             return ProblemError(UNAVAILABLE, error.reason, headers=headers)
         case RejectedError():
-            return ProblemError(CRM_REFUSED, error.reason, field=error.field)
+            return ProblemError(CRM_REFUSED, logs.scrub(error.reason), field=error.field)
         case AccountError():
-            return ProblemError(CRM_FAILED, error.reason, remedy="Look at the credentials.")
+            remedy = "Look at the credentials."
+            return ProblemError(CRM_FAILED, logs.scrub(error.reason), remedy=remedy)
         case SyncError():
-            return ProblemError(CRM_FAILED, error.reason)
+            return ProblemError(CRM_FAILED, logs.scrub(error.reason))
     if is_away(error):
         return ProblemError(UNAVAILABLE, "The database cannot be reached; try again.")
     return ProblemError(INTERNAL, "It is in the log, under this request's id.")
@@ -217,7 +218,7 @@ def install(app: FastAPI) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         problem = of(error)
         if problem.kind is UNAVAILABLE and not isinstance(error, ProblemError):
-            log.warning("request.unavailable", path=request.url.path, error=repr(error))
+            log.warning("request.unavailable", path=request.url.path, error=logs.words(error))
         elif problem.kind is INTERNAL:
             log.error("request.broke", path=request.url.path, exc_info=error)
         return respond(request, problem)

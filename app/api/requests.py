@@ -50,7 +50,7 @@ class RequestLog:
                 # Answered already and written down, unless it broke amid an answer.
                 if not status:
                     raise
-                log.debug("request.raised", error=repr(error))
+                log.debug("request.raised", error=logs.words(error))
             finally:
                 _done(scope, status, time.perf_counter() - started)
 

@@ -146,4 +146,4 @@ class Secrets:
             except Exception as error:
                 if not is_away(error):
                     raise
-                log.debug("secrets.unreadable", error=repr(error))
+                log.debug("secrets.unreadable", error=logs.words(error))

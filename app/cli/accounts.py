@@ -21,6 +21,7 @@ _ACCOUNTS: Sequence[Column] = (
     ("mode", "mode"),
     ("paused", lambda row: row["pause_reason"] or "by a person" if row["paused"] else None),
     ("refused", lambda row: row["refused"] and row["refused"]["reason"]),
+    ("writes wait for it", lambda row: row["reread"] and row["reread"]["why"]),
     ("entities", lambda row: ", ".join(row["entities"])),
     ("waiting", lambda row: sum(lane["pending"] for lane in row["lanes"])),
     ("held", lambda row: ", ".join(f"{g['held']} {g['op']}s" for g in _holding(row)) or None),

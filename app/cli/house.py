@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +24,9 @@ from app.settings import Settings, settings
 
 SECRETS_FILE: Final = "secret-keys"
 _WORDS: Final = 32
+#: Seconds that a start waits for a database that restarts, and for one where nobody listens.
+_RESTART: Final = 60.0
+_REFUSED: Final = 3.0
 
 
 def prepare(home: Path) -> None:
@@ -192,15 +196,32 @@ def answering(url: str) -> Iterator[None]:
         said = str(getattr(error, "orig", None) or error or type(error).__name__)
         raise ConfigError(
             f"the database of DATABASE_URL ({place_of(url)}) cannot be used: {scrub(said)}"
-        ) from None
+        ) from error
 
 
 def migrate(url: str) -> None:
-    """Bring the schema up to date, under an advisory lock."""
+    """Bring the schema up to date, under an advisory lock; wait for a database that restarts."""
     from app.db import migrations
 
-    with answering(url):
-        migrations.upgrade(url)
+    began = time.monotonic()
+    while True:
+        try:
+            with answering(url):
+                return migrations.upgrade(url)
+        except ConfigError as error:
+            if time.monotonic() - began > _patience(error.__cause__):
+                raise error from None
+        time.sleep(0.2)
+
+
+def _patience(error: BaseException | None) -> float:
+    """Seconds that this may take to pass: a database that restarts is worth waiting for."""
+    state = str(getattr(getattr(error, "orig", error), "sqlstate", None) or "")
+    # https://www.postgresql.org/docs/current/errcodes-appendix.html: shut down, crashed, starting
+    # up; a connection that broke. Where nobody listens, that may be a wrong address.
+    if state.startswith(("57P", "08")) or isinstance(error, ConnectionResetError):
+        return _RESTART
+    return _REFUSED if isinstance(error, ConnectionRefusedError) else 0
 
 
 def place_of(url: str) -> str:

@@ -478,6 +478,11 @@ class AccountConfig(_Frozen):
     portal_id: _Whole | None = Field(
         None, description="HubSpot: which portal, where several share one target URL."
     )
+    app_id: _Whole | None = Field(
+        None,
+        description="HubSpot: the app whose webhook subscriptions are made and looked after; needs "
+        "`developer_key` among the credentials.",
+    )
     webhook_tolerance: _Whole | None = Field(
         None, description="Seconds a signed timestamp stays good; default by scheme."
     )
@@ -545,7 +550,7 @@ class AccountConfig(_Frozen):
     @property
     def options(self) -> Mapping[str, object]:
         """The further settings that only some connectors read."""
-        hubspot = ("portal_id", "legacy_signatures", "lifecycle")
+        hubspot = ("portal_id", "app_id", "legacy_signatures", "lifecycle")
         salesforce = ("login_url", "audience", "api_version", "organization_id", "pubsub_url")
         names = (*hubspot, *salesforce, "leads")
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -103,8 +103,10 @@ async def pause(db: AsyncConnection, name: str, *, reason: str | None) -> None:
     )
 
 
-async def resume(db: AsyncConnection, name: str) -> None:
-    """Let the account work again, at once, whatever had paused it."""
+async def resume(db: AsyncConnection, name: str) -> bool:
+    """Let the account work again, at once, whatever had paused it; False if it was not paused."""
+    was = sa.select(accounts.c.paused, accounts.c.refused_at).where(accounts.c.name == name)
+    row = (await db.execute(was.with_for_update())).one_or_none()
     await db.execute(
         sa.update(accounts)
         .where(accounts.c.name == name)
@@ -122,6 +124,7 @@ async def resume(db: AsyncConnection, name: str) -> None:
         .where(lanes.c.account == name)
         .values(due_at=sa.func.now(), paused_until=None, pause_reason=None, failures=0)
     )
+    return row is not None and (row.paused or row.refused_at is not None)
 
 
 async def _secrets(db: AsyncConnection, name: str) -> bytes | None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import logs
-from app.db import dead_letters, drifts, overview, refusals
+from app.db import dead_letters, drifts, overview, refusals, rereads
 from app.db.pages import Page, Row, first, page, rows
 from app.db.tables import accounts, alerts, conflicts, lanes, messages, outbox
 from app.domain.alerts import Alert, Trouble, Word
@@ -38,14 +38,16 @@ async def alone(db: AsyncConnection) -> bool:
 async def troubles(db: AsyncConnection, known: Collection[str], *, lag: float) -> list[Trouble]:
     """Everything that is wrong now with these accounts, one for each cause."""
     found = [*await _no_worker(db), *await _paused(db), *await _refused(db)]
-    found += await _lanes(db, lag)
+    found += [*await _reread(db), *await _lanes(db, lag)]
     found += [*await _dead(db), *await _held(db), *await _fights(db), *await _drift(db)]
     # A vendor's words may quote a person; alerts leave the house.
-    return [
-        replace(one, key=logs.scrub(one.key), summary=logs.scrub(one.summary)[:_LONGEST])
-        for one in found
-        if one.account is None or one.account in known
-    ]
+    plain: dict[str, Trouble] = {}
+    for one in found:
+        if one.account is None or one.account in known:
+            key, summary = logs.scrub(one.key), logs.scrub(one.summary)[:_LONGEST]
+            count = one.count + (plain[key].count if key in plain else 0)
+            plain[key] = replace(one, key=key, summary=summary, count=count)
+    return list(plain.values())
 
 
 async def _no_worker(db: AsyncConnection) -> list[Trouble]:
@@ -77,6 +79,15 @@ async def _refused(db: AsyncConnection) -> list[Trouble]:
         )
         for name, refusal in (await refusals.all_of(db)).items()
     ]
+
+
+async def _reread(db: AsyncConnection) -> list[Trouble]:
+    waited = await rereads.all_of(db, waited_for=True)
+    if not waited:
+        return []
+    said = next(iter(waited.values())).sentence
+    text = f"nothing is written until the logs of {', '.join(sorted(waited))} are read: {said}"
+    return [Trouble("writes held", "writes held", None, text, passing=True)]
 
 
 async def _lanes(db: AsyncConnection, lag: float) -> list[Trouble]:

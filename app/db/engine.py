@@ -32,6 +32,7 @@ class Database:
             pool_timeout=10,
             json_serializer=as_json,
             json_deserializer=orjson.loads,
+            hide_parameters=True,  # they are people's data, and errors go to the log
             connect_args={"timeout": 5, "command_timeout": 60},
         )
         # A connection that the server closed under us must not reach a caller.

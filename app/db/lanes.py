@@ -24,6 +24,14 @@ class Lane:
     fence: int
 
 
+#: Accounts that must be read anew before anybody is written to (db/rereads.py). One that nobody
+#: works on is not waited for: it is read once somebody does.
+_HOLDING = """
+    select from accounts r where r.reread_since is not null
+      and not r.paused and r.refused_at is null and r.name = any(:accounts)
+"""
+
+
 async def wake(db: AsyncConnection, account: str, direction: str) -> None:
     """There is work: make the lane due now and tell the workers."""
     await db.execute(
@@ -58,7 +66,7 @@ async def claim(
     """
     rows = await db.execute(
         sa.text(
-            """
+            f"""
             update lanes l set owner = :owner, fence = l.fence + 1, due_at = null,
                    lease_until = now() + make_interval(secs => :lease), worked_at = now()
             from (
@@ -67,7 +75,8 @@ async def claim(
                                 and (:listening or not a.paused)
                 where lanes.account = any(:accounts)
                   and (lanes.direction = 'listen') = :listening
-                  and (lanes.direction <> 'out' or lanes.account = any(:writers))
+                  and (lanes.direction <> 'out' or lanes.account = any(:writers)
+                       and not exists ({_HOLDING}))
                   and (lanes.paused_until is null or lanes.paused_until <= now())
                   and ((lanes.owner is null and lanes.due_at <= now())
                        or (lanes.owner is not null and lanes.lease_until < now()))
@@ -76,7 +85,7 @@ async def claim(
             ) due
             where l.account = due.account and l.direction = due.direction
             returning l.account, l.direction, l.fence
-            """
+            """  # noqa: S608
         ),
         {
             "owner": owner,
@@ -114,7 +123,14 @@ async def beat(db: AsyncConnection, owner: str) -> None:
 
 
 async def leave(db: AsyncConnection, owner: str) -> None:
+    """A worker goes for good; what it was cut off in is due for the next one."""
     await db.execute(sa.delete(workers).where(workers.c.id == owner))
+    await db.execute(
+        sa.update(lanes)
+        .where(lanes.c.owner == owner)
+        .values(owner=None, lease_until=None, due_at=sa.func.now())
+    )
+    await notify(db)
 
 
 def _ours(lane: Lane, owner: str) -> sa.ColumnElement[bool]:
@@ -264,14 +280,14 @@ async def next_due(
     """Seconds until the next lane is due; None if nothing waits."""
     found = await db.execute(
         sa.text(
-            """
+            f"""
             select extract(epoch from min(greatest(due_at, coalesce(paused_until, due_at))) - now())
             from lanes join accounts a on a.name = account and a.refused_at is null
             where owner is null and due_at is not null
               and case direction when 'listen' then account = any(:listeners)
                                  else account = any(:accounts) and not a.paused end
-              and (direction <> 'out' or account = any(:writers))
-            """
+              and (direction <> 'out' or account = any(:writers) and not exists ({_HOLDING}))
+            """  # noqa: S608
         ),
         {
             "accounts": sorted(accounts),

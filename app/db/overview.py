@@ -28,6 +28,10 @@ with waiting as (
         select account, created_at from drifts where state in ('queued', 'running')
         union all select account, due_at from catchups where due_at <= now()
     ) as scans group by account
+), reread as (
+    select 'waits until the log of ' || string_agg(name, ', ' order by name) || ' is read' as reason
+    from accounts where reread_since is not null and not paused and refused_at is null
+    having count(*) > 0
 )
 select l.account, l.direction, l.owner, l.lease_until, l.worked_at, l.failures,
        coalesce(w.pending, 0) as pending,
@@ -36,14 +40,17 @@ select l.account, l.direction, l.owner, l.lease_until, l.worked_at, l.failures,
        ) else 0 end as held,
        greatest(coalesce(extract(epoch from now() - w.oldest), 0), 0)::float as lag_seconds,
        (coalesce(a.paused, false) or a.refused_at is not null
+        or l.direction = 'out' and r.reason is not null
         or coalesce(l.paused_until > now(), false)) as paused,
        case when l.paused_until > now() then l.paused_until end as paused_until,
        case when a.paused then coalesce(a.pause_reason, 'paused by a person')
             when a.refused_at is not null then a.refused_reason
+            when l.direction = 'out' and r.reason is not null then r.reason
             when l.paused_until > now() then l.pause_reason end as pause_reason
 from lanes l
 left join accounts a on a.name = l.account
 left join waiting w on w.account = l.account and w.direction = l.direction
+left join reread r on true
 order by l.account, l.direction
 """
 

@@ -59,6 +59,9 @@ accounts = sa.Table(
     sa.Column("refused_reason", sa.Text),
     _at("probe_at", null=True),  # when it is asked next whether it is let in again
     sa.Column("probes", sa.Integer, nullable=False, server_default="0"),
+    _at("reread_since", null=True),  # its log must be read to here before anybody is written to
+    _at("reread_read_at", null=True),  # when it was; what was found may still be dealt with
+    sa.Column("reread_why", sa.Text),
     sa.Column("secrets", BYTEA),
     sa.Column("callback", sa.Text),  # where the CRM was told to call, once somebody subscribed
     _at("callback_due_at", null=True),  # when its subscription is looked at next
@@ -318,6 +321,18 @@ lanes = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     _at("worked_at", null=True),
     sa.Column("position", sa.Text),  # up to where the event bus was listened to
+)
+
+#: One row: when anybody was last at work, on which server, timeline and database (``place``), and
+#: the transaction that said so. An older copy of the database shows in it (db/rereads.py).
+pulse = sa.Table(
+    "pulse",
+    metadata,
+    sa.Column("one", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.CheckConstraint("one", name="one"),
+    _at("at", default=True),
+    sa.Column("place", sa.Text),
+    sa.Column("xid", sa.Text),
 )
 
 #: One row per living worker process.

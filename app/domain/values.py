@@ -322,9 +322,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One webhook subscription as the vendor shows it."""
+    """One webhook subscription as the vendor shows it.
+
+    ``app_signed`` says that its deliveries are signed with a secret of the app, which only the
+    configuration knows: there is no key to be learned.
+    """
 
     id: str
     url: str
     active: bool
     events: tuple[str, ...] = ()
+    app_signed: bool = False

@@ -43,6 +43,7 @@ from app.errors import (
     TransientError,
     UnknownOutcomeError,
     UnsupportedEventError,
+    quoted,
 )
 from app.sdk.absences import NO_SUCH_CALL, Absences
 from app.sdk.client import (
@@ -131,6 +132,7 @@ __all__ = [
     "on",
     "origin_of",
     "path_token",
+    "quoted",
     "retry_after",
     "verify",
 ]

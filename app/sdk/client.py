@@ -40,6 +40,7 @@ from app.errors import (
     SyncError,
     TransientError,
     UnknownOutcomeError,
+    quoted,
 )
 from app.sdk.addresses import CarefulNetwork, PrivateAddressError
 from app.sdk.quota import Quota
@@ -433,14 +434,16 @@ class Client:
         accept: Collection[int] = (),
         headers: Mapping[str, str] = NOTHING,
         text: bool = False,
+        signs_in: bool = True,
     ) -> Answer:
         """One call; the answer of a 2xx or of an ``accept``-ed status.
 
         ``path`` is a template below the base URL (``/lead/{id}/``) and ``at`` its values.
         ``reads`` marks a POST that only asks (a search): it may be repeated here. ``creates``
         marks one that must never be repeated blindly: where it is not known whether it was
-        done, UnknownOutcomeError is raised. ``text`` says that no JSON is asked for. Errors say
-        method, path, status and the vendor's reason, never a credential.
+        done, UnknownOutcomeError is raised. ``text`` says that no JSON is asked for. One that
+        ``signs_in`` not carries a credential of its own. Errors say method, path, status and the
+        vendor's reason, never a credential.
         """
         if self._dialect.counts_by_path:
             group = f"{group} {method} {path}"
@@ -460,6 +463,7 @@ class Client:
                 group=group,
                 headers=headers,
                 text=text,
+                signs_in=signs_in,
             )
             if 200 <= answer.status < 300 or answer.status in accept:
                 return answer
@@ -491,7 +495,11 @@ class Client:
         header = await self._auth.header()
         return self._auth.base_url or self._wire.base_url, header
 
-    async def _signed_in(self, method: str, url: str, **rest: Any) -> Answer:
+    async def _signed_in(self, method: str, url: str, *, signs_in: bool, **rest: Any) -> Answer:
+        if not signs_in:
+            return await self._once(
+                method, url, header=NOTHING, base_url=self._wire.base_url, **rest
+            )
         header = await self._auth.header()
         base_url = self._auth.base_url or self._wire.base_url
         answer = await self._once(method, url, header=header, base_url=base_url, **rest)
@@ -563,7 +571,8 @@ class Client:
     def _error(self, answer: Answer, call: str, *, group: str, unsure: bool) -> SyncError:
         now = clock.now()
         said = self._dialect.explain(answer)
-        text = self._clean(f"{call} answered {answer.status}: {said.text or 'without a reason'}")
+        why = quoted(said.text) if said.text else "without a reason"
+        text = self._clean(f"{call} answered {answer.status}: {why}")
         kind = self._dialect.sort(answer)
         limited = answer.status == 429 or (answer.status == 477 and retry_after(answer, now))
         if limited or kind is RateLimitedError:

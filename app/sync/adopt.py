@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from app import logs
 from app.clock import now
 from app.db import conflicts, events, keyed, outbox, resyncs
 from app.db.journal import Cause
@@ -143,7 +144,7 @@ async def _find(
             shown = describe(error, record=str(jobs[0].record.id))
             async with house.database.transaction() as db:
                 await outbox.bury(db, jobs[0].mark, shown)
-            log.error("push.buried", account=member.name, reason=shown["reason"])
+            log.error("push.buried", account=member.name, reason=logs.words(error))
             count(counts, "failed")
             return {}, []
     found: dict[Key, list[Observation]] = {}

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import metrics
+from app import logs, metrics
 from app.clock import now
 from app.db import catchups, lanes, links, resyncs
 from app.db import events as inbox
@@ -56,7 +56,7 @@ async def catch_up(house: House, lane: Lane) -> bool:
         async with house.database.transaction() as db:
             await catchups.fail(db, run, shown, until=now() + AGAIN)
         log.warning(
-            "catchup.failed", account=run.account, entity=run.entity, reason=shown["reason"]
+            "catchup.failed", account=run.account, entity=run.entity, reason=logs.words(error)
         )
         if not isinstance(error, SyncError):
             raise

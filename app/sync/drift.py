@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from app import metrics
+from app import logs, metrics
 from app.clock import now
 from app.db import drifts, lanes, links, records
 from app.db.drifts import Drift, Found
@@ -85,7 +85,9 @@ async def drift(house: House, lane: Lane) -> None:
     except Exception as error:
         async with house.database.transaction() as db:
             await drifts.finish(db, job, "failed", error=describe(error))
-        log.warning("drift.failed", account=job.account, drift=str(job.id), reason=str(error)[:300])
+        log.warning(
+            "drift.failed", account=job.account, drift=str(job.id), reason=logs.words(error)
+        )
         if not isinstance(error, SyncError):
             raise
 

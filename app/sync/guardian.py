@@ -12,7 +12,7 @@ from app import metrics
 from app.db import accounts, catchups
 from app.db.lanes import Lane
 from app.domain.values import Subscription
-from app.errors import AccountError, NotFoundError, RateLimitedError, SyncError, TransientError
+from app.errors import NotFoundError, RateLimitedError, SyncError, TransientError
 from app.sync.house import House
 from app.sync.trouble import LanePaused
 
@@ -39,9 +39,9 @@ async def watch(house: House, lane: Lane) -> None:
         return
     try:
         await mend(house, lane.account, url)
-    except (RateLimitedError, AccountError, TransientError) as error:
+    except (RateLimitedError, TransientError) as error:
         raise LanePaused(error) from error
-    except SyncError as error:
+    except SyncError as error:  # also of a credential that is good for subscriptions alone
         log.warning("subscription.refused", account=lane.account, reason=error.reason)
         async with house.database.transaction() as db:
             await accounts.keep_callback(db, lane.account, url, look_in=WATCH)
@@ -58,7 +58,8 @@ async def mend(house: House, account: str, url: str) -> Mended:
         known = await accounts.webhook_keys(db, house.box, account)
         asked = await accounts.callback(db, account)
     ours = [one for one in there if _same(one.url, url)]
-    keyed = known | {one.id for one in ours if house.members[account].config.webhook_secrets}
+    configured = bool(house.members[account].config.webhook_secrets)
+    keyed = known | {one.id for one in ours if configured or one.app_signed}
     best = next((one for one in ours if one.id in keyed), None)
     troubles = _troubles(best, ours, connector.wanted_events())
     shown = {one.id for one in there}

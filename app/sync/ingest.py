@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app import metrics
+from app import logs, metrics
 from app.clock import now
 from app.db import events as inbox
 from app.db import lanes, links, outbox, purges
@@ -17,6 +17,7 @@ from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.links import Link
 from app.domain.decide import contradicts, newest
+from app.domain.echo import is_echo
 from app.domain.edits import still_timed
 from app.domain.entities import order_of
 from app.domain.state import PURGED
@@ -91,7 +92,7 @@ async def _parse(house: House, lane: Lane) -> None:
                     "delivery.unreadable",
                     account=lane.account,
                     delivery=delivery.id,
-                    reason=error["reason"],
+                    reason=logs.words(answered),
                 )
         read = [(d, answered) for d, answered in answers if not isinstance(answered, Exception)]
         await inbox.add(db, read)
@@ -172,6 +173,7 @@ class Look:
     known_at: datetime
     snapshot: Observation | None = None
     trusted: bool = True  # every event brought a snapshot on its first try
+    ours: bool = True  # every event says that our own client changed these fields, and no more
     gone: bool = False
     gone_at: datetime | None = None  # by the vendor's own clock
     alive_at: datetime | None = None  # … when an event last told of it otherwise
@@ -334,11 +336,24 @@ async def _events_of(house: House, member: Member, waiting: Sequence[Pending]) -
 async def _relink(house: House, lane: Lane, item: Pending, wishes: Wishes) -> None:
     if not wishes.relinks:
         return
+    await _hear_last_words(house, item, wishes)
     async with house.database.transaction() as db:
         if await lanes.holds(db, lane):
             for ref, to in wishes.relinks:
                 await relink(db, ref, to)
                 await follow(db, house, to)
+
+
+async def _hear_last_words(house: House, item: Pending, wishes: Wishes) -> None:
+    """Take in what was edited in those that were merged away, and that nobody had told."""
+    linked, moment = await known(house, [ref for ref, _ in wishes.relinks])
+    cause = Cause("event", str(item.id), f"delivery:{item.delivery_id}")
+    for ref, link in linked.items():
+        if link.state != "live" or link.writing:
+            continue
+        seen = await house.members[ref.account].connector.last_shown(ref)
+        if seen is not None:
+            await reconcile(house, [Seen(seen, cause, moment)])
 
 
 def _gather(
@@ -362,6 +377,7 @@ def _gather(
             look.gone_at = max(event.at, look.gone_at or event.at)
         else:
             look.alive_at = max(event.at, look.alive_at or event.at)
+        look.ours = look.ours and event.by_program and event.ref == ref and bool(event.fields)
         snapshot = event.snapshot if event.ref == ref else None
         look.trusted = look.trusted and snapshot is not None and item.attempts == 0
         if snapshot is not None:
@@ -391,6 +407,9 @@ async def _observe(
         reading: dict[str, list[Ref]] = {}
         for ref in fresh:
             look, link = looks[ref], linked.get(ref)
+            if link is not None and _is_known(house, member, look, link):
+                fates.results["echo"] = fates.results.get("echo", 0) + 1
+                continue
             told = look.snapshot is not None and look.trusted and not look.gone
             if look.snapshot is not None and told and (link is not None or ref not in departed):
                 seen[ref] = Seen(_timed(look.snapshot, look), look.cause, look.known_at)
@@ -417,6 +436,14 @@ async def _observe(
         seen.values(),
         key=lambda s: (order_of(member.entity_of(s.observation.ref.type) or ""), s.observation.ref),
     )
+
+
+def _is_known(house: House, member: Member, look: Look, link: Link) -> bool:
+    """Whether a write of ours has come back and tells nothing new: then nobody need read it."""
+    if not look.ours or look.gone or look.snapshot is not None or link.state != "live":
+        return False
+    context = house.context(link.entity, member.name)
+    return is_echo(member.mappings[link.entity], link.base, look.claims, context)
 
 
 def _only_left(look: Look) -> bool:
@@ -516,7 +543,7 @@ async def _settle(house: House, lane: Lane, waiting: Sequence[Pending], fates: _
                     account=lane.account,
                     id=item.id,
                     cause=shown["cause"],
-                    reason=shown["reason"],
+                    reason=logs.words(error),
                 )
             else:
                 await inbox.postpone(db, [item.id], until=found.at or moment, error=shown)

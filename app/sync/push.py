@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import metrics
+from app import logs, metrics
 from app.clock import now
 from app.db import conflicts, journal, lanes, links, outbox, records
 from app.db.journal import Cause
@@ -489,7 +489,7 @@ async def _failed(
     lost = isinstance(error, NotFoundError) and job.mark.attempts < LOOKS
     if found.action is Action.DEAD and not lost:
         await outbox.bury(db, job.mark, shown)
-        record, reason = str(job.record.id), shown["reason"]
+        record, reason = str(job.record.id), logs.words(error)
         log.error("push.buried", account=member.name, record=record, reason=reason)
         return
     until = found.at if found.action is Action.RETRY and found.at and not down else moment

@@ -15,7 +15,7 @@ import uuid_utils.compat as uuid
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import metrics
+from app import logs, metrics
 from app.clock import now
 from app.db import links
 from app.db.records import KeyTaken
@@ -82,7 +82,7 @@ async def reconcile(house: House, seen: Sequence[Seen], *, scan: bool = False) -
             done += await _together(house, batch, scan=scan)
         except Exception as error:
             if len(batch) > 1:
-                log.info("reconcile.split", size=len(batch), reason=repr(error)[:200])
+                log.info("reconcile.split", size=len(batch), reason=logs.words(error))
             done += [await _alone(house, one, scan=scan) for one in batch]
     return done
 

@@ -20,6 +20,7 @@ from app.errors import (
     RejectedError,
     SyncError,
     UnsupportedEventError,
+    quoted,
 )
 
 #: Characters of a value that a dead letter shows.
@@ -51,7 +52,7 @@ def describe(
         value = str(sent[found_field])
     content: dict[str, Any] = {
         "class": name,
-        "cause": f"{name}: {found_field or _alike(str(error))}",
+        "cause": f"{name}: {found_field or _alike(str(error) if known else quoted(str(error)))}",
         "at": clock.now().isoformat(),
         "reason": str(error)[:500] or name,
         "record": record,

@@ -16,9 +16,10 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from app import logs
 from app.clock import now
 from app.config import Config
-from app.db import accounts, catchups, lanes, outbox, refusals
+from app.db import accounts, catchups, lanes, outbox, refusals, rereads
 from app.db.accounts import Box
 from app.db.engine import Database, is_away
 from app.db.lanes import CHANNEL, Lane
@@ -35,7 +36,7 @@ from app.sync.push import push
 from app.sync.refusal import ask, is_refused
 from app.sync.rekey import rekey
 from app.sync.scan import scan
-from app.sync.trouble import LanePaused, describe
+from app.sync.trouble import LanePaused
 from app.worker.tidy import tidy_forever
 
 log = structlog.get_logger()
@@ -105,6 +106,10 @@ class Worker:
         #: Those that listen: they never end by themselves, and are no burden to the others.
         self._listening: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        #: When the database last answered that somebody is at work.
+        self._felt: datetime | None = None
+        #: It was away: nobody may be claimed before it is known that it is the same.
+        self._unsure = False
 
     async def work(self, stop: asyncio.Event) -> None:
         """Claim and run until told to stop; outlive a database that is away."""
@@ -121,7 +126,8 @@ class Worker:
             try:
                 wait = await self._claim()
             except AWAY as error:
-                log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
+                log.warning("worker.waiting", worker=self.id, reason=logs.words(error))
+                self._unsure = True
                 wait = POLL
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), wait)
@@ -153,9 +159,10 @@ class Worker:
                     # The configuration may have changed while nobody was at work.
                     for name in await outbox.to_learn(db, self._writers(), timedelta()):
                         await lanes.wake(db, name, "out")
+                await self._feel()
                 await rekey(self.house, stopped=stop.is_set)
             except AWAY as error:
-                log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
+                log.warning("worker.waiting", worker=self.id, reason=logs.words(error))
                 await asyncio.sleep(POLL)
             else:
                 return
@@ -163,6 +170,18 @@ class Worker:
     async def _wake_on(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._wake.set()
+
+    async def _feel(self) -> None:
+        """Say that we are at work; if the database may be an older one, hold all writes."""
+        # What the configuration pauses is read by nobody, and must not be waited for.
+        names = self._workable()
+        async with self.house.database.transaction() as db:
+            why, moment = await rereads.feel(db, seen=self._felt)
+            if why is not None:
+                await rereads.begin(db, names, why)
+        self._felt, self._unsure = moment, False
+        if why is not None:
+            log.warning("writes.held", accounts=names, why=str(why), reason=rereads.SAYS[why])
 
     # --- claiming
 
@@ -186,8 +205,13 @@ class Worker:
             for lane in self._owed:
                 await lanes.release(db, lane, self.id, failed=True)
         self._owed.clear()
+        if self._unsure:
+            await self._feel()
         async with self.house.database.transaction() as db:
             refused = await refusals.take(db, self._workable())
+            read = await rereads.settle(db, self._workable())
+        for name in read:
+            log.info("account.reread", account=name)
         for name, probes in refused.items():
             self._start(self._ask(name, probes), self._tasks)
         async with self.house.database.transaction() as db:
@@ -220,7 +244,7 @@ class Worker:
         self._listening.discard(task)
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("lane.lost", worker=self.id, reason=repr(error)[:500])
+            log.error("lane.lost", worker=self.id, reason=logs.words(error))
 
     # --- running
 
@@ -239,11 +263,11 @@ class Worker:
             except Exception as error:
                 if is_away(error):
                     # The lease runs out, or we release when the database is back.
-                    log.warning("lane.interrupted", reason=str(error)[:200])
+                    log.warning("lane.interrupted", reason=logs.words(error))
                     await self._release(lane, None, None, failed=True)
                     return
                 log.exception("lane.failed")
-                failed, reason = True, describe(error)["reason"]
+                failed, reason = True, logs.words(error)
                 paused_until = await self._until(lane, error)
             await self._release(lane, paused_until, reason, failed=failed)
 
@@ -269,7 +293,7 @@ class Worker:
             case _:
                 until = min(retry_at(failures, now()), now() + PROBE)
         log.warning(
-            "lane.paused", until=until.isoformat(timespec="seconds"), reason=str(cause)[:300]
+            "lane.paused", until=until.isoformat(timespec="seconds"), reason=logs.words(cause)
         )
         return until
 
@@ -285,7 +309,7 @@ class Worker:
                 if over >= OUTAGE:
                     await catchups.request(db, lane.account, "outage")
         except AWAY as error:
-            log.warning("lane.unreleased", reason=str(error)[:200])
+            log.warning("lane.unreleased", reason=logs.words(error))
             self._owed.append(lane)
 
     async def _drain(self) -> None:
@@ -314,12 +338,13 @@ class Worker:
                 async with self.house.database.transaction() as db:
                     await lanes.renew(db, self.id, list(self._held.values()), lease=LEASE)
                     await lanes.beat(db, self.id)
+                await self._feel()
                 async with self.house.database.transaction() as db:
                     await lanes.sweep(db)
                     for name in await outbox.to_learn(db, self._writers(), DIRECTORY_AGE):
                         await lanes.wake(db, name, "out")
             except AWAY as error:
-                log.warning("worker.waiting", worker=self.id, reason=str(error)[:200])
+                log.warning("worker.waiting", worker=self.id, reason=logs.words(error))
 
     async def _listen(self) -> None:
         """Wake when somebody notifies; polling is the net while the connection is away."""
@@ -332,6 +357,7 @@ class Worker:
                 self._wake.set()
                 try:
                     await lost.wait()
+                    self._unsure = True
                 finally:
                     await connection.close(timeout=2)
             await asyncio.sleep(POLL)

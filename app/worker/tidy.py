@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app import logs
 from app.clock import now
 from app.config.model import Days, Retention
 from app.db import alerts, audit, intakes, partitions
@@ -34,7 +35,7 @@ async def tidy_forever(database: Database, retention: Retention) -> None:
         try:
             await tidy(database, retention, now())
         except (DBAPIError, OSError) as error:
-            log.warning("retention.waiting", reason=str(error)[:200])
+            log.warning("retention.waiting", reason=logs.words(error))
         await asyncio.sleep(HOURLY)
 
 

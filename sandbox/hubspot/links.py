@@ -107,6 +107,7 @@ def set_types(
     if wanted and portal.options.first_primary:
         wanted |= _first_primary(portal, start, end)
     had = set(portal.links.get(key, {}).get(other, ()))
+    _refuse_above_limits(portal, start, end, known, wanted - had)
     for id in sorted(wanted - had):
         if known[id].label == PRIMARY:
             _demote_others(app, portal, call, start, end)
@@ -121,6 +122,26 @@ def set_types(
         _announce(app, portal, call, start, end, known[id], removed=True)
     for id in sorted(wanted - had):
         _announce(app, portal, call, start, end, known[id], removed=False)
+
+
+def limit_key(type: LinkType) -> str:
+    return f"{type.start}>{type.end}>{type.id}"
+
+
+def _refuse_above_limits(
+    portal: Portal, start: Record, end: Record, known: dict[int, LinkType], new: set[int]
+) -> None:
+    """No new link beyond what an administrator allows; how HubSpot words that is not published."""
+    for id in sorted(new):
+        back = link_types(portal, end.type, start.type)[_inverse(portal, known[id])]
+        for one, other, type in ((start, end, known[id]), (end, start, back)):
+            most = portal.limits.get(limit_key(type))
+            if most is None or type.label == PRIMARY:  # a primary one gives way
+                continue
+            there = [i for i, ids in linked(portal, one, other.type).items() if type.id in ids]
+            if len(there) >= most:
+                text = f"{one.type} {one.id} has reached its limit of {most} for {other.type}"
+                raise invalid(text)
 
 
 def types_between(portal: Portal, start: Record, end: Record) -> set[int]:

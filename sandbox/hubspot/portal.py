@@ -42,6 +42,7 @@ class Portal:
         self.owners = deepcopy(OWNERS)
         self.labels: list[Json] = []
         self.links: dict[str, dict[str, list[int]]] = {}
+        self.limits: dict[str, int] = {}
         self.merged: dict[str, str] = {}
         self.blocked: list[str] = []
         self.next_ids: dict[str, int] = {}
@@ -179,6 +180,7 @@ _KEPT = (
     "owners",
     "labels",
     "links",
+    "limits",
     "merged",
     "blocked",
     "next_ids",

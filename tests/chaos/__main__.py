@@ -60,6 +60,7 @@ def main() -> int:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     # Whoever is told to end stops what it has started first.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     results: list[Result] = []
     began = time.monotonic()
@@ -70,6 +71,7 @@ def main() -> int:
             result = asyncio.run(known[name](Path(folder)))
         result.took = time.monotonic() - started
         results.append(result)
+        print("\n".join([f"{result.name}: {result.took:.0f} s", *result.remarks()]), flush=True)
     fine = not any(result.broken for result in results)
     mark = "✓" if fine else "✗"
     print(f"\n{table(results)}\n\n{mark} seed {asked.seed}, {time.monotonic() - began:.0f} s")

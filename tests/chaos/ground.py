@@ -7,10 +7,10 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import httpx
@@ -22,8 +22,12 @@ from tests.full.harness import PersonAtClose, PersonAtHubSpot, Program, World, u
 
 #: Seconds in which all must be done after the trouble: leases, probes and repeats take theirs.
 PATIENCE = 600.0
+#: People who work in the CRMs at the same time.
+TOGETHER = 8
 #: See prctl(2): whoever loses its parent becomes our child.
 _SUBREAPER = 36
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -133,3 +137,14 @@ async def kept_running(program: Program, is_up: Callable[[], Any], *, within: fl
         if time.monotonic() > deadline:
             raise AssertionError(f"{program.name} did not come back\n{program.said()}")
         await asyncio.sleep(0.05)
+
+
+async def at_once(jobs: Iterable[Awaitable[T]]) -> list[T]:
+    """All of these, a few at a time; their answers in their order."""
+    gate = asyncio.Semaphore(TOGETHER)
+
+    async def one(job: Awaitable[T]) -> T:
+        async with gate:
+            return await job
+
+    return await asyncio.gather(*map(one, jobs))

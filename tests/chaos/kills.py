@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.ground import PATIENCE, Ground, ground, kept_running
+from tests.chaos.ground import PATIENCE, Ground, at_once, ground, kept_running
 from tests.chaos.posts import Post, Senders, told_by_hubspot
 from tests.chaos.result import Result
 from tests.full.harness import Company, Json, Program
@@ -17,8 +17,12 @@ WORKERS = 2
 CONNECTIONS = 12
 #: How often each company is edited; every edit is an event of its own.
 EDITS = 4
+#: So the sandbox's Close tells of each of them apart.
+EVENTFUL = ("--close-consolidation", "0")
 #: Of so many companies one is made in HubSpot, the others in Close.
 HUBSPOT_EVERY = 4
+#: How many repeats come much later than what they repeat.
+LATE = 0.1
 #: Events in one webhook of HubSpot, at most.
 BATCH = 100
 
@@ -29,60 +33,49 @@ class Firms:
 
     at_close: list[Company] = field(default_factory=list)
     at_hubspot: list[Company] = field(default_factory=list)
-    events: list[Json] = field(default_factory=list)
-    posts: list[Post] = field(default_factory=list)
+    #: The events of Close by how many came before them.
+    by_age: dict[int, list[Json]] = field(default_factory=dict)
+    #: What HubSpot tells; it says which record changed, and not how.
+    at_any_time: list[Post] = field(default_factory=list)
 
     @classmethod
     async def founded(cls, place: Ground, count: int) -> "Firms":
         """Made and edited in the CRMs, which have not told anybody yet."""
-        firms = cls()
-        told: list[Json] = []
-        for n in range(count):
-            company = Company.new("Chaos")
-            if n % HUBSPOT_EVERY == 0:
-                firms.at_hubspot.append(company)
-                id = await place.hubspot.create(
-                    "companies", name=company.name, domain=company.domain
-                )
-                told.append(told_by_hubspot("company.creation", id))
-                for edit in range(1, EDITS + 1):
-                    text = f"edit {edit}"
-                    await place.hubspot.edit("companies", id, description=text)
-                    told.append(
-                        told_by_hubspot(
-                            "company.propertyChange",
-                            id,
-                            propertyName="description",
-                            propertyValue=text,
-                        )
-                    )
-                continue
-            firms.at_close.append(company)
-            lead = await place.close.create(
-                "lead", name=company.name, url=f"https://{company.domain}"
-            )
-            for edit in range(1, EDITS + 1):
-                await place.close.edit("lead", lead["id"], description=f"edit {edit}")
-            firms.events += await place.close.log(lead["id"])
-        firms.posts = [Post.of_close(event) for event in firms.events]
-        firms.posts += [
+        companies = [Company.new("Chaos") for _ in range(count)]
+        firms = cls(
+            [c for n, c in enumerate(companies) if n % HUBSPOT_EVERY],
+            [c for n, c in enumerate(companies) if not n % HUBSPOT_EVERY],
+        )
+        logs = await at_once(_at_close(place, company) for company in firms.at_close)
+        for log in logs:
+            for age, event in enumerate(reversed(log)):
+                firms.by_age.setdefault(age, []).append(event)
+        heard = await at_once(_at_hubspot(place, company) for company in firms.at_hubspot)
+        told = [event for events in heard for event in events]
+        firms.at_any_time = [
             Post.of_hubspot(told[start : start + BATCH]) for start in range(0, len(told), BATCH)
         ]
         return firms
 
     def storm(self, posts: int, seed: int) -> list[Post]:
-        """So many webhooks in any order: each once, others repeated as vendors do, every third
-        repeat as an event of its own.
+        """So many webhooks, each once and others repeated, every third time as an event of its own.
+
+        They come about in the order of what they tell, as vendors send them, and some much later.
         """
-        storm, dice = list(self.posts), random.Random(seed)
+        dice = random.Random(seed)
+        ages = len(self.by_age)
+        storm: list[tuple[float, Post]] = [(dice.random(), post) for post in self.at_any_time]
+        for age, events in self.by_age.items():
+            storm += [((age + dice.random()) / ages, Post.of_close(event)) for event in events]
         while len(storm) < posts:
-            if len(storm) % 3:
-                storm.append(dice.choice(self.posts))
-            else:
-                event = dice.choice(self.events)
-                storm.append(Post.of_close({**event, "id": f"ev_again{len(storm)}"}))
-        dice.shuffle(storm)
-        return storm[: max(posts, len(self.posts))]
+            age = dice.randrange(ages)
+            event = dice.choice(self.by_age[age])
+            if len(storm) % 3 == 0:
+                event = {**event, "id": f"ev_again{len(storm)}"}
+            late = len(storm) % 3 == 1 and dice.random() < LATE
+            at = dice.uniform(age / ages, 1) if late else (age + dice.random()) / ages
+            storm.append((at, Post.of_close(event)))
+        return [post for _, post in sorted(storm, key=lambda one: one[0])]
 
     async def judge(self, place: Ground, result: Result) -> None:
         """Each stands in both CRMs once, with what its last edit said."""
@@ -98,6 +91,26 @@ class Firms:
             result.doubled += sum(max(0, count - 1) for count in counts)
             values = said.get(company.domain), told.get(company.name)
             result.lost += 0 in counts or values != (last, last)
+
+
+async def _at_close(place: Ground, company: Company) -> list[Json]:
+    """A lead that was made and edited; the events of its log."""
+    lead = await place.close.create("lead", name=company.name, url=f"https://{company.domain}")
+    for edit in range(1, EDITS + 1):
+        await place.close.edit("lead", lead["id"], description=f"edit {edit}")
+    return await place.close.log(lead["id"])
+
+
+async def _at_hubspot(place: Ground, company: Company) -> list[Json]:
+    """A company that was made and edited; what HubSpot would tell of it."""
+    id = await place.hubspot.create("companies", name=company.name, domain=company.domain)
+    told = [told_by_hubspot("company.creation", id)]
+    for edit in range(1, EDITS + 1):
+        text = f"edit {edit}"
+        await place.hubspot.edit("companies", id, description=text)
+        changed = {"propertyName": "description", "propertyValue": text}
+        told.append(told_by_hubspot("company.propertyChange", id, **changed))
+    return told
 
 
 @dataclass
@@ -154,7 +167,7 @@ async def _has_begun(worker: Program, before: int) -> bool:
 async def kills(folder: Path, *, posts: int, kills: int, firms: int, seed: int) -> Result:
     """So many webhooks, so many kills of API, workers and database, all at the same time."""
     result, dice = Result("kill -9 amid webhooks"), random.Random(seed)
-    async with ground(folder, workers=WORKERS, sandbox=["--no-quota"]) as place:
+    async with ground(folder, workers=WORKERS, sandbox=["--no-quota", *EVENTFUL]) as place:
         # What the sandbox would tell is told by us, so that we know what was accepted.
         await place.world.crms.weather(lose=True)
         made = await Firms.founded(place, firms)

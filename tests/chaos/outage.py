@@ -3,10 +3,10 @@
 import asyncio
 import math
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from tests.chaos.ground import Ground, ground
+from tests.chaos.ground import Ground, at_once, ground
 from tests.chaos.posts import Post, Senders
 from tests.chaos.result import Result
 from tests.full.harness import Company, Json, until
@@ -90,11 +90,13 @@ async def refusals(folder: Path, *, companies: int) -> Result:
 
 async def _known(place: Ground, count: int) -> list[str]:
     """So many leads that stand in HubSpot as well."""
-    leads = []
-    for _ in range(count):
+
+    async def made() -> str:
         company = Company.new("Outage")
-        made = await place.close.create("lead", name=company.name, url=f"https://{company.domain}")
-        leads.append(str(made["id"]))
+        lead = await place.close.create("lead", name=company.name, url=f"https://{company.domain}")
+        return str(lead["id"])
+
+    leads = await at_once(made() for _ in range(count))
     await place.idle()
     return leads
 
@@ -113,25 +115,28 @@ async def _edits(
     place: Ground, leads: list[str], changes: int
 ) -> tuple[list[Post], dict[str, str]]:
     """Webhooks of so many edits, in bursts, and what each lead says in the end."""
-    events: dict[str, Json] = {}
-    last: dict[str, str] = {}
     rounds = math.ceil(changes / len(leads))
-    for lead in leads:
-        last[lead] = f"change {rounds}"
-        await place.close.edit("lead", lead, description=last[lead])
-        events[lead] = await place.close.event(lead)
+    last = f"change {rounds}"
+
+    async def edited(lead: str) -> Json:
+        await place.close.edit("lead", lead, description=last)
+        return await place.close.event(lead)
+
+    events = await at_once(map(edited, leads))
     posts = []
     for start in range(0, rounds, BURST):
-        for event in events.values():
+        for event in events:
             for n in range(start + 1, min(start + BURST, rounds) + 1):
-                posts.append(_edited(event, n) if n < rounds else Post.of_close(event))
-    return posts, last
+                posts.append(_edited(event, n, before=rounds - n))
+    return posts, dict.fromkeys(leads, last)
 
 
-def _edited(event: Json, number: int) -> Post:
-    """The webhook of an edit before the last one."""
-    at = datetime.fromisoformat(event["data"]["date_updated"]).timestamp() - 3600 + number
-    when = datetime.fromtimestamp(at, UTC).isoformat()
+def _edited(event: Json, number: int, *, before: int) -> Post:
+    """The webhook of the last edit, or of one so many before it."""
+    if not before:
+        return Post.of_close(event)
+    last = datetime.fromisoformat(event["data"]["date_updated"])
+    when = (last - timedelta(milliseconds=before)).isoformat()
     data = {**event["data"], "description": f"change {number}", "date_updated": when}
     told = {**event, "id": f"{event['id']}_{number}", "data": data}
     return Post.of_close({**told, "date_created": when, "date_updated": when})

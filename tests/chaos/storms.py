@@ -1,12 +1,10 @@
 """Creates by the thousand in both CRMs at once; of every twentieth call the answer is lost."""
 
-import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Iterable
 from pathlib import Path
 
-from tests.chaos.ground import Ground, ground
+from tests.chaos.ground import Ground, at_once, ground
 from tests.chaos.result import Result
 from tests.full.harness import Company, Json
 
@@ -16,8 +14,6 @@ CREATES = {
     "hubspot": r"/objects/(companies|contacts)(/batch/(create|upsert))?$",
     "close": r"/(lead|contact)/$",
 }
-#: People who make records at the same time.
-TOGETHER = 8
 #: A family is a company and a person, made in one CRM and carried to the other.
 FAMILY = 2
 
@@ -32,7 +28,7 @@ async def storms(folder: Path, *, creates: int, share: float) -> Result:
                 vendor, "drop_after_commit", method="POST", path=path, share=share
             )
         companies = [Company.new("Storm") for _ in range(count)]
-        await _at_once(_found(place, n, company) for n, company in enumerate(companies))
+        await at_once(_found(place, n, company) for n, company in enumerate(companies))
         # The last to lose an answer are found again like all the others.
         result.recovered = await place.idle()
         await place.world.crms.clear_faults()
@@ -61,16 +57,6 @@ async def _found(place: Ground, number: int, company: Company) -> None:
     await place.hubspot.create(
         "contacts", firstname="Ada", lastname="Lovelace", email=company.email("ada"), company=firm
     )
-
-
-async def _at_once(jobs: Iterable[Awaitable[None]]) -> None:
-    gate = asyncio.Semaphore(TOGETHER)
-
-    async def one(job: Awaitable[None]) -> None:
-        async with gate:
-            await job
-
-    await asyncio.gather(*map(one, jobs))
 
 
 async def _judge(place: Ground, companies: list[Company], result: Result) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.db import migrations
 from tests.chaos.ground import Ground, ground, kept_running
-from tests.chaos.kills import Firms, judge_inbox
+from tests.chaos.kills import EVENTFUL, Firms, judge_inbox
 from tests.chaos.posts import Senders
 from tests.chaos.result import Result
 from tests.full.harness import ROOT, Program, free_port
@@ -35,7 +35,7 @@ def upgrade() -> None:
 async def versions(folder: Path, *, posts: int, firms: int, seed: int) -> Result:
     """Webhooks reach both versions while one replaces the other, worker by worker, API by API."""
     result = Result("a rolling upgrade")
-    async with ground(folder, workers=1) as place:
+    async with ground(folder, workers=1, sandbox=EVENTFUL) as place:
         await place.world.crms.weather(lose=True)
         made = await Firms.founded(place, firms)
         storm = made.storm(posts, seed)

@@ -1,5 +1,6 @@
 """What is peculiar to HubSpot."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 from app.connectors.hubspot import connector as module
 from app.connectors.hubspot import lifecycle
 from app.connectors.hubspot.dialect import HubSpotDialect
-from app.domain.values import Change, Key, Observation, Outcome, Ref, RelationEdit
+from app.domain.values import Change, Key, Observation, Outcome, Ref, RelationEdit, Write
 from app.errors import BadPayloadError, ExistsError, RejectedError
 from app.sdk.client import Answer
 from tests.connectors.conftest import HUBSPOT, NOON, Control, delivery, good, make, write
@@ -458,3 +459,60 @@ async def test_labels_that_people_gave_a_link_survive_a_change_of_the_primary(
         str(end["toObjectId"]): {t["label"] or "" for t in end["associationTypes"]} for end in shown
     }
     assert types == {one.id: {"", "Pays"}, two.id: {"", "Pays", "Primary"}}
+
+
+async def limit(control: Control, start: str, end: str, type: int, most: int) -> None:
+    """An administrator allows only so many links of this type."""
+    path = f"/hubspot/crm/v4/associations/definitions/configurations/{start}/{end}/batch/create"
+    row = {"category": "HUBSPOT_DEFINED", "typeId": type, "maxToObjectIds": most}
+    await control.person("POST", path, json={"inputs": [row]})
+
+
+def relate(hubspot, entity: str, one: Ref, relation: str, *, add=(), remove=()) -> Write:
+    edit = write(hubspot, entity, {}, ref=one)
+    return replace(edit, relations={relation: RelationEdit(tuple(add), tuple(add), tuple(remove))})
+
+
+async def test_where_a_contact_may_have_one_company_it_moves_all_the_same(
+    hubspot, control: Control
+):
+    old, new = [await make(hubspot, "company", {"name": name}) for name in ("Old", "New")]
+    jane = await make(hubspot, "person", {"email": "jane@x.example"}, company=[old])
+    await limit(control, "contacts", "companies", 279, 1)
+    moved = relate(hubspot, "person", jane, "company", add=[new], remove=[old])
+    (outcome,) = await hubspot.write([moved])
+    assert outcome.error is None
+    (seen,) = await hubspot.read([jane])
+    assert seen.relations["company"] == (new,)
+
+
+async def test_where_the_new_company_is_full_the_old_link_comes_back_and_the_refusal_is_named(
+    hubspot, control: Control
+):
+    old, full = [await make(hubspot, "company", {"name": name}) for name in ("Old", "Full")]
+    await make(hubspot, "person", {"email": "there@x.example"}, company=[full])
+    jane = await make(hubspot, "person", {"email": "jane@x.example"}, company=[old])
+    await limit(control, "companies", "contacts", 280, 1)
+    moved = relate(hubspot, "person", jane, "company", add=[full], remove=[old])
+    (outcome,) = await hubspot.write([moved])
+    assert isinstance(outcome.error, RejectedError)
+    assert (outcome.error.field, outcome.error.value) == ("company", f"companies/{full.id}")
+    assert "limit of 1" in str(outcome.error)
+    (seen,) = await hubspot.read([jane])
+    assert seen.relations["company"] == (old,)
+
+
+async def test_one_link_too_many_is_exactly_one_failure(hubspot, control: Control):
+    one, two = [await make(hubspot, "person", {"email": f"{n}@x.example"}) for n in "ab"]
+    stages = {"dealstage": "appointmentscheduled", "pipeline": "default"}
+    deals = [await make(hubspot, "deal", {"dealname": n, **stages}, people=[one]) for n in "xy"]
+    await limit(control, "deals", "contacts", 3, 1)
+    refused = relate(hubspot, "deal", deals[0], "people", add=[two])
+    fine = relate(hubspot, "deal", deals[1], "people", remove=[one])
+    outcomes = {o.write.trace: o for o in await hubspot.write([refused, fine])}
+    error = outcomes[refused.trace].error
+    assert isinstance(error, RejectedError)
+    assert (error.field, error.value) == ("people", f"contacts/{two.id}")
+    assert outcomes[fine.trace].error is None
+    findings = [f for f in await hubspot.check() if f.check == "link deals"]
+    assert [(f.ok, "1 contacts at most" in f.detail) for f in findings] == [(True, True)]

@@ -934,11 +934,13 @@ async def world(
     files: Mapping[str, str] | None = None,
     sandbox: Sequence[str] = (),
     subscribed: bool = True,
+    targeted: bool = True,
     workers: int | None = None,
 ) -> AsyncIterator[World]:
     """The sandbox, and a service whose accounts `close` and `hubspot` live there.
 
-    `files` lie beside its configuration. `subscribed` says that Close calls us from the start.
+    `files` lie beside its configuration. `subscribed` says that Close calls us from the start,
+    `targeted` that HubSpot's app does.
     """
     crm_port, port = free_port(), free_port()
     hooks = f"http://127.0.0.1:{port}/webhooks"
@@ -946,7 +948,8 @@ async def world(
         *("--close-api-key", CLOSE_KEY, "--close-signature-key", CLOSE_SIGNATURE_KEY),
         *(("--close-webhook", f"{hooks}/close") if subscribed else ()),
         *("--hubspot-token", HUBSPOT_TOKEN, "--hubspot-portal-id", str(PORTAL)),
-        *("--hubspot-client-secret", HUBSPOT_SECRET, "--hubspot-target", f"{hooks}/hubspot"),
+        *("--hubspot-client-secret", HUBSPOT_SECRET),
+        *(("--hubspot-target", f"{hooks}/hubspot") if targeted else ()),
         *("--salesforce-client-id", SALESFORCE_CLIENT, "--salesforce-secret", SALESFORCE_SECRET),
         *("--salesforce-webhook", f"{hooks}/salesforce"),
         *("--close-consolidation", "0.1"),

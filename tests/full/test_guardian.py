@@ -1,7 +1,8 @@
-"""Our subscription at Close: one, active, whole, and what it did not tell is caught up with."""
+"""Our subscription: one, active, whole, and what it did not tell is caught up with."""
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from tests.full import harness
@@ -36,18 +37,16 @@ async def _change(world: World, method: str, id: str = "", body: Json | None = N
     assert answer.is_success, answer.text
 
 
-async def _time_passes(world: World) -> None:
+async def _time_passes(world: World, account: str = "close") -> None:
     """It is time to look after the subscription, and somebody has."""
-    await world.syncline.sql("update accounts set callback_due_at = now() where name = 'close'")
-    await world.syncline.sql(
-        "update lanes set due_at = now() where account = 'close' and direction = 'scan'"
-    )
+    due = "update accounts set callback_due_at = now() where name = $1"
+    await world.syncline.sql(due, account)
+    lane = "update lanes set due_at = now() where account = $1 and direction = 'scan'"
+    await world.syncline.sql(lane, account)
 
     async def looked() -> bool:
-        found = await world.syncline.sql(
-            "select 1 from accounts where name = 'close' and callback_due_at <= now()"
-        )
-        return not found
+        waits = "select 1 from accounts where name = $1 and callback_due_at <= now()"
+        return not await world.syncline.sql(waits, account)
 
     await until(looked, why=world.syncline.explain)
     await world.quiet()
@@ -105,4 +104,70 @@ async def test_the_subscription_that_somebody_asked_for_is_kept_until_they_remov
     assert await _learned(world) == 0
     assert await _there(world) == []
     kept = "select callback, callback_due_at from accounts where name = 'close'"
+    assert await world.syncline.sql(kept) == [{"callback": None, "callback_due_at": None}]
+
+
+@pytest_asyncio.fixture
+async def app_world(
+    tmp_path_factory: pytest.TempPathFactory, databases: Databases
+) -> AsyncIterator[World]:
+    """A HubSpot app that calls nobody yet, whose developer's key we have."""
+    keys = {"access_token": harness.HUBSPOT_TOKEN, "developer_key": "a-developers-key"}
+    hubspot: Json = {"app_id": 54321, "credentials": keys, "catch_up": {"grace": 0}}
+    async with (
+        databases() as own,
+        harness.world(
+            tmp_path_factory.mktemp("app"),
+            own,
+            accounts={"hubspot": hubspot},
+            sandbox=("--search-lag", "0.1"),
+            targeted=False,
+        ) as found,
+    ):
+        yield found
+
+
+async def test_the_subscriptions_of_a_hubspot_app_are_made_mended_and_removed(
+    app_world: World, company: Company
+) -> None:
+    world = app_world
+    app, key = "/hubspot/webhooks/v3/54321", "hapikey=a-developers-key"
+
+    async def rows() -> list[Json]:
+        answer = await world.crms.http.get(f"{app}/subscriptions?{key}")
+        return list(answer.json()["results"])
+
+    code, out, err = await world.syncline.command("webhooks", "subscribe", "hubspot")
+    assert code == 0, out + err
+    made = await rows()
+    assert all(row["active"] for row in made)
+    there = await world.hubspot.create("companies", name=company.name, domain=company.domain)
+    await world.quiet()
+    lead = await world.syncline.counterpart("hubspot", there, "company", "close")
+
+    # Somebody puts one to sleep and removes another: both are mended, what they kept is found.
+    asleep, gone = (
+        next(r for r in made if (r["eventType"], r.get("propertyName")) == one)
+        for one in (("company.propertyChange", "description"), ("company.deletion", None))
+    )
+    change = await world.crms.http.patch(
+        f"{app}/subscriptions/{asleep['id']}?{key}", json={"active": False}
+    )
+    assert change.is_success
+    await world.crms.http.delete(f"{app}/subscriptions/{gone['id']}?{key}")
+    await world.hubspot.edit("companies", there, description="Nobody told")
+    await world.quiet()
+    await _time_passes(world, "hubspot")
+    assert (await world.close.read("lead", lead))["description"] == "Nobody told"
+    names = ("eventType", "propertyName", "objectTypeId")
+    kinds = [tuple(row.get(name) for name in names) for row in await rows()]
+    assert len(kinds) == len(set(kinds)) == len(made)
+    assert all(row["active"] for row in await rows())
+    mended = "syncline_subscriptions_mended_total"
+    assert await world.syncline.metric(mended, account="hubspot") == 1
+
+    code, out, err = await world.syncline.command("webhooks", "remove", "hubspot", "54321")
+    assert code == 0, out + err
+    assert await rows() == []
+    kept = "select callback, callback_due_at from accounts where name = 'hubspot'"
     assert await world.syncline.sql(kept) == [{"callback": None, "callback_due_at": None}]

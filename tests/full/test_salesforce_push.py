@@ -106,6 +106,12 @@ async def test_what_we_write_comes_back_and_nothing_happens(world: World):
         return bool(row["Description"] == "told by HubSpot")
 
     await until(carried, why=world.syncline.explain)
+
+    async def known() -> bool:
+        (worker,) = world.syncline.workers
+        return '"echo":1' in worker.said(1_000_000).replace(" ", "")
+
+    await until(known, why=world.syncline.explain)
     await world.steady()
     writes = await world.crms.history("salesforce", "Account", id)
     assert harness.flips(writes) == {}

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 VERBS = ("get", "post", "put", "patch", "delete")
 # What Syncline has no use for.
 LEFT_OUT = re.compile(
-    r"/audit\Z|/high-usage-report/|/definitions/configurations/|"
+    r"/audit\Z|/high-usage-report/|/definitions/configurations/(all|.*/batch/(update|purge))|"
     r"/crm/v3/pipelines/.* put\Z|/groups/\{groupName\} (delete|patch)\Z|"
     r"/activity/(sms|whatsapp_message|custom|created|form_submission|emailthread|status_change|"
     r"task_completed)/|/meeting/\{id\}/integration/|/shared/\{scf_id\}/|/organization/\{id\}/ put\Z"

@@ -143,7 +143,7 @@ async def test_errors_say_method_path_status_and_reason_and_are_short():
     made, _ = client(httpx.Response(422, json={"message": "no " + "x" * 2000}))
     with pytest.raises(RejectedError) as caught:
         await made.call("PUT", "/a/{id}/", at={"id": "7"}, json={})
-    assert str(caught.value).startswith("PUT /a/7/ answered 422: no x")
+    assert str(caught.value).startswith("PUT /a/7/ answered 422: “no x")
     assert len(str(caught.value)) <= 500
 
 

@@ -224,6 +224,7 @@ TROUBLES = {
     "fight": "insert into conflicts (kind, entity, account, ref_type, ref_id, field, detail) values"
     " ('field', 'person', 'close', 'contact', 'c1', 'phone',"
     """ '{"reason": "it was set back 3 times within minutes of our writes"}')""",
+    "writes held": "update accounts set reread_since = now(), reread_why = 'loaded'",
     "account refused": "update accounts set refused_at = now(), refused_reason = 'answered 401',"
     " probe_at = now()",
     "drift": "insert into drifts (id, account, entities, state, finished_at, causes) values"

@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 import orjson
 from pydantic import SecretStr
 
-from app.connectors.hubspot import activities, calls, events, lifecycle, tickets
+from app.connectors.hubspot import activities, calls, events, hooks, lifecycle, tickets
 from app.connectors.hubspot.calls import Calls
 from app.connectors.hubspot.dialect import HubSpotDialect, as_exists, row_error
 from app.connectors.hubspot.fields import as_fields, with_option
+from app.connectors.hubspot.relating import relate
 from app.connectors.hubspot.search import (
     BATCH,
     HISTORY_BATCH,
@@ -40,7 +41,6 @@ from app.connectors.hubspot.shapes import (
     Link,
     Types,
     as_associations,
-    as_pair,
     as_pipeline,
     as_properties,
     by_age,
@@ -48,7 +48,6 @@ from app.connectors.hubspot.shapes import (
     edits_of,
     fates_of,
     full_name,
-    labels,
     links_listed,
     millis,
     modified_property,
@@ -57,9 +56,6 @@ from app.connectors.hubspot.shapes import (
     several,
     stamp,
     time_of,
-    to_link,
-    type_spec,
-    with_relations,
 )
 from app.sdk import (
     NO_SUCH_CALL,
@@ -74,6 +70,7 @@ from app.sdk import (
     Event,
     Finding,
     Key,
+    NotFoundError,
     OAuthRefresh,
     Observation,
     Op,
@@ -174,15 +171,38 @@ class HubSpot(Connector):
     def parse(cls, delivery: Delivery, account: Account) -> list[Event]:
         return events.parse(delivery.body, account.name)
 
+    def wanted_events(self) -> list[str]:
+        events = super().wanted_events()
+        return hooks.wanted(events, self.properties) if self._app() else events
+
+    def _app(self) -> hooks.App | None:
+        """The app whose subscriptions we may look after, where we have its developer's key."""
+        id, key = self.account.options.get("app_id"), self.account.credentials.get("developer_key")
+        return hooks.App(self.client, str(id), key) if id and key else None
+
+    async def subscriptions(self) -> list[Subscription]:
+        app = self._app()
+        found = await app.shown() if app else None
+        return [found] if found else []
+
     async def subscribe(self, url: str) -> tuple[Subscription, SecretStr | None]:
+        if (app := self._app()) is not None:
+            return await app.mend(url, self.wanted_events()), None
         wanted = ", ".join(self.wanted_events())
         raise RejectedError(
-            "HubSpot has no call for this. In HubSpot open Settings, Integrations, Private apps "
-            f"(or your app's project), Webhooks; set the target URL to {url} and subscribe to "
-            f"{wanted}; propertyChange once for each mapped property. Those of activities and "
-            "tasks are generic there: object.creation of notes, and so on. Then put the app's "
-            "client secret into webhook_secret."
+            "HubSpot has no call for this that a portal's token may make. There open Settings, "
+            "Integrations, Private apps (or your app's project), Webhooks; set the target URL to "
+            f"{url} and subscribe to {wanted}; propertyChange once for each mapped property. Those "
+            "of activities and tasks are generic there: object.creation of notes, and so on. Then "
+            "put the app's client secret into webhook_secret. A legacy public app needs none of "
+            "that: name its app_id, and the developer_key among the credentials."
         )
+
+    async def unsubscribe(self, subscription_id: str) -> None:
+        app = self._app()
+        if app is None or app.id != subscription_id:
+            raise NotFoundError(f"no app {subscription_id} is looked after here")
+        await app.remove(self.wanted_events())
 
     # -------------------------------------------------------------------------- reading
 
@@ -653,7 +673,7 @@ class HubSpot(Connector):
             }
         moving = [w for w in batch if w.relations and outcomes[w.trace].error is None]
         if moving:
-            outcomes |= await self._relate(type, moving, outcomes)
+            outcomes |= await relate(self.calls, self._linked, moving, outcomes)
         return list(outcomes.values())
 
     def _outcome(self, write: Write, fate: Raw | Exception) -> Outcome:
@@ -668,64 +688,6 @@ class HubSpot(Connector):
             fate = {**fate, "properties": {**cleared, **(fate.get("properties") or {})}}
         stored = self._observed(write.type, fate, relations, partial=True)
         return Outcome(write, ref=stored.ref, stored=stored)
-
-    async def _relate(
-        self, type: str, batch: Sequence[Write], outcomes: Mapping[str, Outcome]
-    ) -> dict[str, Outcome]:
-        """Make and break links; new ones first, so that no record is ever without.
-
-        Labels that people gave a link are theirs: they stay, and keep the link that they are on.
-        """
-        fates = dict(outcomes)
-        for link in LINKS[type]:
-            edited = [write for write in batch if link.relation in write.relations]
-            known = await self._linked(type, link, [named(write).id for write in edited])
-            making: list[tuple[Write, Raw]] = []
-            breaking: list[tuple[Write, Raw]] = []
-            demoting: list[tuple[Write, Raw]] = []
-            for write in edited:
-                there = known.get(named(write).id, {})
-                for end in to_link(write, link):
-                    types = [type_spec(link), *labels(there.get(end.id, set()))]
-                    making.append((write, as_pair(write, end) | {"types": types}))
-                for end in write.relations[link.relation].remove:
-                    if labels(there.get(end.id, set())):
-                        row = as_pair(write, end) | {"types": [type_spec(link)]}
-                        demoting += [(write, row)] if link.single else []
-                    else:
-                        row = {"from": {"id": named(write).id}, "to": [{"id": end.id}]}
-                        breaking.append((write, row))
-            for verb, rows in (
-                ("create", making),
-                ("labels/archive", demoting),
-                ("archive", breaking),
-            ):
-                for write, error in await self._link_rows(type, link.to, verb, rows):
-                    fates[write.trace] = replace(fates[write.trace], error=error, stored=None)
-        return {trace: with_relations(fates[trace]) for trace in (write.trace for write in batch)}
-
-    async def _link_rows(
-        self, type: str, to: str, verb: str, rows: Sequence[tuple[Write, Raw]]
-    ) -> list[tuple[Write, SyncError]]:
-        """Send these rows; those that failed. They may be repeated without harm."""
-        if not rows:
-            return []
-        try:
-            data = await self.calls.link(type, to, verb, [row for _, row in rows])
-            errors = data.get("errors") or ()
-        except RejectedError as error:
-            if len(rows) == 1:
-                return [(rows[0][0], error)]
-            errors = (error,)
-        except SyncError as error:
-            return [(write, error) for write, _ in rows]
-        if not errors:
-            return []
-        if len(rows) == 1:
-            return [(rows[0][0], row_error(errors[0]))]
-        # The errors do not name their rows: ask again, one by one.
-        failed = await each(rows, lambda row: self._link_rows(type, to, verb, [row]))
-        return [one for some in failed for one in some]
 
     async def _delete(self, batch: Sequence[Write]) -> list[Outcome]:
         erasing = [write for write in batch if write.erase and write.type == CONTACTS]
@@ -786,14 +748,27 @@ class HubSpot(Connector):
             found.append(Finding("portal_id", False, detail, remedy))
         for type in (COMPANIES, CONTACTS, DEALS, *self._used()):
             found += await self._check_type(type)
-        found.append(
-            Finding(
-                "webhooks",
-                True,
-                "HubSpot does not show subscriptions to a token: see the app's Webhooks page",
-            )
-        )
+        found.append(await self._check_hooks())
         return found
+
+    async def _check_hooks(self) -> Finding:
+        if (app := self._app()) is None:
+            unseen = "HubSpot does not show subscriptions to a token: see the app's Webhooks page"
+            return Finding("webhooks", True, unseen)
+        try:
+            there = await app.shown()
+        except SyncError as error:
+            remedy = "Copy the developer's API key again, and the app's id."
+            return Finding("webhooks", False, error.reason, remedy)
+        remedy = f"Run `syncline webhooks subscribe {self.account.name}`."
+        if there is None:
+            return Finding("webhooks", False, f"app {app.id} calls nobody", remedy)
+        missing = [name for name in self.wanted_events() if name not in there.events]
+        if missing:
+            named = f"{', '.join(missing[:3])} and {len(missing) - 3} more" if missing[3:] else None
+            text = f"app {app.id} does not tell {named or ', '.join(missing)}"
+            return Finding("webhooks", False, text, remedy)
+        return Finding("webhooks", True, f"app {app.id} calls {there.url}")
 
     def _used(self) -> list[str]:
         """The tickets, activities and tasks that travel."""
@@ -820,6 +795,25 @@ class HubSpot(Connector):
         found = [Finding(f"read {type}", True, "can be listed")]
         if name and type not in activities.TYPES:
             found.append(_check_external(type, name, unique))
+        return [*found, *await self._check_links(type)]
+
+    async def _check_links(self, type: str) -> list[Finding]:
+        """What an administrator allows: nobody is linked to more than that."""
+        found: list[Finding] = []
+        for link in LINKS[type]:
+            path = f"/crm/v4/associations/definitions/configurations/{type}/{link.to}"
+            try:
+                answer = await self.client.call("GET", path, accept=UNSEEN)
+            except SyncError:
+                continue  # whoever may not see it will meet it
+            rows = answer.data.get("results") or () if answer.status == 200 else ()
+            allowed = [most for row in rows if (most := row.get("userEnforcedMaxToObjectIds"))]
+            if allowed:
+                text = f"each of the {type} may be linked to {min(allowed)} {link.to} at most"
+                remedy = (
+                    "What exceeds that is refused: raise the limit in HubSpot, or live with it."
+                )
+                found.append(Finding(f"link {type}", True, text, remedy))
         return found
 
     async def fields(self, entity: str) -> Mapping[str, RemoteField] | None:

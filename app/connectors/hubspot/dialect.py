@@ -18,6 +18,7 @@ from app.sdk import (
     StaleError,
     SyncError,
     TransientError,
+    quoted,
     retry_after,
 )
 
@@ -79,7 +80,7 @@ def reason_of(data: Raw) -> Reason:
 def row_error(error: Raw) -> SyncError:
     """One row's refusal, sorted like a whole call's."""
     category, said = str(error.get("category") or ""), reason_of(error)
-    text = f"HubSpot refused the row ({category or 'no category'}): {said.text}"[:500]
+    text = f"HubSpot refused the row ({category or 'no category'}): {quoted(said.text)}"[:500]
     match category:
         case "OBJECT_NOT_FOUND":
             return NotFoundError(text, field=said.field)

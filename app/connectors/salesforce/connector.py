@@ -37,7 +37,15 @@ from app.connectors.salesforce.dialect import (
 )
 from app.connectors.salesforce.directory import directory, stages, tickets
 from app.connectors.salesforce.kinds import NOTE, SUBTYPES, narrowed, object_of, told_of
-from app.connectors.salesforce.org import BATCH, VERSION, WRITING, Org, as_fields, withheld
+from app.connectors.salesforce.org import (
+    BATCH,
+    VERSION,
+    WRITING,
+    Org,
+    as_fields,
+    fate_error,
+    withheld,
+)
 from app.connectors.salesforce.shapes import (
     ALWAYS,
     CASE,
@@ -425,7 +433,8 @@ class Salesforce(Connector):
         return replace(found, tickets=await tickets(self.org)) if CASE in self.properties else found
 
     async def fields(self, entity: str) -> Mapping[str, RemoteField] | None:
-        return as_fields(await self.org.describe(self.manifest.entities[entity].type, anew=True))
+        described = await self.org.describe(self.manifest.entities[entity].type, anew=True)
+        return as_fields(described) if described.told else None
 
     async def create_option(self, entity: str, path: str, value: str) -> None:
         raise RejectedError(
@@ -641,11 +650,11 @@ class Salesforce(Connector):
     def _outcome(self, write: Write, fate: Raw) -> Outcome:
         if not fate.get("success"):
             made = write.type if write.op is Op.CREATE else None
-            return Outcome(write, error=row_error(fate.get("errors") or (), made))
+            return Outcome(write, error=fate_error(fate, made))
         return Outcome(write, ref=write.ref or self.ref(write.entity, str(fate["id"])))
 
     async def _delete(self, batch: Sequence[Write]) -> list[Outcome]:
-        fates = await self.org.delete([named(write).id for write in batch])
+        fates = await self.org.delete(batch[0].type, [named(write).id for write in batch])
         return [self._outcome(write, fate) for write, fate in zip(batch, fates, strict=True)]
 
     # ------------------------------------------------------------------ checking, preparing

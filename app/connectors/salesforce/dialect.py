@@ -25,6 +25,7 @@ from app.sdk import (
     SyncError,
     TransientError,
     now,
+    quoted,
 )
 
 #: The day's calls are counted over the last 24 hours: some come free again all the time.
@@ -115,7 +116,8 @@ def row_error(errors: Iterable[Any], made: str | None = None) -> SyncError:
     """One row's refusal, sorted like a whole call's; ``made`` is the object of a create."""
     found = [one for one in errors if isinstance(one, dict)]
     said = reason_of(found)
-    text = f"Salesforce refused the row: {said.text or 'without a reason'}"[:500]
+    why = quoted(said.text) if said.text else "without a reason"
+    text = f"Salesforce refused the row: {why}"[:500]
     code = code_of(found[0]) if found else ""
     if made is not None and code in DUPLICATE:
         return _exists(found[0], text, PREFIXES[made])

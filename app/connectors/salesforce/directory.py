@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from app.connectors.salesforce import cases, soql
 from app.connectors.salesforce.org import Org
 from app.connectors.salesforce.shapes import CASE, MASTER_TYPE, OPPORTUNITY
-from app.sdk import Directory, Pipeline, Raw, Stage
+from app.sdk import Directory, Pipeline, Raw, RejectedError, Stage
 
 #: What Salesforce adds to the addresses of users in a copy of an org:
 #: https://help.salesforce.com/s/articleView?id=platform.data_sandbox_create.htm
@@ -18,13 +18,14 @@ COPIED = ".invalid"
 
 
 async def directory(org: Org) -> Directory:
-    users = await org.query(
+    users = await _rows(
+        org,
         soql.select(
             ("Id", "Email", "Name", "IsActive"),
             "User",
             soql.equals("UserType", "Standard"),
             order=("CreatedDate", "Id"),
-        )
+        ),
     )
     named = [(u, str(u["Email"]).lower().removesuffix(COPIED)) for u in users if u.get("Email")]
     return Directory(
@@ -37,15 +38,24 @@ async def directory(org: Org) -> Directory:
     )
 
 
+async def _rows(org: Org, text: str) -> list[Raw]:
+    """What a query finds; nothing where we may not ask, or there is nothing to ask."""
+    try:
+        return await org.query(text)
+    except RejectedError:
+        return []
+
+
 async def stages(org: Org) -> list[Stage]:
     """The active stages in their order."""
-    rows = await org.query(
+    rows = await _rows(
+        org,
         soql.select(
             ("ApiName", "MasterLabel", "IsClosed", "IsWon", "SortOrder"),
             "OpportunityStage",
             soql.equals("IsActive", True),
             order=("SortOrder",),
-        )
+        ),
     )
     return [_stage(row) for row in rows]
 
@@ -73,6 +83,8 @@ async def _pipelines(
     org: Org, type: str, field: str, every: Sequence[Stage], name: str
 ) -> tuple[Pipeline, ...]:
     """One per record type, those that our user may give first; one of all stages without any."""
+    if not every:
+        return ()
     infos = (await org.describe(type)).raw.get("recordTypeInfos") or ()
     own = [info for info in infos if not info.get("master") and info.get("active", True)]
     if not own:
@@ -117,10 +129,10 @@ async def _currency(org: Org) -> str | None:
     if "CurrencyIsoCode" not in (await org.describe(OPPORTUNITY)).fields:
         return None
     where = soql.equals("IsCorporate", True)
-    rows = await org.query(soql.select(("IsoCode",), "CurrencyType", where))
+    rows = await _rows(org, soql.select(("IsoCode",), "CurrencyType", where))
     return str(rows[0]["IsoCode"]) if rows else None
 
 
 async def _zone(org: Org) -> str | None:
-    rows = await org.query(soql.select(("TimeZoneSidKey",), "Organization"))
+    rows = await _rows(org, soql.select(("TimeZoneSidKey",), "Organization"))
     return str(rows[0]["TimeZoneSidKey"]) if rows and rows[0].get("TimeZoneSidKey") else None

@@ -10,9 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from app.connectors.salesforce import soql
-from app.connectors.salesforce.dialect import row_error
 from app.connectors.salesforce.kinds import NOTE, PREFIXES
-from app.connectors.salesforce.org import BATCH, Org
+from app.connectors.salesforce.org import BATCH, Org, fate_error
 from app.connectors.salesforce.shapes import ACCOUNT, CONTACT, OPPORTUNITY, is_lead
 from app.sdk import NotFoundError, Raw, Ref, SyncError, Write, each
 
@@ -89,7 +88,7 @@ async def relate(org: Org, writes: Sequence[Write], ids: Mapping[str, str]) -> d
         _note(failed, [write for write, _ in made], fates)
     for start in range(0, len(breaking), BATCH):
         broken = breaking[start : start + BATCH]
-        fates = await org.delete([id for _, id in broken])
+        fates = await org.delete(LINK, [id for _, id in broken])
         _note(failed, [write for write, _ in broken], fates)
     return failed
 
@@ -98,6 +97,6 @@ def _note(failed: dict[str, SyncError], writes: Sequence[Write], fates: Sequence
     for write, fate in zip(writes, fates, strict=True):
         if fate.get("success"):
             continue
-        error = row_error(fate.get("errors") or ())
+        error = fate_error(fate)
         if not isinstance(error, NotFoundError):  # who is gone is not linked either
             failed.setdefault(write.trace, error)

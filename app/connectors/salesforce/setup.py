@@ -81,6 +81,8 @@ async def _check_type(
     except SyncError as error:
         remedy = f"Give our user's permission set Read, Create, Edit and View All on {type}."
         return [Finding(f"read {type}", False, error.reason, remedy)]
+    if not described.told:
+        return [Finding(f"read {type}", True, "the address does not tell of its fields")]
     found = [Finding(f"read {type}", True, "can be read")]
     missing = [verb for verb in ("createable", "updateable") if not described.raw.get(verb, True)]
     if missing:

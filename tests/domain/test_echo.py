@@ -1,0 +1,79 @@
+"""A write of ours that comes back is not read again, unless it tells more than we wrote."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.codecs import Context
+from app.domain.echo import is_echo
+from app.domain.mapping import compile_mapping, to_canonical
+from app.domain.values import Claim
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+MAPPING = compile_mapping(
+    "person",
+    {
+        "first_name": "FirstName",
+        "last_name": "LastName",
+        "email": {"path": "Email", "as": "email"},
+        "phone, phones": {"paths": ["Phone", "MobilePhone"], "as": "phone_pair"},
+        "title": {"path": "Title", "when": "last_name is not blank"},
+    },
+    where="here",
+)
+RAW = {
+    "FirstName": "Ada",
+    "LastName": "Lovelace",
+    "Email": "Ada@Acme.example",
+    "Phone": "+14155550100",
+    "MobilePhone": None,
+    "Title": "Countess",
+}
+BASE = to_canonical(MAPPING, RAW, Context())
+
+
+def echo(*claims: dict[str, Any], ours: bool = True) -> bool:
+    made = [
+        Claim(NOON.replace(minute=n), fields, {}, None, ours) for n, fields in enumerate(claims)
+    ]
+    return is_echo(MAPPING, BASE, made, Context())
+
+
+def test_what_we_wrote_comes_back_and_is_known():
+    assert echo({"LastName": "Lovelace"})
+    assert echo({"Email": "ada@acme.example", "FirstName": "Ada"})
+    assert echo({"LastName": "Byron"}, {"LastName": "Lovelace"})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"LastName": "King"},
+        {"LastName": "Lovelace", "FirstName": None},
+        {"LastName": "Lovelace", "Email": "x@acme.example"},
+        {"LastName": "Lovelace", "AccountId": "001"},  # a relation: it is not compared here
+        {"LastName": "Lovelace", "Score__c": 3},  # an automation of theirs may have done this
+        {"Phone": "+14155550100"},  # half of what makes a field
+        {"Title": "Countess"},  # it depends on what else stands there
+        {},
+    ],
+)
+def test_what_says_more_is_looked_at(fields):
+    assert not echo(fields)
+    assert not echo({"LastName": "Lovelace"}, fields)
+
+
+def test_the_same_from_somebody_else_is_looked_at():
+    assert not echo({"LastName": "Lovelace"}, ours=False)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(RAW)), st.sampled_from([None, "", "Ada", "x"])))
+def test_an_echo_never_hides_a_difference(fields):
+    if echo(fields):
+        now = to_canonical(MAPPING, {**RAW, **fields}, Context())
+        assert now == BASE

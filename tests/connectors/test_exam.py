@@ -440,6 +440,8 @@ async def test_an_account_can_be_looked_over(it: Candidate, control: Control):
     directory = await connector.directory()
     kinds = {stage.kind for pipeline in directory.pipelines for stage in pipeline.stages}
     assert kinds == {"open", "won", "lost"}
+    kinds = {stage.kind for pipeline in directory.tickets for stage in pipeline.stages}
+    assert kinds == ({"open", "closed"} if "ticket" in it.manifest.entities else set())
     assert "grace@syncline.example" in directory.owners.values()
     wrong = {name: SecretStr("wrong") for name in it.credentials}
     account = replace(it.account(control.base), credentials=wrong)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.connectors.salesforce import soql
+from app.connectors.salesforce import cases, soql
 from app.connectors.salesforce.org import Org
-from app.connectors.salesforce.shapes import MASTER_TYPE, OPPORTUNITY
+from app.connectors.salesforce.shapes import CASE, MASTER_TYPE, OPPORTUNITY
 from app.sdk import Directory, Pipeline, Raw, RejectedError, Stage
 
 #: What Salesforce adds to the addresses of users in a copy of an org:
@@ -70,20 +70,31 @@ def _stage(row: Raw) -> Stage:
 
 
 async def pipelines(org: Org) -> tuple[Pipeline, ...]:
+    """Those of opportunities."""
+    return await _pipelines(org, OPPORTUNITY, "StageName", await stages(org), "Opportunities")
+
+
+async def tickets(org: Org) -> tuple[Pipeline, ...]:
+    """Those of cases."""
+    return await _pipelines(org, CASE, "Status", await cases.statuses(org), "Cases")
+
+
+async def _pipelines(
+    org: Org, type: str, field: str, every: Sequence[Stage], name: str
+) -> tuple[Pipeline, ...]:
     """One per record type, those that our user may give first; one of all stages without any."""
-    every = await stages(org)
     if not every:
         return ()
-    infos = (await org.describe(OPPORTUNITY)).raw.get("recordTypeInfos") or ()
+    infos = (await org.describe(type)).raw.get("recordTypeInfos") or ()
     own = [info for info in infos if not info.get("master") and info.get("active", True)]
     if not own:
-        return (Pipeline(MASTER_TYPE, "Opportunities", tuple(every)),)
+        return (Pipeline(MASTER_TYPE, name, tuple(every)),)
     return tuple(
         [
             Pipeline(
                 str(info["recordTypeId"]),
                 str(info["name"]),
-                tuple(await _offered(org, str(info["recordTypeId"]), every)),
+                tuple(await _offered(org, type, field, str(info["recordTypeId"]), every)),
             )
             for info in sorted(own, key=_rank)
         ]
@@ -94,14 +105,16 @@ def _rank(info: Raw) -> tuple[bool, bool]:
     return not info.get("available"), not info.get("defaultRecordTypeMapping")
 
 
-async def _offered(org: Org, record_type: str, every: Sequence[Stage]) -> list[Stage]:
-    """The stages of the sales process behind a record type; all where that is not told.
+async def _offered(
+    org: Org, type: str, field: str, record_type: str, every: Sequence[Stage]
+) -> list[Stage]:
+    """The stages of the process behind a record type; all where that is not told.
 
     https://developer.salesforce.com/docs/atlas.en-us.uiapi.meta/uiapi/ui_api_resources_picklist_values.htm
     """
     answer = await org.client.call(
         "GET",
-        f"{org.root}/ui-api/object-info/{OPPORTUNITY}/picklist-values/{{type}}/StageName",
+        f"{org.root}/ui-api/object-info/{type}/picklist-values/{{type}}/{field}",
         at={"type": record_type},
         accept=(400, 403, 404),
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from app.connectors.salesforce import soql
 from app.connectors.salesforce.dialect import row_error
+from app.connectors.salesforce.kinds import object_of
 from app.connectors.salesforce.shapes import FEATURES
 from app.sdk import (
     NO_SUCH_CALL,
@@ -81,6 +82,7 @@ class Org:
 
     async def describe(self, type: str, *, anew: bool = False) -> Described:
         """The object as it is for our user; asked once unless ``anew``."""
+        type = object_of(type)
         if _UNTOLD in self._lacks:
             return Described({}, {}, told=False)
         if anew or type not in self._described:
@@ -133,11 +135,12 @@ class Org:
         for start in range(0, len(ids), BATCH):
             some = list(ids[start : start + BATCH])
             body = {"ids": some, "fields": list(fields)}
-            rows = await self._collection("POST", f"/{type}", json=body, reads=True)
+            rows = await self._collection("POST", f"/{object_of(type)}", json=body, reads=True)
             if rows is None:
                 rows = []
                 for part in soql.chunks(some):
-                    rows += await self.query(soql.select(fields, type, soql.within("Id", part)))
+                    text = soql.select(fields, object_of(type), soql.within("Id", part))
+                    rows += await self.query(text)
             found += [row for row in rows if row]
         return found
 
@@ -177,7 +180,7 @@ class Org:
         return await each(ids, lambda id: self._delete_alone(type, id)) if fates is None else fates
 
     async def _delete_alone(self, type: str, id: str) -> Raw:
-        path = f"{self.root}/sobjects/{type}/{{id}}"
+        path = f"{self.root}/sobjects/{object_of(type)}/{{id}}"
         try:
             await self.client.call("DELETE", path, at={"id": id}, headers=WRITING)
         except SyncError as error:
@@ -190,7 +193,8 @@ class Org:
         """Rows of the recycle bin among them, by their ids or by whom they name."""
         rows: list[Raw] = []
         for some in soql.chunks(ids):
-            rows += await self.query(soql.select(fields, type, soql.within(by, some)), deleted=True)
+            text = soql.select(fields, object_of(type), soql.within(by, some))
+            rows += await self.query(text, deleted=True)
         return rows
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from app.connectors.salesforce import soql
 from app.connectors.salesforce.org import BATCH, Org, fate_error
-from app.connectors.salesforce.shapes import ROLE, chunked
+from app.connectors.salesforce.shapes import ROLE, chunked, without_leads
 from app.sdk import NotFoundError, Raw, SyncError, Write
 
 
@@ -51,7 +51,7 @@ async def relate(org: Org, writes: Sequence[Write], ids: Mapping[str, str]) -> d
     ``ids`` are the opportunities by trace. Who is the primary contact people decide: the first
     is it only where nobody is. Roles that somebody gave a name stay as they are.
     """
-    moving = [write for write in writes if "people" in write.relations]
+    moving = [without_leads(write) for write in writes if "people" in write.relations]
     if not moving:
         return {}
     known = await roles(org, [ids[write.trace] for write in moving])

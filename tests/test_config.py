@@ -348,7 +348,7 @@ def test_every_mistake_is_reported_at_once():
         "from ACCOUNT or to ACCOUNT",
         "syncline.yaml:13: sync.person.fields.custom.score.conflit: unknown key "
         "(did you mean 'conflict'?)",
-        "syncline.yaml:14: sync.person.stages: only deals have stages",
+        "syncline.yaml:14: sync.person.stages: only deals and tickets have stages",
         "syncline.yaml:16: sync.deal.accounts[2]: 'close' is written twice",
         "syncline.yaml:16: sync.deal.accounts[3]: 'ghost' is no account",
         "syncline.yaml:17: sync.deal.stages.New.hubspott: 'hubspott' is no account "

@@ -19,6 +19,7 @@ from app.api.guards import GuardShape
 from app.api.health import LaneShape
 from app.api.problems import ProblemError
 from app.api.shapes import EXAMPLE_TIME, Listed
+from app.config import STAGED
 from app.db import accounts, deliveries, events, lanes, outbox, overview, refusals, rereads
 from app.db import catchups as overdue
 from app.db.refusals import Refusal
@@ -305,9 +306,13 @@ async def _directory(desk: Desk, name: str) -> list[Finding]:
         directory = await desk.house.learn(name, age=timedelta())
     except SyncError:
         return []  # the check above has said why
-    deal = desk.config.entity("deal")
-    of_deals = stages.check(deal, name, directory) if deal else []
-    return [*of_deals, *owners.check(desk.config.accounts[name].owners, directory)]
+    of_stages = [
+        finding
+        for entity in STAGED
+        if (sync := desk.house.sync_of(entity, name)) is not None
+        for finding in stages.check(sync, name, stages.seen_by(entity, directory), entity=entity)
+    ]
+    return [*of_stages, *owners.check(desk.config.accounts[name].owners, directory)]
 
 
 @router.post(

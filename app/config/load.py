@@ -19,6 +19,7 @@ from app.config.model import (
     QUIET,
     RELATIONS,
     REVIEW,
+    STAGED,
     AccountConfig,
     AlertsConfig,
     AlertWebhook,
@@ -236,8 +237,8 @@ class _Sync:
             if name != EVERYWHERE:
                 self._is_account((*here, "deletes", name), name, members)
         for key, lines in (("stages", found.stages), ("pipelines", found.pipelines)):
-            if lines and entity != "deal":
-                self.source.blame((*here, key), f"only deals have {key}")
+            if lines and entity not in STAGED:
+                self.source.blame((*here, key), f"only deals and tickets have {key}")
             for ours, owns in lines.items():
                 for name in owns:
                     self._is_account((*here, key, ours, name), name, members)

@@ -68,6 +68,16 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "company",
         "people",
     ),
+    "ticket": (
+        "subject",
+        "description",
+        "stage",
+        "pipeline",
+        "priority",
+        "owner",
+        "company",
+        "people",
+    ),
     "note": ("subject", "body", "at", "author", "company", "people", "deals"),
     "call": (
         "subject",
@@ -126,12 +136,15 @@ Days: TypeAlias = Annotated[int, Field(ge=1)] | Literal["forever"]
 #: One word under `sync` for several entities; each may still be configured by itself.
 FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {"activity": ("note", "call", "email", "meeting")}
 #: What travels only where the configuration names it: there is much of it.
-QUIET: Final = frozenset({"note", "call", "email", "meeting", "task"})
+QUIET: Final = frozenset({"ticket", "note", "call", "email", "meeting", "task"})
+#: What stands in a stage of a pipeline.
+STAGED: Final = ("deal", "ticket")
 #: The fields that name other records; their mapping is the connector's own.
 RELATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "company": (),
     "person": ("company",),
     "deal": ("company", "people"),
+    "ticket": ("company", "people"),
     **dict.fromkeys(("note", "call", "email", "meeting", "task"), ("company", "people", "deals")),
 }
 
@@ -520,6 +533,9 @@ class AccountConfig(_Frozen):
     api_version: _Word | None = Field(
         None, pattern=r"^[1-9]\d{1,2}\.0$", description="Salesforce: the version of its API, 62.0."
     )
+    leads: _Flag = Field(
+        False, description="Salesforce: leads are people too; one that is converted is its contact."
+    )
     mapping: dict[str, dict[str, MappingRow]] = Field(
         default_factory=dict,
         description="Entity, then canonical field (or several, comma-separated), then its row.",
@@ -536,7 +552,7 @@ class AccountConfig(_Frozen):
         """The further settings that only some connectors read."""
         hubspot = ("portal_id", "app_id", "legacy_signatures", "lifecycle")
         salesforce = ("login_url", "audience", "api_version", "organization_id", "pubsub_url")
-        names = (*hubspot, *salesforce)
+        names = (*hubspot, *salesforce, "leads")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @field_validator("base_url", "pubsub_url", "login_url", "audience")
@@ -725,12 +741,13 @@ class EntitySync(_Frozen):
     )
     stages: dict[str, dict[str, _Places]] = Field(
         default_factory=dict,
-        description="Deals: canonical stage, then each account's own, by id or by name, or as "
-        "`{pipeline, stage}`; of several, all are read as it and the first is written.",
+        description="Deals and tickets: canonical stage, then each account's own, by id or by "
+        "name, or as `{pipeline, stage}`; of several, all are read as it, the first is written.",
     )
     pipelines: dict[str, dict[str, _Names]] = Field(
         default_factory=dict,
-        description="Deals: canonical pipeline, then each account's own, by id or by name.",
+        description="Deals and tickets: canonical pipeline, then each account's own, by id or by "
+        "name.",
     )
 
     @field_validator("conflict")
@@ -830,7 +847,7 @@ class Config(_Frozen):
     sync: dict[str, EntitySync] = Field(
         default_factory=dict,
         description="Entity, then how it travels. Company, person and deal sync two-way everywhere "
-        "unless named; activities and tasks only where named.",
+        "unless named; tickets, activities and tasks only where named.",
         json_schema_extra={"propertyNames": {"enum": [*FIELDS, *FAMILIES]}},
     )
     privacy: Literal["purge", "propagate"] = Field(

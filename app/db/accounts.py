@@ -291,14 +291,8 @@ class TokenStore:
 
 async def keep_directory(db: AsyncConnection, name: str, directory: Directory) -> None:
     content = {
-        "pipelines": [
-            {
-                "id": p.id,
-                "name": p.name,
-                "stages": [{"id": s.id, "name": s.name, "kind": s.kind} for s in p.stages],
-            }
-            for p in directory.pipelines
-        ],
+        "pipelines": _as_json(directory.pipelines),
+        "tickets": _as_json(directory.tickets),
         "owners": dict(directory.owners),
         "names": dict(directory.names),
         "currency": directory.currency,
@@ -346,12 +340,27 @@ async def directories(
     return {name: (_directory(content), at) for name, content, at in rows}
 
 
+def _as_json(pipelines: Sequence[Pipeline]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": p.id,
+            "name": p.name,
+            "stages": [{"id": s.id, "name": s.name, "kind": s.kind} for s in p.stages],
+        }
+        for p in pipelines
+    ]
+
+
+def _pipelines(listed: Sequence[Mapping[str, Any]]) -> tuple[Pipeline, ...]:
+    return tuple(
+        Pipeline(p["id"], p["name"], tuple(Stage(**s) for s in p["stages"])) for p in listed
+    )
+
+
 def _directory(content: Mapping[str, Any]) -> Directory:
     return Directory(
-        pipelines=tuple(
-            Pipeline(p["id"], p["name"], tuple(Stage(**s) for s in p["stages"]))
-            for p in content["pipelines"]
-        ),
+        pipelines=_pipelines(content["pipelines"]),
+        tickets=_pipelines(content.get("tickets") or ()),
         owners=content["owners"],
         names=content.get("names") or {},
         currency=content["currency"],

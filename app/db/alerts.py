@@ -82,7 +82,7 @@ async def _refused(db: AsyncConnection) -> list[Trouble]:
 
 
 async def _reread(db: AsyncConnection) -> list[Trouble]:
-    waited = await rereads.all_of(db)
+    waited = await rereads.all_of(db, waited_for=True)
     if not waited:
         return []
     said = next(iter(waited.values())).sentence

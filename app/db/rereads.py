@@ -152,11 +152,13 @@ async def settle(db: AsyncConnection, names: Collection[str]) -> Sequence[str]:
     return done
 
 
-async def all_of(db: AsyncConnection) -> dict[str, Reread]:
-    """Every account that is read anew."""
+async def all_of(db: AsyncConnection, *, waited_for: bool = False) -> dict[str, Reread]:
+    """Every account that is read anew; or those alone that somebody works on: all wait for them."""
     query = sa.select(accounts.c.name, accounts.c.reread_since, accounts.c.reread_why).where(
         accounts.c.reread_since.is_not(None)
     )
+    if waited_for:
+        query = query.where(~accounts.c.paused, accounts.c.refused_at.is_(None))
     return {row[0]: Reread(row[1], Why(row[2])) for row in await db.execute(query)}
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from email.utils import getaddresses, parseaddr
 from typing import Any
 
 import orjson
 
 from app.domain import bylines, identity, richtext
-from app.domain.codecs import ABSENT, CODECS, Codec, Context, number_of
+from app.domain.codecs import ABSENT, CODECS, Codec, Context, moment_of, number_of, zone_of
 from app.domain.values import Value
 
 _DATETIME = CODECS["datetime"]
@@ -79,6 +80,51 @@ def _due_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
 def _due_moment_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
     text = str(values[0]) if values[0] else None
     return [f"{text}T00:00:00Z" if text and "T" not in text else text]
+
+
+def _day_in(moment: Value, context: Context) -> str | None:
+    """The day that the account's people see."""
+    at = moment_of(moment) if moment else None
+    return str(moment) if at is None else at.astimezone(zone_of(context)).date().isoformat()
+
+
+def _due_day_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
+    """A day stays that day; of a moment, the day on which it is there."""
+    due = values[0]
+    return [_day_in(due, context) if due and "T" in str(due) else due]
+
+
+def _logged_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:
+    """(day, when it was made) -> when it was made, if that is the day; else the day's beginning."""
+    day, made = raw
+    if not day or _day_in(_moment(made), context) == day:
+        return [_moment(made) if made else None]
+    try:
+        begins = datetime.fromisoformat(str(day)).replace(tzinfo=zone_of(context))
+    except ValueError:
+        return [str(day)]
+    return [_moment(begins.isoformat())]
+
+
+def _logged_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
+    return [_day_in(values[0], context) if values[0] else None, ABSENT]
+
+
+def _closed_get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
+    """(whether its status is one of the closed ones, the status) -> our word."""
+    return [None if raw[0] is None else "done" if raw[0] else "open"]
+
+
+def _closed_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
+    return [ABSENT, values[0] and ("Completed" if values[0] == "done" else "Not Started")]
+
+
+def _plain_get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
+    return [None if raw[0] is None else richtext.html_of(str(raw[0]))]
+
+
+def _plain_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
+    return [None if values[0] is None else richtext.text_of(str(values[0]))]
 
 
 def _thousandths_get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
@@ -187,12 +233,16 @@ def _mail_way_put(values: Sequence[Value], _: Context) -> Sequence[Any]:
 #: in their tests, not tried on any text.
 TRANSFORMS: Mapping[str, Codec] = {
     "signed_html": bylines.SIGNED,
+    "signed_text": bylines.SIGNED_TEXT,
     "signed_twins": bylines.SIGNED_TWINS,
+    "plain_text": Codec(_plain_get, _plain_put),
     "text_twins": Codec(_twins_get, _twins_put),
     "upper": Codec(_upper_get, _upper_put),
     "happened": Codec(_happened_get, _happened_put, shown=frozenset({0}), shape=(1, 2)),
     "both": Codec(_both_get, _both_put, shape=(1, 2)),
     "due": Codec(_due_get, _due_put),
+    "due_day": Codec(_due_get, _due_day_put),
+    "logged_on": Codec(_logged_get, _logged_put, shown=frozenset({1})),
     "due_moment": Codec(_due_get, _due_moment_put),
     "thousandths": Codec(_thousandths_get, _thousandths_put, shape=(1, 1)),
     "e164": Codec(_e164_get, _e164_put),
@@ -220,11 +270,24 @@ TRANSFORMS: Mapping[str, Codec] = {
             "declined-by-org": "canceled",
         },
     ),
+    "call_type": _words({"inbound": "Inbound", "outbound": "Outbound"}),
+    "call_result": _words(
+        {
+            "completed": "Completed",
+            "no_answer": "No answer",
+            "busy": "Busy",
+            "failed": "Failed",
+            "canceled": "Canceled",
+        }
+    ),
+    "task_closed": Codec(_closed_get, _closed_put, shown=frozenset({0})),
+    "task_rank": _words({"low": "Low", "medium": "Normal", "high": "High"}),
     "done": _words({"open": False, "done": True}),
     "task_status": _words(
         {"open": "NOT_STARTED", "done": "COMPLETED"},
         dict.fromkeys(("IN_PROGRESS", "WAITING", "DEFERRED"), "open"),
     ),
+    "case_priority": _words({"low": "Low", "medium": "Medium", "urgent": "High", "high": "High"}),
     "task_level": _words({"low": "LOW", "medium": "MEDIUM", "high": "HIGH"}),
     "task_priority": _words({"high": "high", "medium": "medium"}),
 }

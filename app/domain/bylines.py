@@ -84,6 +84,16 @@ def _twins_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
     return [ABSENT, None if body is None else xhtml(body), user]
 
 
+def _text_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:
+    text, user = raw
+    return _get(None if text is None else richtext.html_of(str(text)), user, context)
+
+
+def _text_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
+    body, user = _put(values, context)
+    return [None if body is None else richtext.text_of(body), user]
+
+
 def xhtml(markup: str) -> str:
     return f"<body>{markup.replace('<br>', '<br/>')}</body>"
 
@@ -92,6 +102,7 @@ def _said(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-#: (body, author) <-> (HTML, user), and <-> (plain text, XHTML, user).
+#: (body, author) <-> (HTML, user), <-> (plain text, user), and <-> (plain text, XHTML, user).
 SIGNED = Codec(_html_get, _html_put)
+SIGNED_TEXT = Codec(_text_get, _text_put)
 SIGNED_TWINS = Codec(_twins_get, _twins_put, shown=frozenset({0}))

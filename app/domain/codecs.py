@@ -59,6 +59,7 @@ class Held(Exception):
 class Context:
     """What codecs may look at beside the values.
 
+    ``entity`` is what stands in the stages; the ``pipelines`` of the directory are its own.
     ``stages`` and ``pipelines`` map ours to this account's own; ``kinds`` tell the class of a
     stage name of any account; ``words`` are names of stages and pipelines from before they were
     mapped (``own_words`` in this account), with what they are called today; ``owners`` say who
@@ -68,6 +69,7 @@ class Context:
     record's author.
     """
 
+    entity: str = "deal"
     directory: Directory = field(default_factory=Directory)
     stages: Mapping[str, Sequence[StagePlace]] = field(default_factory=lambda: NOTHING)
     pipelines: Mapping[str, Sequence[str]] = field(default_factory=lambda: NOTHING)
@@ -219,6 +221,11 @@ def _zone(name: str | None) -> tzinfo:
         return ZoneInfo(name) if name else UTC
     except (ZoneInfoNotFoundError, ValueError):
         return UTC
+
+
+def zone_of(context: Context) -> tzinfo:
+    """The time zone in which the account shows its days."""
+    return _zone(context.directory.zone)
 
 
 def _midnight_get(raw: Sequence[Any], context: Context) -> Sequence[Value]:

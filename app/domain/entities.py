@@ -17,6 +17,7 @@ ACTIVITIES = ("note", "call", "email", "meeting", "task")
 RELATIONS: dict[str, dict[str, str]] = {
     "person": {"company": "company"},
     "deal": {"company": "company", "people": "person"},
+    "ticket": {"company": "company", "people": "person"},
     **{name: {"company": "company", "people": "person", "deals": "deal"} for name in ACTIVITIES},
 }
 

@@ -1,8 +1,8 @@
-"""Deal stages: each account has its own pipelines; they meet by map, by name, by class.
+"""Stages of deals and tickets: each account has its own; they meet by map, by name, by class.
 
 Where the configuration maps an account's stages, only what is mapped is written there, and a
 stage that nothing maps is never taken for one of ours: it keeps its own name and is held where
-it cannot go. The classes won and lost are alike everywhere.
+it cannot go. The classes won and lost, and closed of a ticket, are alike everywhere.
 """
 
 from __future__ import annotations
@@ -94,11 +94,12 @@ def _stage_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
     if stage is None:
         if stand_in is not None:
             return stand_in
-        raise Held("stage", "a deal cannot be without a stage")
+        raise Held("stage", f"a {context.entity} cannot be without a stage")
     if not allowed:
         raise Held(
             "pipeline",
-            f"no pipeline there is mapped to {values[1]!r}; map it under sync.deal.pipelines",
+            f"no pipeline there is mapped to {values[1]!r}; map it under "
+            f"sync.{context.entity}.pipelines",
         )
     name = next((ours for ours in context.stages if fold(ours) == fold(stage)), None)
     if name is not None:
@@ -124,7 +125,7 @@ def _by_class(
     there = context.kinds.get(fold((context.current or {}).get("stage")))
     if kind is not None and kind == there and (kind != "open" or not context.stages):
         return [ABSENT, ABSENT]  # it is in one of that class already
-    if kind in ("won", "lost"):
+    if kind in ("won", "lost", "closed"):
         spots = [spot for spot in _spots(allowed) if spot.stage.kind == kind]
         if spots:
             return _remote(spots[0])
@@ -135,12 +136,14 @@ def _by_class(
         if entry is not None:  # it was closed there and is open again
             return _remote(entry)
     raise Held(
-        "stage", f"no stage there matches {stage!r}; map it under sync.deal.stages", stand_in
+        "stage",
+        f"no stage there matches {stage!r}; map it under sync.{context.entity}.stages",
+        stand_in,
     )
 
 
 def _pipelines(ours: Value, context: Context) -> tuple[Sequence[Pipeline], Sequence[Pipeline]]:
-    """(those that our pipeline means, those that a deal of it may stand in, best first)."""
+    """(those that our pipeline means, those that a record of it may stand in, best first)."""
     every = context.directory.pipelines
     name = next((o for o in context.pipelines if fold(o) == fold(ours)), None)
     if name is not None:
@@ -159,7 +162,7 @@ def _configured(
     allowed: Sequence[Pipeline],
     directory: Directory,
 ) -> Spot | None:
-    """The first place that exists: in the deal's own pipeline, else where it is configured."""
+    """The first place that exists: in the record's own pipeline, else where it is configured."""
     here = [spot for place in places for spot in _spots(wanted) if _names(place, spot)]
     elsewhere = [
         spot
@@ -178,7 +181,11 @@ STAGE = Codec(_stage_get, _stage_put)
 
 #: The pipeline of an account that shows none and of which none is named.
 DEFAULT = "default"
-_CLASSES: Mapping[str, Literal["won", "lost"]] = {"won": "won", "lost": "lost"}
+_CLASSES: Mapping[str, Literal["won", "lost", "closed"]] = {
+    "won": "won",
+    "lost": "lost",
+    "closed": "closed",
+}
 
 
 # --- words of yesterday -----------------------------------------------------------------------
@@ -244,6 +251,11 @@ def pipelines_in(deal: EntitySync, account: str) -> dict[str, tuple[str, ...]]:
     return {ours: names[account] for ours, names in deal.pipelines.items() if account in names}
 
 
+def seen_by(entity: str, directory: Directory) -> Directory:
+    """The directory with the pipelines of this entity."""
+    return replace(directory, pipelines=directory.tickets) if entity == "ticket" else directory
+
+
 def completed(directory: Directory, deal: EntitySync, account: str) -> Directory:
     """The directory; of an account that shows no pipelines, with those that the configuration
     names, taken for ids.
@@ -276,11 +288,13 @@ def kinds_of(
     return own | ours
 
 
-#: It may be left out on purpose; a deal that gets there says so by itself.
-_UNMAPPED = "is mapped by nothing, so a deal in it is held"
+#: It may be left out on purpose; what gets there says so by itself.
+_UNMAPPED = "is mapped by nothing, so a {entity} in it is held"
 
 
-def check(deal: EntitySync, account: str, directory: Directory) -> list[Finding]:
+def check(
+    deal: EntitySync, account: str, directory: Directory, *, entity: str = "deal"
+) -> list[Finding]:
     """What of the maps does not exist there, and what there is mapped by nothing."""
     stages, pipelines = stages_in(deal, account), pipelines_in(deal, account)
     spots = _spots(directory.pipelines)
@@ -305,19 +319,19 @@ def check(deal: EntitySync, account: str, directory: Directory) -> list[Finding]
     open_spots = (spot for spot in spots if spot.stage.kind == "open")
     bare = [str(spot) for spot in open_spots if _mapped(spot, stages) is None] if stages else []
     free = [p.name for p in directory.pipelines if _mapped_pipeline(p, pipelines) is None]
-    return [
-        *_finding("stages", missing, "does not exist there", "Correct {key}."),
-        *_finding(
-            "stages", twice, "stands for several, and is read as one of them", "Correct {key}."
-        ),
-        *_finding("pipelines", lost, "does not exist there", "Correct {key}."),
-        *_finding("stages", bare, _UNMAPPED, "Add to {key}.", ok=True),
-        *_finding("pipelines", free if pipelines else [], _UNMAPPED, "Add to {key}.", ok=True),
+    unmapped = _UNMAPPED.format(entity=entity)
+    double = "stands for several, and is read as one of them"
+    found = [
+        *_finding("stages", missing, "does not exist there", "Correct"),
+        *_finding("stages", twice, double, "Correct"),
+        *_finding("pipelines", lost, "does not exist there", "Correct"),
+        *_finding("stages", bare, unmapped, "Add to", ok=True),
+        *_finding("pipelines", free if pipelines else [], unmapped, "Add to", ok=True),
     ]
+    return [replace(one, remedy=f"{one.remedy} sync.{entity}.{one.check}.") for one in found]
 
 
 def _finding(
     check: str, names: Sequence[str], what: str, remedy: str, *, ok: bool = False
 ) -> list[Finding]:
-    said = remedy.format(key=f"sync.deal.{check}")
-    return [Finding(check, ok, f"{', '.join(names)}: {what}", said)] if names else []
+    return [Finding(check, ok, f"{', '.join(names)}: {what}", remedy)] if names else []

@@ -9,7 +9,7 @@ from app.domain.codecs import ABSENT, Context
 from app.domain.mapping import EntityMapping, look_up
 from app.domain.owners import OWNER
 from app.domain.picklists import fitting
-from app.domain.stages import STAGE
+from app.domain.stages import STAGE, seen_by
 from app.domain.values import Directory, Raw
 
 
@@ -44,7 +44,8 @@ def listed(
 def vanished(mapping: EntityMapping, fields: Mapping[str, Any], directory: Directory) -> set[str]:
     """The paths among them whose word the account does not have (any more)."""
     taken, _ = fitting(mapping, (), fields, directory.options.get(mapping.entity, {}))
-    stages = {stage.id for pipeline in directory.pipelines for stage in pipeline.stages}
+    pipelines = seen_by(mapping.entity, directory).pipelines
+    stages = {stage.id for pipeline in pipelines for stage in pipeline.stages}
     users = directory.owners.keys() - directory.retired
     gone = fields.keys() - taken.keys()
     for row in mapping.rows:

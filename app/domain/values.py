@@ -258,11 +258,11 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One deal stage of an account; ``kind`` is its class."""
+    """One stage of a deal or a ticket in an account; ``kind`` is its class."""
 
     id: str
     name: str
-    kind: Literal["open", "won", "lost"]
+    kind: Literal["open", "won", "lost", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,12 +276,13 @@ class Pipeline:
 class Directory:
     """What mapping needs to know of an account: pipelines with stages in order, and owners.
 
-    ``owners`` maps the vendor's owner id to a lower-case e-mail address, ``names`` that address
-    to the name of its owner; ``retired`` are the ids of those who can own nothing new;
-    ``currency`` is the ISO 4217 code where the account has one for all deals; ``options`` are,
-    by entity and path, the values that a field takes, where those are fixed; ``zone`` is the
-    time zone in which the account shows its days (``Europe/Berlin``), UTC unless it says;
-    ``schema`` is a digest of the definitions of all fields, to see that they changed.
+    ``pipelines`` are those of deals, ``tickets`` those of tickets; ``owners`` maps the vendor's
+    owner id to a lower-case e-mail address, ``names`` that address to the name of its owner;
+    ``retired`` are the ids of those who can own nothing new; ``currency`` is the ISO 4217 code
+    where the account has one for all deals; ``options`` are, by entity and path, the values that
+    a field takes, where those are fixed; ``zone`` is the time zone in which the account shows
+    its days (``Europe/Berlin``), UTC unless it says; ``schema`` is a digest of the definitions
+    of all fields, to see that they changed.
     """
 
     pipelines: tuple[Pipeline, ...] = ()
@@ -292,6 +293,7 @@ class Directory:
     options: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=lambda: NOTHING)
     zone: str | None = None
     schema: str | None = None
+    tickets: tuple[Pipeline, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -433,6 +433,7 @@ class Client:
         reads: bool | None = None,
         accept: Collection[int] = (),
         headers: Mapping[str, str] = NOTHING,
+        text: bool = False,
         signs_in: bool = True,
     ) -> Answer:
         """One call; the answer of a 2xx or of an ``accept``-ed status.
@@ -440,9 +441,9 @@ class Client:
         ``path`` is a template below the base URL (``/lead/{id}/``) and ``at`` its values.
         ``reads`` marks a POST that only asks (a search): it may be repeated here. ``creates``
         marks one that must never be repeated blindly: where it is not known whether it was
-        done, UnknownOutcomeError is raised. One that ``signs_in`` not carries a credential of its
-        own. Errors say method, path, status and the vendor's
-        reason, never a credential.
+        done, UnknownOutcomeError is raised. ``text`` says that no JSON is asked for. One that
+        ``signs_in`` not carries a credential of its own. Errors say method, path, status and the
+        vendor's reason, never a credential.
         """
         if self._dialect.counts_by_path:
             group = f"{group} {method} {path}"
@@ -461,6 +462,7 @@ class Client:
                 content=content,
                 group=group,
                 headers=headers,
+                text=text,
                 signs_in=signs_in,
             )
             if 200 <= answer.status < 300 or answer.status in accept:
@@ -520,6 +522,7 @@ class Client:
         content: bytes | None,
         group: str,
         headers: Mapping[str, str],
+        text: bool,
     ) -> Answer:
         headers = {**headers, **header}
         if content is not None:
@@ -535,7 +538,7 @@ class Client:
                     content=content,
                 )
                 note(got.status)
-            answer = Answer(got.status, got.headers, _json(got, f"{method} {url}"))
+            answer = Answer(got.status, got.headers, _said(got, f"{method} {url}", text=text))
             rate = self._dialect.rate(answer)
         finally:
             self.quota.landed(taken, group, rate)
@@ -597,9 +600,11 @@ class Client:
         return text[:LONGEST_REASON]
 
 
-def _json(got: _Received, call: str) -> Any:
+def _said(got: _Received, call: str, *, text: bool) -> Any:
     if not got.body:
         return None
+    if text and 200 <= got.status < 300:
+        return got.body.decode("utf-8", "replace")
     try:
         return orjson.loads(got.body)
     except orjson.JSONDecodeError:

@@ -206,6 +206,12 @@ class Connector:
         """
         return []
 
+    async def last_shown(self, ref: Ref) -> Observation | None:
+        """What a record last showed that was merged away, its relations left out; None where the
+        vendor keeps nothing of it.
+        """
+        return None
+
     async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
         """One page of all records of an entity, oldest first; resumable by its cursor."""
         raise NotImplementedError

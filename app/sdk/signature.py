@@ -99,7 +99,9 @@ def verify(
 
 def path_token(target: str) -> str:
     """What a target holds behind the account's name, as /webhooks/NAME/TOKEN; mostly nothing."""
-    return target.partition("?")[0].removeprefix(_PREFIX).partition("/")[2]
+    path = target.partition("?")[0]
+    # What was read from an account's own log comes from no URL.
+    return path.removeprefix(_PREFIX).partition("/")[2] if path.startswith(_PREFIX) else ""
 
 
 def token_of(secret: SecretStr) -> str:

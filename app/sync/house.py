@@ -16,7 +16,7 @@ import structlog
 import yaml
 
 from app.clock import now
-from app.config import AccountConfig, Config, EntitySync
+from app.config import STAGED, AccountConfig, Config, EntitySync
 from app.db import accounts, lanes, outbox
 from app.db.accounts import Box
 from app.db.engine import Database
@@ -210,7 +210,7 @@ class House:
         here = self._directories[account][0]
         said = [
             self.config.digest,
-            [[repr(d.pipelines), d.options] for d in known],
+            [[repr(d.pipelines), repr(d.tickets), d.options] for d in known],
             [dict(here.owners), sorted(here.retired)],
         ]
         return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -225,21 +225,22 @@ class House:
         known = {n: self._directories[n][0] for n in self.members if n in self._directories}
         directory = known.get(account, Directory())
         owners = self.members[account].config.owners
-        deal = self.config.entity(entity)
+        sync = self.config.entity(entity)
         names = {mail: name for d in known.values() for mail, name in d.names.items()}
-        if entity != "deal" or deal is None:
+        if entity not in STAGED or sync is None:
             return Context(
                 directory=directory, owners=owners, names=names, accounts=frozenset(self.members)
             )
-        known = {n: stages.completed(d, deal, n) for n, d in known.items()}
+        known = {n: stages.completed(stages.seen_by(entity, d), sync, n) for n, d in known.items()}
         directory = known.get(account, directory)
         return Context(
+            entity=entity,
             directory=directory,
-            stages=stages.stages_in(deal, account),
-            pipelines=stages.pipelines_in(deal, account),
-            kinds=stages.kinds_of(known, deal),
-            words=stages.words_of(deal, known),
-            own_words=stages.words_of(deal, {account: directory}),
+            stages=stages.stages_in(sync, account),
+            pipelines=stages.pipelines_in(sync, account),
+            kinds=stages.kinds_of(known, sync),
+            words=stages.words_of(sync, known),
+            own_words=stages.words_of(sync, {account: directory}),
             owners=owners,
             names=names,
             accounts=frozenset(self.members),

@@ -336,11 +336,24 @@ async def _events_of(house: House, member: Member, waiting: Sequence[Pending]) -
 async def _relink(house: House, lane: Lane, item: Pending, wishes: Wishes) -> None:
     if not wishes.relinks:
         return
+    await _hear_last_words(house, item, wishes)
     async with house.database.transaction() as db:
         if await lanes.holds(db, lane):
             for ref, to in wishes.relinks:
                 await relink(db, ref, to)
                 await follow(db, house, to)
+
+
+async def _hear_last_words(house: House, item: Pending, wishes: Wishes) -> None:
+    """Take in what was edited in those that were merged away, and that nobody had told."""
+    linked, moment = await known(house, [ref for ref, _ in wishes.relinks])
+    cause = Cause("event", str(item.id), f"delivery:{item.delivery_id}")
+    for ref, link in linked.items():
+        if link.state != "live" or link.writing:
+            continue
+        seen = await house.members[ref.account].connector.last_shown(ref)
+        if seen is not None:
+            await reconcile(house, [Seen(seen, cause, moment)])
 
 
 def _gather(

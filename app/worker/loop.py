@@ -173,7 +173,8 @@ class Worker:
 
     async def _feel(self) -> None:
         """Say that we are at work; if the database may be an older one, hold all writes."""
-        names = sorted(self.house.members)
+        # What the configuration pauses is read by nobody, and must not be waited for.
+        names = self._workable()
         async with self.house.database.transaction() as db:
             why, moment = await rereads.feel(db, seen=self._felt)
             if why is not None:

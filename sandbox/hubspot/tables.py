@@ -10,7 +10,7 @@ from sandbox.wire import Json, Table
 
 
 def tables(app: HubSpot, most: int | None) -> dict[str, Table]:
-    """Companies, people, deals and activities; of each portal if there are several."""
+    """Companies, people, deals, tickets and activities; of each portal if there are several."""
     found = {}
     for id, portal in app.portals.items():
         suffix = f" of portal {id}" if len(app.portals) > 1 else ""
@@ -50,6 +50,17 @@ def _deal(portal: Portal, deal: Record) -> Json:
     }
 
 
+def _ticket(portal: Portal, ticket: Record) -> Json:
+    found = portal.stage("ticket", ticket.get("hs_pipeline_stage"))
+    return {
+        "subject": ticket.get("subject"),
+        "stage": found[1]["label"] if found else None,
+        "priority": ticket.get("hs_ticket_priority"),
+        "company": _company_name(portal, ticket),
+        "id": ticket.id,
+    }
+
+
 def _activity(portal: Portal, activity: Record) -> Json:
     words = ("hs_call_title", "hs_email_subject", "hs_meeting_title", "hs_task_subject")
     names = (*words, "hs_body_preview")
@@ -66,6 +77,7 @@ _SHOWN = (
     ("companies", "company", _company),
     ("people", "contact", _contact),
     ("deals", "deal", _deal),
+    ("tickets", "ticket", _ticket),
     *((TYPES[name].plural, name, _activity) for name in ACTIVITIES),
 )
 
@@ -74,7 +86,7 @@ def _company_name(portal: Portal, record: Record) -> str | None:
     """The primary associated company, else the first."""
     linked = portal.links.get(f"{record.type}:{record.id}", {})
     ends = [(types, end) for end, types in linked.items() if end.startswith("company:")]
-    for _, end in sorted(ends, key=lambda pair: not {1, 5} & set(pair[0])):
+    for _, end in sorted(ends, key=lambda pair: not {1, 5, 26} & set(pair[0])):
         if company := portal.store.get("company", end.partition(":")[2]):
             return str(company.get("name") or company.get("domain"))
     return None

@@ -13,9 +13,13 @@ import structlog
 
 from app.api.webhooks import Doors
 from app.db.engine import Database
+from app.domain.values import Delivery, Ref
 from app.errors import ReadinessError
+from app.sdk.connector import Account
+from app.sdk.registry import Registry
 from tests.api.service import TOKEN, Service, config, settings
 from tests.connectors.test_salesforce_soap import ORG, message, notification
+from tests.full.harness import crms, free_port, until
 
 SECRET = "8JxkP0aVQm3nT6bYwZrC"
 ACCOUNTS = f"""
@@ -183,3 +187,33 @@ async def test_only_who_may_do_everything_sees_a_url(web: httpx.AsyncClient):
     answer = await web.post("/api/accounts/salesforce/secrets/path", json={})
     assert answer.status_code == 401
     assert TOKEN not in answer.text
+
+
+async def test_what_the_local_salesforce_sends_is_taken_read_and_not_sent_again(
+    database_url: str, database: Database, tmp_path: Path
+):
+    """The other side is the sandbox's: its SOAP, its organisation, its wait for the Ack."""
+    text = ACCOUNTS.replace(ORG[:15], "00DSb0000000001MAA")
+    given = settings(database_url, tmp_path)
+    async with (
+        Service.running(given, config(text), database) as service,
+        crms(tmp_path, free_port(), "--salesforce-outbound", service.url + PATH) as found,
+    ):
+        await found.control("POST", "options", {"salesforce": {"callouts": False}})
+        id = await found.salesforce.create("Account", Name="Acmé & Söhne", Website="acme.example")
+
+        async def arrived() -> list[Any]:
+            return await stored(database)
+
+        (row,) = await until(arrived)
+
+        async def settled() -> bool:
+            return not await found.undelivered()
+
+        await until(settled)
+    kind = Registry.load().connector("salesforce")
+    delivery = Delivery("salesforce", "POST", row.target, {}, row.body, row.received_at)
+    (event,) = kind.parse(delivery, Account("salesforce", "salesforce", "", {}))
+    assert (event.type, event.ref) == ("Account.update", Ref("salesforce", "Account", id))
+    assert event.data["Name"] == "Acmé & Söhne"
+    assert len(await stored(database)) == 1

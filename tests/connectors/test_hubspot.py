@@ -52,6 +52,8 @@ def test_the_docs_name_of_the_type_is_taken_too_and_generic_events_are_translate
     (event,) = parse({"subscriptionType": "object.deletion", "objectTypeId": "0-2", "objectId": 7})
     assert (event.type, event.change) == ("company.deletion", Change.GONE)
     (event,) = parse({"subscriptionType": "object.creation", "objectTypeId": "0-5", "objectId": 7})
+    assert (event.type, event.ref) == ("ticket.creation", ref("tickets", 7))
+    (event,) = parse({"subscriptionType": "object.creation", "objectTypeId": "0-8", "objectId": 7})
     assert (event.type, event.ref) == ("object.creation", None)
 
 
@@ -93,7 +95,9 @@ def test_a_merge_moves_every_old_id_and_looks_at_the_survivor():
         ("COMPANY_TO_DEAL", ref("deals", 2)),
         ("DEAL_TO_CONTACT", ref("deals", 1)),
         ("CONTACT_TO_DEAL", ref("deals", 2)),
-        ("CONTACT_TO_TICKET", None),
+        ("CONTACT_TO_TICKET", ref("tickets", 2)),
+        ("TICKET_TO_COMPANY", ref("tickets", 1)),
+        ("TICKET_TO_DEAL", None),
         ("COMPANY_TO_COMPANY", None),
     ],
 )
@@ -237,11 +241,11 @@ async def test_our_own_id_is_prepared_stamped_and_found(control: Control):
     connector = HUBSPOT.connect(control.base)
     connector.account = type(account)(**{**_plain(account), "external_id": "syncline_id"})
     before = await connector.check()
-    assert [f.ok for f in before if "syncline_id" in f.check] == [False] * 3
+    assert [f.ok for f in before if "syncline_id" in f.check] == [False] * 4
     assert all(finding.ok for finding in await connector.prepare())
     assert all(finding.ok for finding in await connector.prepare())
     assert all(f.ok for f in await connector.check())
-    for entity in ("company", "person", "deal", "note", "task"):
+    for entity in ("company", "person", "deal", "ticket", "note", "task"):
         fields = HUBSPOT.named[entity]("Stamped")
         wanted = write(connector, entity, fields, external_id=f"id-{entity}")
         made = good((await connector.write([wanted]))[0]).ref

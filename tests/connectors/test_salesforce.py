@@ -336,6 +336,28 @@ async def test_a_change_on_its_own_meets_no_edit_that_we_have_not_seen(salesforc
     assert (await shown(control, ref))["Phone"] == "1"
 
 
+async def test_an_address_without_collections_takes_row_after_row(keyed, control: Control):
+    match = {"path": "/composite/"}
+    await control.fault(vendor="salesforce", fault="status", status=404, match=match)
+    ids = [str(uuid4()) for _ in "abc"]
+    batch = [
+        write(keyed, "company", {"Name": name}, external_id=id)
+        for name, id in zip(("One", "x" * 300, "Three"), ids, strict=True)
+    ]
+    outcomes = await keyed.write(batch)
+    assert [outcome.error is None for outcome in outcomes] == [True, False, True]
+    assert isinstance(outcomes[1].error, RejectedError)
+    refs = [outcome.ref for outcome in outcomes if outcome.ref is not None]
+    again = await keyed.write([batch[0], batch[2]])
+    assert [outcome.ref for outcome in again] == refs
+    changed = [write(keyed, "company", {"Phone": "1"}, ref=ref) for ref in refs]
+    assert all(outcome.error is None for outcome in await keyed.write(changed))
+    assert {(one.raw or {})["Phone"] for one in await keyed.read(refs)} == {"1"}
+    gone = [write(keyed, "company", {}, ref=ref, op=Op.DELETE) for ref in refs]
+    assert all(outcome.error is None for outcome in await keyed.write(gone))
+    assert all(one.gone for one in await keyed.read(refs))
+
+
 async def test_what_was_stored_is_read_back_in_one_call(salesforce, control: Control):
     batch = [
         write(salesforce, "company", {"Name": f"N{n}", "AnnualRevenue": 1.5}) for n in range(9)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain import richtext
-from app.domain.codecs import Context
+from app.domain.activities import TRANSFORMS
+from app.domain.codecs import ABSENT, Context
 from app.domain.draft import outgoing
 from app.domain.mapping import (
     EntityMapping,
@@ -208,3 +209,57 @@ def test_hubspot_shows_whom_its_headers_name():
     shown = {"hs_email_from_email": ANA, "hs_email_to_email": f"{BOB};{ANA}"}
     found = get("hubspot", "email", shown)
     assert (found["from"], found["to"], found["cc"]) == (ANA, [ANA, BOB], [])
+
+
+# --- of systems that keep a day where others keep a moment
+
+
+def in_zone(name: str | None) -> Context:
+    return Context(directory=Directory(zone=name))
+
+
+@pytest.mark.parametrize(
+    ("zone", "at", "day"),
+    [
+        (None, "2026-01-13T09:30:00Z", "2026-01-13"),
+        ("America/New_York", "2026-01-13T02:00:00Z", "2026-01-12"),
+        ("Asia/Tokyo", "2026-01-13T16:00:00Z", "2026-01-14"),
+    ],
+)
+def test_a_call_is_logged_on_the_day_that_it_was_there(zone, at, day):
+    codec, where = TRANSFORMS["logged_on"], in_zone(zone)
+    assert codec.put([at], where) == [day, ABSENT]
+    assert codec.get([day, at], where) == [at]  # it was made on that day: then is when
+    assert TRANSFORMS["due_day"].put([at], where) == [day]
+
+
+def test_a_call_that_was_logged_later_was_at_the_beginning_of_its_day():
+    codec = TRANSFORMS["logged_on"]
+    later = "2026-01-20T12:00:00.000+0000"
+    assert codec.get(["2026-01-13", later], in_zone(None)) == ["2026-01-13T00:00:00Z"]
+    assert codec.get(["2026-01-13", later], in_zone("America/New_York")) == ["2026-01-13T05:00:00Z"]
+    assert codec.get([None, later], in_zone(None)) == ["2026-01-20T12:00:00Z"]
+    assert codec.get(["soon", None], in_zone(None)) == ["soon"]
+    assert codec.put([None], in_zone(None)) == [None, ABSENT]
+
+
+def test_a_day_stays_that_day_whatever_the_zone():
+    for zone in (None, "America/New_York", "Asia/Tokyo"):
+        assert TRANSFORMS["due_day"].put(["2026-01-13"], in_zone(zone)) == ["2026-01-13"]
+
+
+def test_a_text_without_marks_names_its_author_in_a_line_of_its_own():
+    codec = TRANSFORMS["signed_text"]
+    context = Context(
+        directory=Directory(owners={"005": "ada@x.example"}),
+        accounts=frozenset({"close"}),
+        via="close",
+    )
+    assert codec.put(["<p>One</p><p><b>Two</b></p>", "ada@x.example"], context) == [
+        "One\nTwo",
+        "005",
+    ]
+    text, user = codec.put(["<p>One</p>", "bo@x.example"], context)
+    assert (text, user) == ("One\n(by bo@x.example, via close)", ABSENT)
+    assert codec.get([text, "005"], context) == ["<p>One</p>", ABSENT]
+    assert codec.get(["One\nTwo", "005"], context) == ["<p>One<br>Two</p>", "ada@x.example"]

@@ -16,6 +16,7 @@ from app.domain.stages import (
     check,
     kinds_of,
     pipelines_in,
+    seen_by,
     stages_in,
     todays,
     words_of,
@@ -336,3 +337,69 @@ def test_a_mapped_stage_never_lands_in_one_that_is_mapped_to_another(stages, pla
     written = put(ours, where, group)
     if isinstance(written, tuple) and written[0] is not ABSENT and ours in where.stages:
         assert get(*[written[0], where, written[1]])[0] == ours
+
+
+# --- tickets
+
+DESK = Directory(
+    tickets=(
+        Pipeline(
+            "0",
+            "Support Pipeline",
+            (
+                Stage("1", "New", "open"),
+                Stage("2", "Waiting on contact", "open"),
+                Stage("4", "Closed", "closed"),
+            ),
+        ),
+    )
+)
+CASES = Directory(
+    tickets=(
+        Pipeline(
+            "012000000000000AAA",
+            "Cases",
+            (
+                Stage("New", "New", "open"),
+                Stage("Escalated", "Escalated", "open"),
+                Stage("Solved", "Solved", "closed"),
+            ),
+        ),
+    )
+)
+
+
+def desk(stages: dict[str, Any], *, current: Any = None) -> Context:
+    """The context of tickets in an account whose cases are solved in the end."""
+    sync = EntitySync.model_validate({"stages": stages})
+    known = {n: seen_by("ticket", d) for n, d in {"desk": DESK, "cases": CASES}.items()}
+    return Context(
+        entity="ticket",
+        directory=known["cases"],
+        stages=stages_in(sync, "cases"),
+        kinds=kinds_of(known, sync),
+        current=current,
+    )
+
+
+def test_a_closed_ticket_is_closed_everywhere_and_an_open_one_stays_where_it_is():
+    assert put("New", desk({}), None) == ("New", "012000000000000AAA")
+    assert put("Closed", desk({}, current={"stage": "New"}), None)[0] == "Solved"
+    assert put("Closed", desk({}, current={"stage": "Solved"}), None) == (ABSENT, ABSENT)
+    waiting = put("Waiting on contact", desk({}, current={"stage": "Escalated"}), None)
+    assert waiting == (ABSENT, ABSENT)
+
+
+def test_a_ticket_in_a_stage_that_nothing_maps_is_held_with_the_key_to_write():
+    where = desk({"New": {"cases": "New"}}, current={"stage": "New"})
+    reason = "no stage there matches 'Waiting on contact'; map it under sync.ticket.stages"
+    assert put("Waiting on contact", where, None) == reason
+    sync = EntitySync.model_validate({"stages": {"New": {"cases": ["New", "Fresh"]}}})
+    found = check(sync, "cases", seen_by("ticket", CASES), entity="ticket")
+    assert [(one.detail, one.remedy) for one in found] == [
+        ("Fresh (New): does not exist there", "Correct sync.ticket.stages."),
+        (
+            "Cases / Escalated: is mapped by nothing, so a ticket in it is held",
+            "Add to sync.ticket.stages.",
+        ),
+    ]

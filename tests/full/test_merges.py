@@ -202,6 +202,22 @@ async def test_a_merge_of_leads_is_followed_with_its_contacts_and_deals(world: W
     await world.steady()
 
 
+async def test_an_edit_that_nobody_told_of_survives_the_merge_of_its_lead(world: World) -> None:
+    companies = [Company.new("Kept"), Company.new("Lost")]
+    leads, firms = await _leads(world, companies)
+    await world.crms.weather(vendor="close", lose=True)
+    await world.close.edit("lead", leads[1], name="Told by nobody", description="Makes looms")
+    await world.quiet()
+    await world.crms.weather(vendor="close", lose=False)
+    await world.close.merge(leads[0], leads[1])
+    await world.quiet()
+    record = await _one(world, leads[0], firms[0])
+    assert record["fields"]["name"] == companies[0].name
+    assert record["fields"]["description"] == "Makes looms"
+    assert "Told by nobody" in [row["lost"] for row in record["journal"]]
+    await world.steady()
+
+
 async def test_both_sides_merge_the_same_two_crosswise(world: World) -> None:
     companies = [Company.new("Left"), Company.new("Right")]
     leads, firms = await _leads(world, companies)

@@ -85,13 +85,12 @@ async def test_under_latest_the_later_edit_wins_whoever_is_heard_first(
     ruled: World, pair: dict[str, str], last: str
 ) -> None:
     await ruled.crms.weather(pause=True)
-    edits = {
-        "close": lambda: ruled.close.edit("lead", pair["lead"], name="From Close"),
-        "hubspot": lambda: ruled.hubspot.edit("companies", pair["companies"], name="From HubSpot"),
-    }
-    first = next(name for name in edits if name != last)
-    await edits[first]()
-    await edits[last]()
+    first = "hubspot" if last == "close" else "close"
+    for one in (first, last):
+        if one == "close":
+            await ruled.close.edit("lead", pair["lead"], name="From Close")
+        else:
+            await ruled.hubspot.edit("companies", pair["companies"], name="From HubSpot")
     await ruled.crms.weather(vendor=last, resume=True)  # the later one is heard first
     await ruled.worked()
     await ruled.crms.weather(resume=True)

@@ -6,7 +6,7 @@ from typing import Any
 import closeio_api
 import pytest
 from hubspot import HubSpot
-from hubspot.crm import associations, contacts, deals, properties
+from hubspot.crm import associations, contacts, deals, properties, tickets
 from hubspot.crm.associations.v4 import models as v4
 
 from tests.sandbox.conftest import CLOSE, HUBSPOT
@@ -131,6 +131,35 @@ def test_hubspot_client_associates(hub: Any) -> None:
     }
     api.archive("contacts", person.id, "companies", company.id)
     assert not api.get_page("contacts", person.id, "companies").results
+
+
+def test_hubspot_client_handles_tickets(hub: Any) -> None:
+    (pipeline,) = hub.crm.pipelines.pipelines_api.get_all("tickets").results
+    states = [(stage.label, stage.metadata["ticketState"]) for stage in pipeline.stages]
+    assert (pipeline.id, states[0], states[-1]) == ("0", ("New", "OPEN"), ("Closed", "CLOSED"))
+    company = hub.crm.companies.basic_api.create({"properties": {"name": "Analytical"}})
+    link = {
+        "to": {"id": company.id},
+        "types": [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": 26}],
+    }
+    wanted = tickets.SimplePublicObjectInputForCreate(
+        properties={"subject": "It stalls", "hs_pipeline": "0", "hs_pipeline_stage": "1"},
+        associations=[link],
+    )
+    made = hub.crm.tickets.basic_api.create(wanted)
+    change = tickets.SimplePublicObjectInput(properties={"hs_ticket_priority": "URGENT"})
+    assert hub.crm.tickets.basic_api.update(made.id, change).properties["subject"] == "It stalls"
+    ends = hub.crm.associations.v4.basic_api.get_page("tickets", made.id, "companies").results
+    assert sorted(t.type_id for t in ends[0].association_types) == [26, 339]
+    with pytest.raises(tickets.exceptions.ApiException) as refused:
+        hub.crm.tickets.basic_api.create(
+            tickets.SimplePublicObjectInputForCreate(properties={"subject": "x"}, associations=[])
+        )
+    assert refused.value.status == 400
+    group = {"filters": [{"propertyName": "subject", "operator": "EQ", "value": "it stalls"}]}
+    search = tickets.PublicObjectSearchRequest(filter_groups=[group], limit=10)
+    assert hub.crm.tickets.search_api.do_search(search).total == 1
+    hub.crm.tickets.basic_api.archive(made.id)
 
 
 def test_hubspot_client_reads_pipelines_owners_and_properties(hub: Any) -> None:

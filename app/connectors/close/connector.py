@@ -332,6 +332,19 @@ class Close(Connector):
             if (was := event.get("previous_data"))
         ]
 
+    async def last_shown(self, ref: Ref) -> Observation | None:
+        """The event log keeps each record as it was.
+
+        https://developer.close.com/api/resources/events
+        """
+        log = await self._logged({"object_type": object_of(ref.type), "object_id": ref.id})
+        for event in log or ():
+            was = event.get("previous_data" if event["action"] == "deleted" else "data")
+            if event.get("object_id") == ref.id and was and time_of(was.get("date_updated")):
+                seen = observed(ref.account, ref.type, {**was, "id": ref.id})
+                return replace(seen, relations={}, mentions=())
+        return None
+
     async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
         with background():
             return await self._page(entity, cursor, since)

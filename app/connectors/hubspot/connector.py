@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import orjson
 from pydantic import SecretStr
 
-from app.connectors.hubspot import activities, calls, events, hooks, lifecycle
+from app.connectors.hubspot import activities, calls, events, hooks, lifecycle, tickets
 from app.connectors.hubspot.calls import Calls
 from app.connectors.hubspot.dialect import HubSpotDialect, as_exists, row_error
 from app.connectors.hubspot.fields import as_fields, with_option
@@ -37,6 +37,7 @@ from app.connectors.hubspot.shapes import (
     DEALS,
     LINKS,
     NAMES,
+    TICKETS,
     Link,
     Types,
     as_associations,
@@ -75,6 +76,7 @@ from app.sdk import (
     Op,
     Outcome,
     Page,
+    Pipeline,
     Raw,
     Ref,
     RejectedError,
@@ -99,6 +101,7 @@ GROUPS: Mapping[str, str] = {
     CONTACTS: "contactinformation",
     COMPANIES: "companyinformation",
     DEALS: "dealinformation",
+    TICKETS: "ticketinformation",
 }
 
 
@@ -518,19 +521,23 @@ class HubSpot(Connector):
         return events.as_webhook(type, str(row["id"]), kind, at, portal, *changed)
 
     async def directory(self) -> Directory:
-        pipelines = await self.client.call("GET", "/crm/v3/pipelines/deals", accept=UNSEEN)
         details = await self.client.call("GET", "/account-info/v3/details", accept=UNSEEN)
-        rows = pipelines.data["results"] if pipelines.status == 200 else ()
         retired, active = await self._owners(archived=True), await self._owners(archived=False)
         owners = [*retired, *active]
         return Directory(
-            pipelines=tuple(as_pipeline(row) for row in ordered(rows)),
+            pipelines=await self._pipelines(DEALS),
+            tickets=await self._pipelines(TICKETS) if TICKETS in self.properties else (),
             owners={str(row["id"]): str(row["email"]).lower() for row in owners},
             names={str(row["email"]).lower(): name for row in owners if (name := full_name(row))},
             currency=details.data.get("companyCurrency") if details.status == 200 else None,
             retired=frozenset(str(row["id"]) for row in retired),
             zone=details.data.get("timeZone") if details.status == 200 else None,
         )
+
+    async def _pipelines(self, type: str) -> tuple[Pipeline, ...]:
+        answer = await self.client.call("GET", f"/crm/v3/pipelines/{type}", accept=UNSEEN)
+        rows = answer.data["results"] if answer.status == 200 else ()
+        return tuple(as_pipeline(row) for row in ordered(rows))
 
     async def _owners(self, *, archived: bool) -> list[Raw]:
         """The owners that have an address.
@@ -576,6 +583,8 @@ class HubSpot(Connector):
         inputs = []
         for write in batch:
             properties = activities.completed(type, as_properties(write.fields), now())
+            if type == TICKETS:
+                properties = tickets.completed(properties)
             if name and write.external_id:
                 properties[name] = write.external_id
             inputs.append(
@@ -762,8 +771,9 @@ class HubSpot(Connector):
         return Finding("webhooks", True, f"app {app.id} calls {there.url}")
 
     def _used(self) -> list[str]:
-        """The activities that travel."""
-        return [type for type in activities.OBJECTS.values() if type in self.properties]
+        """The tickets, activities and tasks that travel."""
+        types = (TICKETS, *activities.OBJECTS.values())
+        return [type for type in types if type in self.properties]
 
     async def _check_type(self, type: str) -> list[Finding]:
         name = self.account.external_id
@@ -777,6 +787,8 @@ class HubSpot(Connector):
                 f"Give the app the scopes crm.objects.{scope}.read and .write, and "
                 f"crm.schemas.{scope}.read."
             )
+            if type == TICKETS:
+                remedy = f"Give the app the scope {tickets.SCOPE}."
             if type == activities.EMAILS:
                 remedy += " The text of e-mails needs sales-email-read."
             return [Finding(f"read {type}", False, error.reason, remedy)]
@@ -858,7 +870,8 @@ class HubSpot(Connector):
         except SyncError as error:
             # Activities ride on the schema of contacts.
             scope = CONTACTS if type in activities.TYPES else type
-            remedy = f"Give the app the scope crm.schemas.{scope}.write."
+            needed = tickets.SCOPE if type == TICKETS else f"crm.schemas.{scope}.write"
+            remedy = f"Give the app the scope {needed}."
             return Finding(f"{type}.{name}", False, error.reason, remedy)
         return _check_external(type, name, there)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from app.connectors.hubspot import activities
+from app.connectors.hubspot import activities, tickets
 from app.sdk import BadPayloadError, Change, Event, Raw, Ref
 
 #: The word of an event type, of a generic event's objectTypeId and of an association's ends,
@@ -22,18 +22,21 @@ OBJECTS: Mapping[str, str] = {
     "contact": "contacts",
     "company": "companies",
     "deal": "deals",
+    "ticket": tickets.TICKETS,
     **activities.OBJECTS,
 }
 TYPE_IDS: Mapping[str, str] = {
     "0-1": "contact",
     "0-2": "company",
     "0-3": "deal",
+    tickets.TYPE_ID: "ticket",
     **activities.TYPE_IDS,
 }
 #: A record that names others, and what it may name: the one whose relation changed comes first.
 _CHILDREN: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(activities.OBJECTS, ("contact", "company", "deal")),
     "deal": ("contact", "company"),
+    "ticket": ("contact", "company"),
     "contact": ("company",),
 }
 _CHANGES: Mapping[str, Change] = {
@@ -146,8 +149,8 @@ def _changed(row: Raw) -> dict[str, Any]:
 
 
 def _child(row: Raw, account: str) -> Ref | None:
-    """The record whose relation changed: the activity, the deal, the contact of a company. None
-    for links that we do not keep.
+    """The record whose relation changed: the activity, the deal, the ticket, the contact of a
+    company. None for links that we do not keep.
     """
     ends = _ENDS.search(str(row.get("associationType") or ""))
     if ends:

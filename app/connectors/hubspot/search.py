@@ -26,6 +26,10 @@ HISTORY_BATCH = 50
 LAG = timedelta(seconds=60)
 
 
+#: Alternatives that a search takes: https://developers.hubspot.com/docs/api-reference/legacy/crm/search-the-crm
+GROUPS = 5
+
+
 #: https://developers.hubspot.com/docs/api-reference/legacy/crm/search-the-crm, with some room.
 SEARCH_BODY = 2_800
 
@@ -36,8 +40,15 @@ def filter_of(name: str, operator: str, value: str) -> dict[str, Any]:
 
 def in_domain(domains: Sequence[str]) -> dict[str, Any]:
     # IN compares text as it is, and HubSpot keeps domains in lower case.
-    asked = {"propertyName": "domain", "operator": "IN", "values": [d.lower() for d in domains]}
-    return {"filterGroups": [{"filters": [asked]}], "properties": ["domain"], "limit": 100}
+    names = [domain.lower() for domain in domains]
+    groups = [[filter_of("domain", "EQ", name)] for name in names]
+    if len(names) > GROUPS:
+        groups = [[{"propertyName": "domain", "operator": "IN", "values": names}]]
+    return {
+        "filterGroups": [{"filters": filters} for filters in groups],
+        "properties": ["domain"],
+        "limit": 100,
+    }
 
 
 def modified_since(name: str, low: int) -> dict[str, Any]:

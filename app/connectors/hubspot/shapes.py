@@ -1,4 +1,4 @@
-"""Companies, contacts and deals: as HubSpot shows them, and as it takes them."""
+"""Companies, contacts, deals and tickets: as HubSpot shows them, and as it takes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from app.connectors.hubspot import activities
+from app.connectors.hubspot import activities, tickets
 from app.connectors.hubspot.dialect import row_error
 from app.sdk import (
     Edit,
@@ -24,6 +24,7 @@ from app.sdk import (
 )
 
 COMPANIES, CONTACTS, DEALS = "companies", "contacts", "deals"
+TICKETS = tickets.TICKETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ LINKS: Mapping[str, tuple[Link, ...]] = {
     COMPANIES: (),
     CONTACTS: (Link("company", COMPANIES, 1, single=True),),
     DEALS: (Link("company", COMPANIES, 5, single=True), Link("people", CONTACTS, 3)),
+    TICKETS: (
+        Link("company", COMPANIES, tickets.COMPANY, single=True),
+        Link("people", CONTACTS, tickets.CONTACT),
+    ),
     **{
         type: (
             Link("company", COMPANIES, company, single=True),
@@ -63,6 +68,7 @@ ALWAYS: Mapping[str, tuple[str, ...]] = {
     CONTACTS: ("email", "hs_additional_emails", "lastmodifieddate", "hs_merged_object_ids"),
     COMPANIES: ("domain", "hs_additional_domains", "hs_lastmodifieddate", "hs_merged_object_ids"),
     DEALS: ("dealname", "createdate", "hs_lastmodifieddate", "hs_merged_object_ids"),
+    TICKETS: ("subject", "createdate", "hs_lastmodifieddate", "hs_merged_object_ids"),
     **dict.fromkeys(activities.TYPES, (activities.TIME, activities.CREATED, "hs_lastmodifieddate")),
 }
 
@@ -72,6 +78,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     CONTACTS: ("firstname", "lastname"),
     COMPANIES: ("name",),
     DEALS: ("dealname",),
+    TICKETS: ("subject",),
 }
 
 
@@ -121,6 +128,8 @@ def as_pipeline(row: Raw) -> Pipeline:
 
 def _stage(row: Raw) -> Stage:
     meta = row.get("metadata") or {}
+    if (state := tickets.kind_of(meta)) is not None:
+        return Stage(row["id"], row["label"], state)
     probability = str(meta.get("probability") or "")
     ends = re.fullmatch(r"[01](\.0+)?", probability) is not None
     said = meta.get("isClosed")

@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 
 from app.connectors.salesforce import events, soql
+from app.connectors.salesforce.kinds import SUBTYPE, SUBTYPES, narrowed, object_of
 from app.connectors.salesforce.org import Org
-from app.connectors.salesforce.shapes import OPPORTUNITY, ROLE, STAMP, time_of
+from app.connectors.salesforce.shapes import LEAD, OPPORTUNITY, ROLE, STAMP, time_of
 from app.sdk import Raw, RejectedError, Trail
 
 #: A long transaction shows its rows late, with the stamp of its beginning.
@@ -22,6 +23,9 @@ OVERLAP = timedelta(minutes=10)
 PAGE, LIST = 500, 2_000
 #: What a catch-up goes through, one after the other.
 CHANGED, ROLES, LEFT_ROLES, DELETED = "changed", "roles", "left roles", "deleted"
+#: … and of people, where leads are some.
+LEADS, LEFT_LEADS = "leads", "left leads"
+PARTS = (CHANGED, ROLES, LEFT_ROLES, DELETED, LEADS, LEFT_LEADS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Cursor:
         try:
             data = orjson.loads(text)
             at, id, part = data["at"], data["id"], data["part"]
-            if not (isinstance(id, str) and part in (CHANGED, ROLES, LEFT_ROLES, DELETED)):
+            if not (isinstance(id, str) and part in PARTS):
                 raise ValueError(id, part)
             return cls(datetime.fromisoformat(at) if at else None, id, part)
         except (ValueError, TypeError, KeyError) as error:
@@ -66,19 +70,21 @@ class Cursor:
 
 async def page(org: Org, type: str, fields: list[str], at: Cursor) -> tuple[list[Raw], str | None]:
     """Rows of an object, oldest change first, and the cursor of the next page."""
-    where = at.condition()
-    text = soql.select(fields, type, where, order=(STAMP, "Id"), limit=PAGE)
+    where = narrowed(type, at.condition())
+    text = soql.select(fields, object_of(type), where, order=(STAMP, "Id"), limit=PAGE)
     rows = await org.query(text)
     following = at.following(rows, size=PAGE)
     return rows, following.write() if following else None
 
 
-async def trail(org: Org, type: str, at: Cursor, since: datetime) -> Trail:
+async def trail(org: Org, type: str, at: Cursor, since: datetime, *, leads: bool = False) -> Trail:
     """A page of what changed since, then of roles that did, then of what was deleted.
 
     The recycle bin keeps for fifteen days what was deleted, and with it into what it was merged.
     """
     parts = [CHANGED, *((ROLES, LEFT_ROLES) if type == OPPORTUNITY else ()), DELETED]
+    parts += (LEADS, LEFT_LEADS) if leads else ()
+    type = LEAD if at.part in (LEADS, LEFT_LEADS) else type
     rows = await _rows(org, type, at)
     following = at.following(rows, size=LIST)
     if following is None and at.part != parts[-1]:
@@ -89,7 +95,7 @@ async def trail(org: Org, type: str, at: Cursor, since: datetime) -> Trail:
 
 
 async def _rows(org: Org, type: str, at: Cursor) -> list[Raw]:
-    of_roles, deleted = at.part in (ROLES, LEFT_ROLES), at.part in (LEFT_ROLES, DELETED)
+    of_roles, deleted = at.part in (ROLES, LEFT_ROLES), at.part in (LEFT_ROLES, DELETED, LEFT_LEADS)
     fields = ["Id", STAMP]
     if of_roles:
         fields.append("OpportunityId")
@@ -98,10 +104,12 @@ async def _rows(org: Org, type: str, at: Cursor) -> list[Raw]:
     conditions = [one for one in (at.condition(),) if one is not None]
     if deleted:
         conditions.append(soql.equals("IsDeleted", True))
+    where = soql.every(*conditions)
     text = soql.select(
         fields,
-        ROLE if of_roles else type,
-        soql.every(*conditions),
+        ROLE if of_roles else object_of(type),
+        # One that was converted is told of too: it is its contact from now on.
+        where if of_roles or type == LEAD else narrowed(type, where),
         order=(STAMP, "Id"),
         limit=LIST,
     )
@@ -115,6 +123,8 @@ def _as_callout(type: str, part: str, row: Raw) -> bytes | None:
     if moment is None or not id:
         return None
     master = row.get("MasterRecordId")
-    change = "delete" if part == DELETED else "update"
-    fields = {"MasterRecordId": master} if master else None
-    return events.as_callout(type, str(id), change, moment, fields)
+    change = "delete" if part in (DELETED, LEFT_LEADS) else "update"
+    fields = {"MasterRecordId": master} if master else {}
+    if type in SUBTYPES:
+        fields[SUBTYPE] = SUBTYPES[type]
+    return events.as_callout(object_of(type), str(id), change, moment, fields)

@@ -16,10 +16,13 @@ from typing import Any, ClassVar
 from pydantic import SecretStr
 
 from app.connectors.salesforce import (
+    activities,
     capture,
     changes,
     events,
     history,
+    leads,
+    notes,
     people,
     setup,
     soap,
@@ -32,10 +35,22 @@ from app.connectors.salesforce.dialect import (
     problems,
     row_error,
 )
-from app.connectors.salesforce.directory import directory, stages
-from app.connectors.salesforce.org import BATCH, VERSION, WRITING, Org, as_fields, withheld
+from app.connectors.salesforce.directory import directory, stages, tickets
+from app.connectors.salesforce.kinds import NOTE, SUBTYPES, narrowed, object_of, told_of
+from app.connectors.salesforce.org import (
+    BATCH,
+    VERSION,
+    WRITING,
+    Org,
+    as_fields,
+    fate_error,
+    withheld,
+)
 from app.connectors.salesforce.shapes import (
     ALWAYS,
+    CASE,
+    CONTACT,
+    LEAD,
     NAMES,
     OPPORTUNITY,
     body_of,
@@ -49,6 +64,7 @@ from app.connectors.salesforce.shapes import (
 )
 from app.sdk import (
     BUS,
+    NOTHING,
     Account,
     Client,
     ConfigError,
@@ -113,6 +129,7 @@ class Salesforce(Connector):
         self.org = Org(client, str(account.options.get("api_version") or VERSION))
         #: When what was read last had been changed: what is written alone is written on that.
         self._read_as_of: dict[Ref, str] = {}
+        self._words: Mapping[str, str] | None = None
 
     @classmethod
     def home(cls, account: Account) -> str:
@@ -146,10 +163,13 @@ class Salesforce(Connector):
     def parse(cls, delivery: Delivery, account: Account) -> list[Event]:
         body, name = delivery.body, account.name
         if delivery.method == BUS:
-            return capture.parse(body, name)
-        if path_token(delivery.target):
-            return soap.parse(body, name, received_at=delivery.received_at)
-        return events.parse(body, name, message=delivery.headers.get("webhook-id"))
+            found = capture.parse(body, name)
+        elif path_token(delivery.target):
+            found = soap.parse(body, name, received_at=delivery.received_at)
+        else:
+            found = events.parse(body, name, message=delivery.headers.get("webhook-id"))
+        travel = leads.travel(account)
+        return [one for e in found for one in told_of(leads.told_of(e, travel=travel))]
 
     def may_listen(self) -> None:
         try:
@@ -173,10 +193,12 @@ class Salesforce(Connector):
 
         url = str(self.account.options.get("pubsub_url") or pubsub.URL)
         wanted = {
-            promise.type: entity
+            object_of(promise.type): entity
             for entity, promise in self.manifest.entities.items()
             if promise.type in self.properties
         }
+        if CONTACT in wanted and leads.travel(self.account):
+            wanted[LEAD] = wanted[CONTACT]
         for object, (through, _) in events.READ_THROUGH.items():
             if through in wanted:
                 wanted[object] = wanted[through]
@@ -196,24 +218,43 @@ class Salesforce(Connector):
         """What is read of an object: the mapped fields that our user may see."""
         own = [self.account.external_id] if self.account.external_id else []
         described = await self.org.describe(type)
-        return described.sees([*ALWAYS[type], *self.properties.get(type, ()), *own])
+        always = activities.ASKED.get(type) or ALWAYS[type]
+        mapped = self.properties.get(CONTACT if type == LEAD else type, ())
+        return described.sees([*always, *mapped, *own])
 
     async def read(self, refs: Sequence[Ref]) -> list[Observation]:
         found: list[Observation] = []
         for some in chunked(list(dict.fromkeys(refs)), BATCH):
-            type, ids = some[0].type, [ref.id for ref in some]
-            seen = await self._seen(type, ids)
-            found += [seen[id] for id in ids if id in seen]
-            found += await self._missing(type, [id for id in ids if id not in seen])
+            for type, ids in leads.sorted_out(some):
+                if type == LEAD and not leads.travel(self.account):
+                    found += [Observation(ref, None) for ref in some if ref.id in ids]
+                    continue
+                seen = await self._seen(type, ids)
+                found += [seen[id] for id in ids if id in seen]
+                found += await self._missing(type, [id for id in ids if id not in seen])
         return found
 
     async def _seen(self, type: str, ids: Sequence[str]) -> dict[str, Observation]:
         """The records of these ids that are shown."""
         rows = await self.org.retrieve(type, ids, await self._asked(type))
+        if type == LEAD and (into := leads.converted(rows)):
+            living = await self._seen(CONTACT, sorted(set(filter(None, into.values()))))
+            rest = await self._observe(type, [row for row in rows if row["Id"] not in into])
+            return {one.ref.id: one for one in rest} | {
+                id: replace(living[contact], asked=Ref(self.account.name, CONTACT, id))
+                for id, contact in into.items()
+                if contact in living
+            }
         return {one.ref.id: one for one in await self._observe(type, rows)}
 
     async def _observe(self, type: str, rows: Sequence[Raw]) -> list[Observation]:
         """Rows with their relations; person accounts are not what we can keep in step."""
+        if type in activities.ASKED:
+            happened = await activities.seen(
+                self.org, self.account.name, type, rows, leads=leads.travel(self.account)
+            )
+            self._remember(happened)
+            return happened
         rows = [row for row in rows if not is_person(row)]
         named_by: Mapping[str, list[people.Role]] = {}
         if type == OPPORTUNITY:
@@ -250,10 +291,11 @@ class Salesforce(Connector):
         if rest:
             gone |= await self._logged(type) & set(rest)
         living = await self._seen(type, sorted(set(survivors.values())))
+        own = CONTACT if type == LEAD else type
         return [
-            replace(living[survivors[id]], asked=Ref(self.account.name, type, id))
+            replace(living[survivors[id]], asked=Ref(self.account.name, own, id))
             if survivors.get(id) in living
-            else Observation(Ref(self.account.name, type, id), None, gone=id in gone)
+            else Observation(Ref(self.account.name, own, id), None, gone=id in gone)
             for id in ids
         ]
 
@@ -283,7 +325,7 @@ class Salesforce(Connector):
         params = {"start": _param(end - BIN + SKEW), "end": _param(end)}
         answer = await self.client.call(
             "GET",
-            f"{self.org.root}/sobjects/{type}/deleted/",
+            f"{self.org.root}/sobjects/{object_of(type)}/deleted/",
             params=params,
             accept=(400, 403, 404),
         )
@@ -293,11 +335,20 @@ class Salesforce(Connector):
     async def edits(
         self, refs: Sequence[Ref], paths: Collection[str]
     ) -> dict[Ref, dict[str, tuple[Edit, ...]]]:
-        return await history.edits(self.org, refs, paths)
+        refs = [ref for ref in refs if leads.kind_of(ref) != LEAD]
+        return await history.edits(self.org, refs, paths) if refs else {}
 
     async def find(self, entity: str, keys: Sequence[Key]) -> dict[Key, list[Observation]]:
         found: dict[Key, list[Observation]] = {key: [] for key in keys}
         type = self.manifest.entities[entity].type
+        for one in await self._found(type, keys):
+            for kind, value in keys_of(one.raw or {}, self.account.external_id):
+                if (key := Key(kind, value)) in found:
+                    found[key].append(one)
+        return found
+
+    async def _found(self, type: str, keys: Sequence[Key]) -> list[Observation]:
+        """Who may have these keys, of contacts the leads too."""
         asked = await self._asked(type)
         external = self.account.external_id
         external = external if external in asked else None
@@ -316,19 +367,24 @@ class Salesforce(Connector):
                     else soql.within(path, some)
                 )
                 rows |= {row["Id"]: row for row in await self._query(type, asked, where)}
-        for one in await self._observe(type, list(rows.values())):
-            for kind, value in keys_of(one.raw or {}, external):
-                if (key := Key(kind, value)) in found:
-                    found[key].append(one)
+        found = await self._observe(type, list(rows.values()))
+        if type == CONTACT and leads.travel(self.account):
+            found += await self._found(LEAD, keys)
         return found
 
     async def _query(
         self, type: str, fields: Sequence[str], where: soql.Condition, *, deleted: bool = False
     ) -> list[Raw]:
-        text = soql.select(fields, type, where, order=("CreatedDate", "Id"))
+        where = narrowed(type, where) or where
+        text = soql.select(fields, object_of(type), where, order=("CreatedDate", "Id"))
         return await self.org.query(text, deleted=deleted)
 
     async def probe(self, write: Write, since: datetime) -> list[Observation]:
+        if write.type in activities.ASKED:
+            made = soql.since("CreatedDate", since - SKEW)
+            rows = await self._query(write.type, await self._asked(write.type), made)
+            found = await self._observe(write.type, rows)
+            return [one for one in found if activities.is_it(write, one.raw or {})]
         body = body_of(write)
         conditions = [
             soql.equals(name, str(body[name])) for name in NAMES[write.type] if body.get(name)
@@ -357,21 +413,28 @@ class Salesforce(Connector):
     async def scan(self, entity: str, cursor: str | None, since: datetime | None) -> Page:
         type, at = self.manifest.entities[entity].type, changes.Cursor.read(cursor, since)
         with background():
-            rows, following = await changes.page(self.org, type, await self._asked(type), at)
-            return Page(tuple(await self._observe(type, rows)), following)
+            kind = LEAD if at.part == changes.LEADS else type
+            rows, following = await changes.page(self.org, kind, await self._asked(kind), at)
+            if following is None and kind == CONTACT and leads.travel(self.account):
+                first = changes.Cursor.read(None, since)
+                following = replace(first, part=changes.LEADS).write()
+            return Page(tuple(await self._observe(kind, rows)), following)
 
     async def catch_up(
         self, entity: str, cursor: str | None, since: datetime, *, deep: bool
     ) -> Trail:
         type, at = self.manifest.entities[entity].type, changes.Cursor.read(cursor, since)
         with background():
-            return await changes.trail(self.org, type, at, since)
+            of_leads = type == CONTACT and leads.travel(self.account)
+            return await changes.trail(self.org, type, at, since, leads=of_leads)
 
     async def directory(self) -> Directory:
-        return await directory(self.org)
+        found = await directory(self.org)
+        return replace(found, tickets=await tickets(self.org)) if CASE in self.properties else found
 
     async def fields(self, entity: str) -> Mapping[str, RemoteField] | None:
-        return as_fields(await self.org.describe(self.manifest.entities[entity].type, anew=True))
+        described = await self.org.describe(self.manifest.entities[entity].type, anew=True)
+        return as_fields(described) if described.told else None
 
     async def create_option(self, entity: str, path: str, value: str) -> None:
         raise RejectedError(
@@ -385,7 +448,8 @@ class Salesforce(Connector):
     async def write(self, batch: Sequence[Write]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for some in chunked(batch, BATCH):
-            outcomes += await self._write_some(some)
+            told = [one for own in leads.as_leads(some) for one in await self._write_some(own)]
+            outcomes += leads.in_order(some, told)
         return outcomes
 
     async def _write_some(self, batch: Sequence[Write]) -> list[Outcome]:
@@ -408,19 +472,21 @@ class Salesforce(Connector):
         stamped = external if external and described.is_external_id(external) else None
         records: list[dict[str, Any]] = []
         held: dict[str, Mapping[str, str]] = {}
+        words = await self._task_words(type)
         for write in batch:
-            body = body_of(write)
+            body = self._body(write, words=words)
             if type == OPPORTUNITY and not body.get("StageName"):
                 body["StageName"] = await self._entry_stage()
             held[write.trace] = withheld(described, body, creating=True)
             if stamped and write.external_id:
                 body[stamped] = write.external_id
-            records.append({"attributes": {"type": type}, **body})
+            records.append({"attributes": {"type": object_of(type)}, **body})
         # With our id in it, a create whose answer was lost is found again, and never doubled.
-        upserting = stamped and all(write.external_id for write in batch)
+        # What can only be set at first refuses that: there the unique field names who is there.
+        upserting = stamped and type not in SUBTYPES and all(write.external_id for write in batch)
 
         async def send(some: Sequence[Raw]) -> list[Raw]:
-            method, path = ("PATCH", f"/{type}/{stamped}") if upserting else ("POST", "")
+            method, path = ("PATCH", f"/{object_of(type)}/{stamped}") if upserting else ("POST", "")
             return await self.org.send(method, path, some, creates=True)
 
         fates = await self._persistently(send, records)
@@ -428,6 +494,22 @@ class Salesforce(Connector):
             list(zip(batch, fates, records, strict=True)), lambda row: self._created(*row)
         )
         return await self._finished(outcomes, held)
+
+    def _body(
+        self, write: Write, current: Raw = NOTHING, words: Mapping[str, str] = NOTHING
+    ) -> dict[str, Any]:
+        if write.type not in activities.ASKED:
+            return body_of(write)
+        body = activities.body_of(write, current, words)
+        return {n: notes.encoded(v) if n == notes.CONTENT else v for n, v in body.items()}
+
+    async def _task_words(self, type: str) -> Mapping[str, str]:
+        """What the org calls a task that is done, and one that is not."""
+        if type not in SUBTYPES:
+            return NOTHING
+        if self._words is None:
+            self._words = await activities.statuses(self.org)
+        return self._words
 
     async def _created(self, write: Write, fate: Raw, record: Raw) -> Outcome:
         outcome = self._outcome(write, fate)
@@ -444,7 +526,7 @@ class Salesforce(Connector):
         body = {name: value for name, value in record.items() if name != "attributes"}
         answer = await self.client.call(
             "POST",
-            f"{self.org.root}/sobjects/{write.type}/",
+            f"{self.org.root}/sobjects/{object_of(write.type)}/",
             json=body,
             creates=True,
             accept=(400,),
@@ -468,8 +550,9 @@ class Salesforce(Connector):
         described = await self.org.describe(type)
         held: dict[str, Mapping[str, str]] = {}
         bodies: dict[str, dict[str, Any]] = {}
+        words, ends = await self._task_words(type), await activities.ends(self.org, batch)
         for write in batch:
-            body = body_of(write)
+            body = self._body(write, ends.get(named(write).id, NOTHING), words)
             held[write.trace] = withheld(described, body, creating=False)
             if body:
                 bodies[write.trace] = body
@@ -479,7 +562,7 @@ class Salesforce(Connector):
             await self._update_alone(changing[0], bodies[changing[0].trace], as_of)
         elif changing:
             records = [
-                {"attributes": {"type": type}, "id": named(w).id, **bodies[w.trace]}
+                {"attributes": {"type": object_of(type)}, "id": named(w).id, **bodies[w.trace]}
                 for w in changing
             ]
             told = await self._persistently(lambda some: self.org.send("PATCH", "", some), records)
@@ -495,7 +578,7 @@ class Salesforce(Connector):
             try:
                 await self.client.call(
                     "PATCH",
-                    f"{self.org.root}/sobjects/{write.type}/{{id}}",
+                    f"{self.org.root}/sobjects/{object_of(write.type)}/{{id}}",
                     at={"id": named(write).id},
                     json=body,
                     headers={**WRITING, "if-unmodified-since": as_of},
@@ -532,6 +615,8 @@ class Salesforce(Connector):
         failed: dict[str, SyncError] = {}
         if type == OPPORTUNITY:
             failed = await people.relate(self.org, [o.write for o in done.values()], ids)
+        elif type == NOTE:
+            failed = await notes.relate(self.org, [o.write for o in done.values()], ids)
         try:
             stored = await self._seen(type, list(ids.values())) if ids else {}
         except SyncError:
@@ -565,11 +650,11 @@ class Salesforce(Connector):
     def _outcome(self, write: Write, fate: Raw) -> Outcome:
         if not fate.get("success"):
             made = write.type if write.op is Op.CREATE else None
-            return Outcome(write, error=row_error(fate.get("errors") or (), made))
+            return Outcome(write, error=fate_error(fate, made))
         return Outcome(write, ref=write.ref or self.ref(write.entity, str(fate["id"])))
 
     async def _delete(self, batch: Sequence[Write]) -> list[Outcome]:
-        fates = await self.org.delete([named(write).id for write in batch])
+        fates = await self.org.delete(batch[0].type, [named(write).id for write in batch])
         return [self._outcome(write, fate) for write, fate in zip(batch, fates, strict=True)]
 
     # ------------------------------------------------------------------ checking, preparing
@@ -578,7 +663,7 @@ class Salesforce(Connector):
         return await setup.check(self.org, self.account, self.properties)
 
     async def prepare(self) -> list[Finding]:
-        return await setup.prepare(self.org, self.account)
+        return await setup.prepare(self.org, self.account, self.properties)
 
 
 def _is_locked(fate: Raw) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from app.connectors.salesforce.kinds import PREFIXES
 from app.sdk import (
     AccountError,
     Answer,
@@ -56,8 +57,6 @@ _SORTED: Mapping[str, type[SyncError]] = {
         RejectedError,
     ),
 }
-#: https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/field_types.htm
-_PREFIXES = {"Account": "001", "Contact": "003", "Opportunity": "006"}
 #: What is to be made is there already, by the org's rules or by a unique field.
 DUPLICATE = ("DUPLICATES_DETECTED", "DUPLICATE_VALUE")
 _ID = re.compile(r"\b([a-zA-Z0-9]{18}|[a-zA-Z0-9]{15})\b")
@@ -121,7 +120,7 @@ def row_error(errors: Iterable[Any], made: str | None = None) -> SyncError:
     text = f"Salesforce refused the row: {why}"[:500]
     code = code_of(found[0]) if found else ""
     if made is not None and code in DUPLICATE:
-        return _exists(found[0], text, _PREFIXES[made])
+        return _exists(found[0], text, PREFIXES[made])
     kind = _SORTED.get(code, RejectedError)
     if kind is RateLimitedError:
         return RateLimitedError(now() + DAY_IS_SPENT, text)

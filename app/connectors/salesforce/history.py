@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from app.connectors.salesforce import soql
 from app.connectors.salesforce.org import Org
-from app.connectors.salesforce.shapes import ACCOUNT, CONTACT, OPPORTUNITY, time_of
+from app.connectors.salesforce.shapes import ACCOUNT, CASE, CONTACT, OPPORTUNITY, time_of
 from app.sdk import AccountError, Edit, Ref, RejectedError
 
 #: The object that keeps it, and the field by which it names the record.
@@ -17,6 +17,7 @@ KEPT = {
     ACCOUNT: ("AccountHistory", "AccountId"),
     CONTACT: ("ContactHistory", "ContactId"),
     OPPORTUNITY: ("OpportunityFieldHistory", "OpportunityId"),
+    CASE: ("CaseHistory", "CaseId"),
 }
 
 
@@ -43,7 +44,7 @@ async def edits(
     """
     type = refs[0].type
     # A reference is in the history under a name of its own, with names and ids for values.
-    if not paths or any(path.endswith("Id") for path in paths):
+    if type not in KEPT or not paths or any(path.endswith("Id") for path in paths):
         return {}
     if not (await tracked(org, type)).issuperset(paths):
         return {}

@@ -11,10 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.connectors.salesforce import soql
+from app.connectors.salesforce.dialect import row_error
+from app.connectors.salesforce.kinds import object_of
 from app.connectors.salesforce.shapes import FEATURES
-from app.sdk import Client, Raw, RemoteField, TransientError
+from app.sdk import (
+    NO_SUCH_CALL,
+    Absences,
+    Client,
+    Raw,
+    RemoteField,
+    SyncError,
+    TransientError,
+    each,
+)
 
 VERSION = "62.0"
+NOT_EVERYWHERE = FEATURES | {"MasterRecordId"}
+_UNTOLD = "describe"
 #: Records in one collection: https://developer.salesforce.com/docs/platform/api-rest/guide/resources-composite-sobjects-collections-create.html
 BATCH = 200
 #: Whose work it is, as Change Data Capture tells it, and rules that are none of ours.
@@ -32,15 +45,24 @@ _LOCATOR = re.compile(r"/query(?:All)?/([\w-]+)$", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What an object is to our user: the fields that it may see, and what it may do."""
+    """What an object is to our user: the fields that it may see, and what it may do.
+
+    Where the address has no descriptions, all is taken to be there but what not every org has.
+    """
 
     fields: Mapping[str, Raw]
     raw: Raw
+    told: bool = True
 
     def sees(self, names: Iterable[str]) -> list[str]:
-        return [name for name in dict.fromkeys(names) if name in self.fields]
+        known = dict.fromkeys(names)
+        if not self.told:
+            return [name for name in known if name not in NOT_EVERYWHERE]
+        return [name for name in known if name in self.fields]
 
     def writes(self, name: str, *, creating: bool) -> bool:
+        if not self.told:
+            return name not in NOT_EVERYWHERE
         field = self.fields.get(name) or {}
         return bool(field.get("createable" if creating else "updateable"))
 
@@ -55,11 +77,21 @@ class Org:
     def __init__(self, client: Client, version: str) -> None:
         self.client, self.root = client, f"/services/data/v{version}"
         self._described: dict[str, Described] = {}
+        #: Calls that this address does not have, such as that of a proxy.
+        self._lacks = Absences()
 
     async def describe(self, type: str, *, anew: bool = False) -> Described:
         """The object as it is for our user; asked once unless ``anew``."""
+        type = object_of(type)
+        if _UNTOLD in self._lacks:
+            return Described({}, {}, told=False)
         if anew or type not in self._described:
-            answer = await self.client.call("GET", f"{self.root}/sobjects/{type}/describe")
+            answer = await self.client.call(
+                "GET", f"{self.root}/sobjects/{type}/describe", accept=NO_SUCH_CALL
+            )
+            if answer.status in NO_SUCH_CALL:
+                self._lacks.add(_UNTOLD)
+                return Described({}, {}, told=False)
             fields = {str(row["name"]): row for row in answer.data["fields"]}
             self._described[type] = Described(fields, answer.data)
         return self._described[type]
@@ -84,15 +116,32 @@ class Org:
             rows += answer.data["records"]
         return rows
 
+    async def _collection(self, method: str, path: str, **more: Any) -> list[Any] | None:
+        """What a call for many records answers; None where the address has no such call."""
+        call = f"{method} {path.partition('/')[0]}"
+        if call in self._lacks:
+            return None
+        answer = await self.client.call(
+            method, f"{self.root}/composite/sobjects{path}", accept=NO_SUCH_CALL, **more
+        )
+        if answer.status in NO_SUCH_CALL:
+            self._lacks.add(call)
+            return None
+        return list(answer.data or ())
+
     async def retrieve(self, type: str, ids: Sequence[str], fields: Sequence[str]) -> list[Raw]:
         """The records of these ids that are shown."""
         found: list[Raw] = []
         for start in range(0, len(ids), BATCH):
-            body = {"ids": list(ids[start : start + BATCH]), "fields": list(fields)}
-            answer = await self.client.call(
-                "POST", f"{self.root}/composite/sobjects/{type}", json=body, reads=True
-            )
-            found += [row for row in answer.data or () if row]
+            some = list(ids[start : start + BATCH])
+            body = {"ids": some, "fields": list(fields)}
+            rows = await self._collection("POST", f"/{object_of(type)}", json=body, reads=True)
+            if rows is None:
+                rows = []
+                for part in soql.chunks(some):
+                    text = soql.select(fields, object_of(type), soql.within("Id", part))
+                    rows += await self.query(text)
+            found += [row for row in rows if row]
         return found
 
     async def send(
@@ -100,23 +149,43 @@ class Org:
     ) -> list[Raw]:
         """The fate of each record of a collection, in its order: a bad one fails alone."""
         body = {"allOrNone": False, "records": list(records)}
-        answer = await self.client.call(
-            method,
-            f"{self.root}/composite/sobjects{path}",
-            json=body,
-            creates=creates,
-            headers=WRITING,
-        )
-        return list(answer.data or ())
+        fates = await self._collection(method, path, json=body, creates=creates, headers=WRITING)
+        if fates is not None:
+            return fates
+        return await each(records, lambda record: self._send_alone(record, path, creates=creates))
 
-    async def delete(self, ids: Sequence[str]) -> list[Raw]:
-        answer = await self.client.call(
-            "DELETE",
-            f"{self.root}/composite/sobjects",
-            params={"ids": ",".join(ids), "allOrNone": "false"},
-            headers=WRITING,
-        )
-        return list(answer.data or ())
+    async def _send_alone(self, record: Raw, path: str, *, creates: bool) -> Raw:
+        """The fate of a record that is sent by itself, in the shape of a collection's."""
+        type, _, external = path.strip("/").partition("/")
+        type = type or str(record["attributes"]["type"])
+        body = {n: v for n, v in record.items() if n not in ("attributes", "id", external)}
+        at, method = f"{self.root}/sobjects/{type}/", "POST"
+        if external:
+            method, at = "PATCH", f"{at}{external}/{{key}}"
+        elif "id" in record:
+            method, at = "PATCH", f"{at}{{key}}"
+        key = str(record.get(external) if external else record.get("id"))
+        try:
+            answer = await self.client.call(
+                method, at, at={"key": key}, json=body, creates=creates, headers=WRITING
+            )
+        except SyncError as error:
+            return {"success": False, "error": error}
+        told = answer.data if isinstance(answer.data, dict) else {}
+        return {"success": True, "id": record.get("id"), **told}
+
+    async def delete(self, type: str, ids: Sequence[str]) -> list[Raw]:
+        params = {"ids": ",".join(ids), "allOrNone": "false"}
+        fates = await self._collection("DELETE", "", params=params, headers=WRITING)
+        return await each(ids, lambda id: self._delete_alone(type, id)) if fates is None else fates
+
+    async def _delete_alone(self, type: str, id: str) -> Raw:
+        path = f"{self.root}/sobjects/{object_of(type)}/{{id}}"
+        try:
+            await self.client.call("DELETE", path, at={"id": id}, headers=WRITING)
+        except SyncError as error:
+            return {"success": False, "error": error}
+        return {"success": True, "id": id}
 
     async def by_ids(
         self, fields: Sequence[str], type: str, ids: Sequence[str], *, by: str = "Id"
@@ -124,8 +193,15 @@ class Org:
         """Rows of the recycle bin among them, by their ids or by whom they name."""
         rows: list[Raw] = []
         for some in soql.chunks(ids):
-            rows += await self.query(soql.select(fields, type, soql.within(by, some)), deleted=True)
+            text = soql.select(fields, object_of(type), soql.within(by, some))
+            rows += await self.query(text, deleted=True)
         return rows
+
+
+def fate_error(fate: Raw, made: str | None = None) -> SyncError:
+    """Why a record of a collection, or one sent by itself, was refused."""
+    error = fate.get("error")
+    return error if isinstance(error, SyncError) else row_error(fate.get("errors") or (), made)
 
 
 def as_fields(described: Described) -> dict[str, RemoteField]:

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.connectors.salesforce import soql
-from app.connectors.salesforce.dialect import row_error
-from app.connectors.salesforce.org import BATCH, Org
-from app.connectors.salesforce.shapes import ROLE, chunked, named
+from app.connectors.salesforce.org import BATCH, Org, fate_error
+from app.connectors.salesforce.shapes import ROLE, chunked, without_leads
 from app.sdk import NotFoundError, Raw, SyncError, Write
 
 
@@ -52,7 +51,7 @@ async def relate(org: Org, writes: Sequence[Write], ids: Mapping[str, str]) -> d
     ``ids`` are the opportunities by trace. Who is the primary contact people decide: the first
     is it only where nobody is. Roles that somebody gave a name stay as they are.
     """
-    moving = [write for write in writes if "people" in write.relations]
+    moving = [without_leads(write) for write in writes if "people" in write.relations]
     if not moving:
         return {}
     known = await roles(org, [ids[write.trace] for write in moving])
@@ -75,7 +74,7 @@ async def relate(org: Org, writes: Sequence[Write], ids: Mapping[str, str]) -> d
         fates = await org.send("POST", "", [body for _, body in made])
         _note(failed, [write for write, _ in made], fates)
     for broken in chunked(breaking, BATCH):
-        fates = await org.delete([id for _, id in broken])
+        fates = await org.delete(ROLE, [id for _, id in broken])
         _note(failed, [write for write, _ in broken], fates, gone_is_well=True)
     return failed
 
@@ -90,10 +89,6 @@ def _note(
     for write, fate in zip(writes, fates, strict=True):
         if fate.get("success"):
             continue
-        error = row_error(fate.get("errors") or ())
+        error = fate_error(fate)
         if not (gone_is_well and isinstance(error, NotFoundError)):
             failed.setdefault(write.trace, error)
-
-
-def opportunity_of(write: Write) -> str:
-    return named(write).id

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from app.connectors.salesforce import history, soql
+from app.connectors.salesforce import activities, history, leads, soql
+from app.connectors.salesforce.kinds import ACTIVITIES, object_of
 from app.connectors.salesforce.org import Described, Org
 from app.connectors.salesforce.shapes import (
     ACCOUNT,
     ALWAYS,
+    CASE,
     CONTACT,
     FEATURES,
+    LEAD,
     OPPORTUNITY,
     STAND_INS,
 )
 from app.sdk import Account, Finding, Raw, SyncError
 
 TYPES = (ACCOUNT, CONTACT, OPPORTUNITY)
+#: … and what is looked over only where it travels.
+MORE = (CASE, *ACTIVITIES)
+#: Salesforce works these out: that nobody can set them is as it should be.
+WORKED_OUT = frozenset({"CreatedDate", "IsClosed"})
 #: The permission set that `prepare` makes: a new field is hidden from everybody until one shows it.
 PERMISSIONS = "Syncline"
 #: Our ids are UUIDs.
@@ -42,8 +49,8 @@ async def check(
         return [Finding("sign-in", False, getattr(error, "reason", str(error)), remedy)]
     kind = "a sandbox" if own.get("IsSandbox") else str(own.get("OrganizationType") or "an org")
     found = [Finding("sign-in", True, f"signed in to {own.get('Name')} ({own['Id']}), {kind}")]
-    for type in TYPES:
-        found += await _check_type(org, account, type, properties.get(type, ()))
+    for type, wanted in _used(account, properties).items():
+        found += await _check_type(org, account, type, wanted)
     found.append(await _check_limits(org))
     found.append(
         Finding(
@@ -55,6 +62,16 @@ async def check(
     return found
 
 
+def _used(account: Account, properties: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The objects that are used, each with the fields that the mapping reads."""
+    found: dict[str, list[str]] = {}
+    for type in (*TYPES, *(type for type in MORE if type in properties)):
+        found.setdefault(object_of(type), []).extend(properties.get(type, ()))
+    if leads.travel(account):
+        found[LEAD] = list(properties.get(CONTACT, ()))
+    return {type: list(dict.fromkeys(names)) for type, names in found.items()}
+
+
 async def _check_type(
     org: Org, account: Account, type: str, wanted: Sequence[str]
 ) -> list[Finding]:
@@ -64,6 +81,8 @@ async def _check_type(
     except SyncError as error:
         remedy = f"Give our user's permission set Read, Create, Edit and View All on {type}."
         return [Finding(f"read {type}", False, error.reason, remedy)]
+    if not described.told:
+        return [Finding(f"read {type}", True, "the address does not tell of its fields")]
     found = [Finding(f"read {type}", True, "can be read")]
     missing = [verb for verb in ("createable", "updateable") if not described.raw.get(verb, True)]
     if missing:
@@ -78,7 +97,7 @@ async def _check_type(
         )
     found += _check_fields(described, type, wanted)
     found += await _check_persons(org, described, type)
-    if name := account.external_id:
+    if (name := account.external_id) and type not in activities.ASKED:
         found.append(_check_external(described, type, name))
     kept = sorted(tracked & {*wanted})
     if kept:
@@ -88,15 +107,20 @@ async def _check_type(
     return found
 
 
+def _always(type: str) -> Sequence[str]:
+    return activities.ASKED.get(type) or ALWAYS[type]
+
+
 def _check_fields(described: Described, type: str, wanted: Sequence[str]) -> list[Finding]:
     """Fields of ours that are hidden or cannot be edited, and theirs that a create must have."""
     found = []
-    hidden = [n for n in (*ALWAYS[type], *wanted) if n not in described.fields]
+    hidden = [n for n in (*_always(type), *wanted) if n not in described.fields]
     hidden = [name for name in dict.fromkeys(hidden) if name not in FEATURES]
     fixed = [
         name
         for name in wanted
         if name in described.fields
+        and name not in WORKED_OUT
         and not described.writes(name, creating=True)
         and not described.writes(name, creating=False)
     ]
@@ -116,7 +140,7 @@ def _check_fields(described: Described, type: str, wanted: Sequence[str]) -> lis
         and not row.get("defaultedOnCreate")
         and row.get("type") != "boolean"
         and name not in wanted
-        and name not in STAND_INS[type]
+        and name not in STAND_INS.get(type, {})
         and name != "StageName"
     )
     if demanded:
@@ -182,13 +206,16 @@ def _check_external(described: Described, type: str, name: str) -> Finding:
 # ------------------------------------------------------------------------------- preparing
 
 
-async def prepare(org: Org, account: Account) -> list[Finding]:
+async def prepare(
+    org: Org, account: Account, properties: Mapping[str, Sequence[str]]
+) -> list[Finding]:
     """Make the field for our ids where it is missing; a person asked for it."""
     name = account.external_id
     if not name:
         remedy = "Set external_id in the configuration, for example to Syncline_Id__c."
         return [Finding("external_id", False, "the account names no field", remedy)]
-    return [await _prepare(org, type, name) for type in TYPES]
+    types = [type for type in _used(account, properties) if type in ALWAYS]
+    return [await _prepare(org, type, name) for type in types]
 
 
 async def _prepare(org: Org, type: str, name: str) -> Finding:

@@ -1,4 +1,4 @@
-"""Accounts, contacts and opportunities: as Salesforce shows them, and as it takes them.
+"""Accounts, contacts, opportunities and cases: as Salesforce shows them, and as it takes them.
 
 https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/
 """
@@ -6,25 +6,30 @@ https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 from app.sdk import Observation, Op, Raw, Ref, RejectedError, Write, normalise
 
-ACCOUNT, CONTACT, OPPORTUNITY = "Account", "Contact", "Opportunity"
+ACCOUNT, CONTACT, OPPORTUNITY, CASE = "Account", "Contact", "Opportunity", "Case"
 ROLE = "OpportunityContactRole"
+#: A person of ours as a contact is: see `leads`.
+LEAD = "Lead"
 STAMP = "SystemModstamp"
 #: The record type of whoever has none.
 MASTER_TYPE = "012000000000000AAA"
 QUEUE = "00G"
 
-_SYSTEM = ("Id", STAMP, "LastModifiedDate", "CreatedDate", "IsPersonAccount")
+SYSTEM = ("Id", STAMP, "LastModifiedDate", "CreatedDate", "IsPersonAccount")
 #: What carries identity, a relation or a time, asked for whatever the mapping reads.
 ALWAYS: Mapping[str, tuple[str, ...]] = {
-    ACCOUNT: (*_SYSTEM, "Name", "Website"),
-    CONTACT: (*_SYSTEM, "Email", "FirstName", "LastName", "AccountId"),
-    OPPORTUNITY: (*_SYSTEM, "Name", "AccountId"),
+    ACCOUNT: (*SYSTEM, "Name", "Website"),
+    CONTACT: (*SYSTEM, "Email", "FirstName", "LastName", "AccountId"),
+    LEAD: (*SYSTEM, "Email", "FirstName", "LastName", "IsConverted", "ConvertedContactId"),
+    OPPORTUNITY: (*SYSTEM, "Name", "AccountId"),
+    CASE: (*SYSTEM, "Subject", "AccountId", "ContactId"),
 }
 #: Fields that exist only where a feature is on: nobody misses them.
 FEATURES = frozenset({"CurrencyIsoCode", "RecordTypeId", "IsPersonAccount"})
@@ -33,6 +38,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ACCOUNT: ("Name",),
     CONTACT: ("FirstName", "LastName", "Email"),
     OPPORTUNITY: ("Name",),
+    CASE: ("Subject",),
 }
 
 #: What stands where Salesforce demands a value and there is none. It says so itself, so that it
@@ -41,7 +47,9 @@ NOT_PROVIDED, SOME_DAY = "[not provided]", "2999-12-31"
 STAND_INS: Mapping[str, Mapping[str, str]] = {
     ACCOUNT: {"Name": NOT_PROVIDED},
     CONTACT: {"LastName": NOT_PROVIDED},
+    LEAD: {"LastName": NOT_PROVIDED},
     OPPORTUNITY: {"Name": NOT_PROVIDED, "CloseDate": SOME_DAY},
+    CASE: {},
 }
 
 
@@ -66,7 +74,7 @@ def shown(type: str, row: Raw) -> dict[str, Any]:
     A queue is nobody: a record that belongs to one says nothing of an owner.
     """
     raw = {n: v for n, v in row.items() if n != "attributes" and not isinstance(v, dict | list)}
-    for name, stand_in in STAND_INS[type].items():
+    for name, stand_in in STAND_INS.get(type, {}).items():
         if raw.get(name) == stand_in:
             raw[name] = None
     if str(raw.get("OwnerId") or "").startswith(QUEUE):
@@ -80,10 +88,12 @@ def observed(account: str, type: str, row: Raw, people: Sequence[str] | None = N
     if "AccountId" in row and type != ACCOUNT:
         parent = row["AccountId"]
         relations["company"] = (Ref(account, ACCOUNT, parent),) if parent else ()
+    if type == CASE:
+        people = [row["ContactId"]] if row.get("ContactId") else []
     if people is not None:
         relations["people"] = tuple(Ref(account, CONTACT, id) for id in people)
     return Observation(
-        Ref(account, type, str(row["Id"])),
+        Ref(account, CONTACT if type == LEAD else type, str(row["Id"])),
         shown(type, row),
         version=time_of(row.get(STAMP)),
         relations=relations,
@@ -102,13 +112,42 @@ def body_of(write: Write) -> dict[str, Any]:
     if body.get("RecordTypeId") == MASTER_TYPE:
         del body["RecordTypeId"]  # to have none is no choice that can be written
     company = write.relations.get("company")
-    if company is not None and write.type != ACCOUNT:
+    if company is not None and write.type not in (ACCOUNT, LEAD):
         body["AccountId"] = company.wanted[0].id if company.wanted else None
+    if write.type == CASE and (people := one_of(without_leads(write), "people")) is not None:
+        body["ContactId"] = people[0].id if people else None
     for name, stand_in in STAND_INS[write.type].items():
         demanded = name in body or write.op is Op.CREATE
         if demanded and body.get(name) in (None, ""):
             body[name] = stand_in
     return body
+
+
+def is_lead(id: object) -> bool:
+    """https://help.salesforce.com/s/articleView?id=000385203&type=1"""
+    return str(id or "").startswith("00Q")
+
+
+def without_leads(write: Write) -> Write:
+    """The write as what can name contacts alone takes it."""
+    edit = write.relations.get("people")
+    if edit is None:
+        return write
+    kept = {
+        name: tuple(ref for ref in getattr(edit, name) if not is_lead(ref.id))
+        for name in ("wanted", "add", "remove")
+    }
+    return replace(write, relations={**write.relations, "people": replace(edit, **kept)})
+
+
+def one_of(write: Write, relation: str) -> Sequence[Ref] | None:
+    """The one of several that a record can name, or none; None where the one it names stays."""
+    edit = write.relations.get(relation)
+    if edit is None:
+        return None
+    if write.op is Op.UPDATE and not edit.remove and len(edit.add) < len(edit.wanted):
+        return None  # others join it
+    return edit.wanted[:1]
 
 
 def named(write: Write) -> Ref:

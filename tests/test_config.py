@@ -18,7 +18,7 @@ EXAMPLE = Path(__file__).parents[1] / "syncline.example.yaml"
 
 SYSTEMS = {
     **dict.fromkeys(("close", "hubspot"), tuple(FIELDS)),
-    "salesforce": ("company", "person", "deal"),
+    "salesforce": ("company", "person", "deal", "ticket"),
     "desk": ("person",),
 }
 TWO = dedent("""\

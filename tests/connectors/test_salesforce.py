@@ -446,7 +446,8 @@ async def test_the_field_for_our_ids_is_made_and_shown_to_us(control: Control):
     connector.account = replace(SALESFORCE.account(control.base), external_id="Made_Id__c")
     made = await connector.prepare()
     assert [(one.check, one.ok, one.detail) for one in made] == [
-        (f"{type}.Made_Id__c", True, "created") for type in ("Account", "Contact", "Opportunity")
+        (f"{type}.Made_Id__c", True, "created")
+        for type in ("Account", "Contact", "Opportunity", "Case", "Lead")
     ]
     assert all(one.ok and one.detail != "created" for one in await connector.prepare())
     id = str(uuid4())

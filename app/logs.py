@@ -115,8 +115,7 @@ def words(error: BaseException) -> str:
     """
     if isinstance(error, SynclineError | OSError):
         return str(error)
-    origin = getattr(error, "orig", None)
-    state = getattr(origin, "sqlstate", None)
+    state = getattr(getattr(error, "orig", error), "sqlstate", None)
     return f"{type(error).__name__} {state}" if state else type(error).__name__
 
 

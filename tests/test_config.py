@@ -17,8 +17,7 @@ from app.settings import Settings
 EXAMPLE = Path(__file__).parents[1] / "syncline.example.yaml"
 
 SYSTEMS = {
-    **dict.fromkeys(("close", "hubspot"), tuple(FIELDS)),
-    "salesforce": ("company", "person", "deal", "ticket"),
+    **dict.fromkeys(("close", "hubspot", "salesforce"), tuple(FIELDS)),
     "desk": ("person",),
 }
 TWO = dedent("""\
@@ -222,6 +221,7 @@ def test_options_are_what_only_some_systems_read():
         "portal_id": 62515,
         "legacy_signatures": False,
         "lifecycle": "hold",
+        "leads": False,
     }
 
 

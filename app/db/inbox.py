@@ -155,7 +155,7 @@ class Inbox:
                     },
                 )
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.warning("inbox.unreachable", error=repr(error), retry_in=pause)
+                log.warning("inbox.unreachable", error=logs.words(error), retry_in=pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, SLOWEST_RETRY)
                 continue
@@ -167,7 +167,7 @@ class Inbox:
                 while True:
                     await self._flush(connection, await self._take(connection))
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.warning("inbox.disconnected", error=repr(error))
+                log.warning("inbox.disconnected", error=logs.words(error))
             finally:
                 self._connected -= 1
                 if not self._connected:
@@ -235,7 +235,7 @@ class Inbox:
             if _is_fatal(error):
                 raise
             account = waiting.delivery.account
-            log.error("delivery.not_stored", account=account, error=repr(error))
+            log.error("delivery.not_stored", account=account, error=logs.words(error))
             waiting.fail("the database refuses this delivery")
 
     async def _store(self, connection: asyncpg.Connection, batch: Sequence[_Waiting]) -> None:
@@ -281,7 +281,7 @@ class Inbox:
                     for account in accounts:
                         await lanes.wake(db, account, "in")
             except Exception as error:
-                log.warning("inbox.wake_failed", accounts=accounts, error=repr(error))
+                log.warning("inbox.wake_failed", accounts=accounts, error=logs.words(error))
 
 
 def _is_fatal(error: asyncpg.PostgresError) -> bool:

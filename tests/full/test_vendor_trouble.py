@@ -299,7 +299,7 @@ async def test_an_account_whose_key_is_refused_waits_with_one_alert_and_resumes_
     async def rests() -> bool:
         lanes = (await world.syncline.get("/health/lanes"))["lanes"]
         own = [lane for lane in lanes if lane["account"] == "hubspot"]
-        return all(lane["paused"] and "revoked" in (lane["pause_reason"] or "") for lane in own)
+        return all(lane["paused"] and "401" in (lane["pause_reason"] or "") for lane in own)
 
     await until(rests, why=world.syncline.explain)
     account = await world.syncline.get("/api/accounts/hubspot")

@@ -140,11 +140,10 @@ def _check_fields(described: Described, type: str, wanted: Sequence[str]) -> lis
         and not row.get("defaultedOnCreate")
         and row.get("type") != "boolean"
         and name not in wanted
-        and type != LEAD  # nobody is made one
         and name not in STAND_INS.get(type, {})
         and name != "StageName"
     )
-    if demanded:
+    if demanded and type != LEAD:  # people make leads, we never do
         detail = (
             f"{', '.join(demanded)}: the org demands a value, and no row of the mapping has one"
         )

@@ -533,8 +533,8 @@ class AccountConfig(_Frozen):
     api_version: _Word | None = Field(
         None, pattern=r"^[1-9]\d{1,2}\.0$", description="Salesforce: the version of its API, 62.0."
     )
-    leads: _Flag | None = Field(
-        None, description="Salesforce: leads are people too; one that is converted is its contact."
+    leads: _Flag = Field(
+        False, description="Salesforce: leads are people too; one that is converted is its contact."
     )
     mapping: dict[str, dict[str, MappingRow]] = Field(
         default_factory=dict,

@@ -251,7 +251,9 @@ def _update(
     settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)
     edited_since = merged.takes or merged.clashes
-    back = state.link is None or link.state == "gone"
+    # What our own create has made is no sign that anybody wants it back.
+    ours = bool(state.intended) or OURS in {key.kind for key in state.candidates}
+    back = link.state == "gone" or (state.link is None and not ours)
     revived = record.state == "gone" and bool(back or edited_since)
     changed = None
     if merged.takes or revived:

@@ -121,7 +121,22 @@ async def _push(
         jobs = await _plan(db, house, member, marks, counts)
     jobs = await adopt(house, member, jobs, counts)
     jobs = await bury_departed(house, member, jobs, counts)
+    jobs = await _without_vain(house, jobs, counts)
     return await _write(house, lane, member, jobs, counts, probing=probing)
+
+
+async def _without_vain(house: House, jobs: Sequence[Job], counts: dict[str, int]) -> list[Job]:
+    """The jobs without creates of what was deleted meanwhile and is not there."""
+    vain = [job for job in jobs if job.link is None and job.record.state != "live"]
+    if vain:
+        ids = {job.record.id for job in vain}
+        async with house.database.transaction() as db:
+            await outbox.clear(db, [job.mark for job in vain])
+            own = await links.by_record(db, ids)
+            left = {link.record_id for link in own if link.state not in ("gone", "unlinked")}
+            await records.bury(db, ids - left)
+        count(counts, "cleared", len(vain))
+    return [job for job in jobs if job not in vain]
 
 
 async def _learn(house: House, account: str) -> None:
@@ -157,6 +172,9 @@ async def _plan(
         link = met if met is not None and met.state == "live" else None
         if record is not None and record.state in ("gone", "purged") and link is not None:
             doomed.append((mark, record, link))
+        elif record is not None and record.state == "gone" and met is None and mark.intent:
+            # Its worker died: what its create may have made is looked for, to be deleted.
+            here.append(Job(mark, record, None))
         elif (
             record is None
             or record.state != "live"

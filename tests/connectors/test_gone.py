@@ -185,6 +185,8 @@ async def test_an_empty_page_of_a_scan_says_nothing_about_anybody(
     match = {"path": LISTED[name]}
     await control.fault(vendor=name, fault="status", status=200, body=EMPTY[name], match=match)
     page = await system.scan(entity, None, None)
+    if name == "salesforce" and entity == "person":  # who are leads comes after the contacts
+        page = await system.scan(entity, page.cursor, None)
     assert (page.observations, page.cursor) == ((), None)
 
 

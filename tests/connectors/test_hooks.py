@@ -67,7 +67,7 @@ async def test_what_was_paused_or_removed_is_mended_and_what_others_made_is_left
     app: HubSpot, control: Control
 ):
     await control.call("PUT", f"{APP}/settings", params=KEY, json={"targetUrl": URL})
-    foreign = {"eventType": "ticket.creation", "active": False}
+    foreign = {"eventType": "line_item.creation", "active": False}
     await control.call("POST", f"{APP}/subscriptions", params=KEY, json=foreign)
     await app.subscribe(URL)
     first, second, *_ = [row for row in await there(control) if row["active"]]
@@ -79,12 +79,12 @@ async def test_what_was_paused_or_removed_is_mended_and_what_others_made_is_left
     await app.subscribe(URL)
     (shown,) = await app.subscriptions()
     assert set(shown.events) == set(app.wanted_events())
-    ticket = next(row for row in await there(control) if row["eventType"] == "ticket.creation")
-    assert not ticket["active"]
+    other = next(row for row in await there(control) if row["eventType"] == "line_item.creation")
+    assert not other["active"]
 
     await app.unsubscribe("54321")
     assert await app.subscriptions() == []
-    assert [row["eventType"] for row in await there(control)] == ["ticket.creation"]
+    assert [row["eventType"] for row in await there(control)] == ["line_item.creation"]
     with pytest.raises(NotFoundError):
         await app.unsubscribe("7")
 

@@ -797,7 +797,10 @@ class Engine:
             job.deleting, job.begun = True, begun
             self.jobs[account] = job
             return
-        if record.state != "live" or barred:
+        died = (
+            record.state == "gone" and mark.intent_at and (record_id, account) not in self.by_record
+        )
+        if (record.state != "live" or barred) and not died:
             del self.outbox[account, record_id]
             return
         if link is None and not self.sync.receives(account):
@@ -897,6 +900,11 @@ class Engine:
             self._link_to(account, job, unmet[0], started)
         elif mark.intent_at is not None and self._departed(account, job):
             del self.jobs[account]
+        elif job.record.state != "live":
+            # Its create has made nothing before its worker died: now nobody makes it.
+            del self.jobs[account], self.outbox[account, job.record.id]
+            if not self._left(job.record.id):
+                self._lay_to_rest(job.record.id)
         elif self._admit(account, job, "create"):
             mark.intent_at, mark.intent_tick, mark.asked = self.tick(), self.now, False
             mark.intended = {name: job.record.fields[name] for name in job.names}

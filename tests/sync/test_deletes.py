@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -568,6 +569,37 @@ async def test_what_is_deleted_while_its_copy_is_made_is_deleted_there_too(
     await town.go_on()
     assert await town.wrote("close") == ["create lead", "delete lead"]
     assert (await town.close("GET", "/lead/"))["data"] == []
+
+
+@PROPAGATE
+@pytest.mark.parametrize("made", [True, False])
+async def test_what_is_deleted_after_the_worker_that_made_its_copy_has_died_is_deleted_there_too(
+    town: Town, monkeypatch: pytest.MonkeyPatch, made: bool
+):
+    companies = "/crm/v3/objects/companies"
+    properties = {"name": "Acme", "domain": "acme.example"}
+    id = (await town.hubspot("POST", companies, properties=properties))["id"]
+    await town.hear_hubspot("company.creation", id)
+    connector = town.house.members["close"].connector
+    write = connector.write
+
+    async def die(batch: Sequence[Write]) -> list[Outcome]:
+        if made:
+            await write(batch)
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch, contextlib.suppress(asyncio.CancelledError):
+        patch.setattr(connector, "write", die)
+        await town.work()
+    await town.hubspot("DELETE", f"{companies}/{id}")
+    await town.hear_hubspot("company.deletion", id)
+    await town.work()
+    await town.go_on()
+    # Of the create no answer was kept.
+    assert await town.wrote("close") == (["delete lead"] if made else [])
+    assert (await town.close("GET", "/lead/"))["data"] == []
+    assert await town.scalar("select count(*) from outbox") == 0
+    assert await town.scalar("select count(*) from keys") == 0  # who comes with one is new
 
 
 @PROPAGATE

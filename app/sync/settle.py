@@ -24,6 +24,7 @@ from app.domain.values import (
 from app.sync.draft import Job, bury_held, refuse
 from app.sync.house import House, Member
 from app.sync.parting import join
+from app.sync.relink import unite
 
 
 async def done(
@@ -41,6 +42,9 @@ async def done(
     # Merged away while the write was on its way: what was made is the survivor's.
     living = await records.survivors(db, [job.record.id for job, _ in created])
     rivals = await _rivals(db, member, list(living.values()))
+    known = await links.by_ref(db, [outcome.ref for _, outcome in created if outcome.ref])
+    #: What was made for the first of each pair was merged there into the second since.
+    merged: list[tuple[UUID, UUID]] = []
     made: list[Link] = []
     agreed: list[links.Agreement] = []
     #: The in-lane has linked these meanwhile, and knows more than our answer: they look again.
@@ -57,6 +61,10 @@ async def done(
         seen_at = outcome.stored.version if full and outcome.stored else None
         owner = living[job.record.id]
         link = Link.new(owner, job.record.entity, outcome.ref, base, sent, seen_at)
+        there = known.get(outcome.ref)
+        if there is not None and there.ended == "merged":
+            merged.append((owner, there.record_id))
+            continue
         rival = rivals.get(owner)
         if rival == outcome.ref:
             met.append(job)
@@ -76,6 +84,10 @@ async def done(
     done_with = [job.mark for job, _ in finished if not job.held and job not in met]
     if await outbox.clear(db, done_with) or met:
         await lanes.wake(db, member.name, "out")
+    for lost, kept in merged:
+        survivors = await records.survivors(db, [lost, kept])
+        if survivors[lost] != survivors[kept]:
+            await unite(db, survivors[lost], survivors[kept], into=None, source=member.name)
 
 
 def _agreed(job: Job, stored: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:

@@ -1013,6 +1013,8 @@ class Engine:
             tombstone = self.links.get(stored.ref)
             if tombstone is not None and tombstone.ended == "merged":
                 # Somebody has merged it into another already.
+                if job.mark.wanted <= job.wanted:
+                    self.outbox.pop((account, record.id), None)
                 if tombstone.record_id != owner:
                     self._unite(owner, tombstone.record_id)
                 return

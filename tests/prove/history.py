@@ -356,7 +356,10 @@ class Life:
     def _restart(self) -> bool:
         for account, job in list(self.engine.jobs.items()):
             if isinstance(job.outcome, Observation):
-                self.witness.crashed(account, job.outcome.ref.id, job.fields)
+                id = job.outcome.ref.id
+                self.witness.crashed(account, id, job.fields)
+                if job.deleting:
+                    self.witness.lost_delete(account, self.crms[account].thing_of(id))
         self.engine.crash()
         return True
 

@@ -241,6 +241,13 @@ class Witness:
             if isinstance(lost, Edit) and (lost.account, lost.id) == (account, id):
                 raise BrokenError(f"an edit was deleted along: {account} {id}: {lost}")
 
+    def lost_delete(self, account: str, thing: int) -> None:
+        """The engine has deleted it there, and who did it died before the answer was kept.
+
+        It cannot be told from a delete by somebody: an edit elsewhere does not bring it back there.
+        """
+        self.missed.add((account, thing))
+
     def judge_deletes(self, thing: int, *, lives: bool, asked: bool) -> None:
         """``asked``: a person shall say whether it is deleted."""
         if thing not in self.deletes:

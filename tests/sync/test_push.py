@@ -11,6 +11,7 @@ import pytest
 from app.db import lanes, links, outbox
 from app.domain.values import Directory, Key, Observation, Op, Outcome, Ref, Write
 from app.sync.push import push
+from app.sync.relink import relink
 from tests.sync.conftest import NOON, Company, contact, hub_contact
 
 THERE = hub_contact().ref
@@ -194,3 +195,23 @@ async def test_what_is_edited_in_our_own_create_before_its_answer_is_no_conflict
     await company.see(edited)
     assert (await company.link_of(edited.ref)).base["title"] == "typed there"
     assert (await company.record_of(edited.ref)).fields["title"] == "typed there"
+
+
+async def test_what_somebody_merges_away_before_its_create_is_answered_is_the_survivors(
+    company: Company,
+):
+    portal = await in_step(company, "CEO")
+    await company.see(SOMEBODY_NEW)
+    answer = hub_contact(2, email="ben@x.example", firstname="Ben")
+
+    async def write(batch: Sequence[Write]) -> list[Outcome]:
+        async with company.db.transaction() as db:
+            await relink(db, answer.ref, THERE)
+        return [Outcome(one, answer.ref, answer) for one in batch]
+
+    company.house.members["hubspot"].connector.write = write  # type: ignore[method-assign]
+    await portal.push()
+    assert (await company.link_of(answer.ref)).state == "gone"
+    ada, ben = await company.record_of(THERE), await company.record_of(SOMEBODY_NEW.ref)
+    assert ada.id == ben.id
+    assert await company.scalar("select count(*) from records where state = 'live'") == 1

@@ -160,7 +160,8 @@ def test_config_check_finds_what_only_a_connector_knows(at_home):
     )
     result = run("config", "check", "ops.yaml")
     assert result.exit_code == 2
-    assert "ops.yaml:2: accounts.close: credentials need api_key" in result.stderr
+    place = "ops.yaml:4: accounts.close.credentials.token"
+    assert f"{place}: Close has no such credential; it takes api_key, client_id" in result.stderr
     assert "ops.yaml:5: accounts.hubspot: credentials need access_token" in result.stderr
     assert "hunter2" not in result.output
 

@@ -84,6 +84,13 @@ class Manifest(_Frozen):
     whoami: str
     #: Alternatives of credential names, each a complete way to sign in.
     credentials: tuple[tuple[str, ...], ...]
+    #: What some ways to sign in use as well, or calls that are no data's.
+    more_credentials: tuple[str, ...] = ()
+
+    @property
+    def credential_names(self) -> frozenset[str]:
+        """Every credential that an account of this system may have."""
+        return frozenset(self.more_credentials).union(*self.credentials)
 
     def entity_of(self, remote_type: str) -> str | None:
         """The entity that this vendor word stands for."""

@@ -90,7 +90,7 @@ class Registry:
             return self.connectors[name]
         except KeyError:
             raise ConfigError(
-                f"there is no connector {name!r}{_nearest(name, self.connectors)}"
+                f"there is no connector {name!r}{nearest(name, self.connectors)}"
             ) from None
 
     def connect(
@@ -178,7 +178,8 @@ async def _run(handler: Handler, event: Event, ctx: Context) -> None:
         ) from error
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean …?`, or nothing where none is like it."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -234,14 +235,12 @@ def load_manifest(file: Path) -> Manifest:
 def _check_manifest(manifest: Manifest, where: str) -> None:
     for scheme in manifest.signature:
         if scheme not in SCHEMES:
-            raise ConfigError(
-                f"{where}: signature: no scheme {scheme!r}{_nearest(scheme, SCHEMES)}"
-            )
+            raise ConfigError(f"{where}: signature: no scheme {scheme!r}{nearest(scheme, SCHEMES)}")
     for event, entity in manifest.webhook.events.items():
         if entity not in manifest.entities:
             raise ConfigError(
                 f"{where}: webhook.events.{event}: no entity {entity!r}"
-                f"{_nearest(entity, manifest.entities)}"
+                f"{nearest(entity, manifest.entities)}"
             )
         if event in manifest.webhook.ignores:
             raise ConfigError(f"{where}: webhook.ignores: {event} is also in events")
@@ -308,11 +307,11 @@ def _check_mark(handler: Handler, mark: Mark, connectors: Mapping[str, type[Conn
     if not inspect.iscoroutinefunction(handler):
         raise ConfigError(f"{where}: a handler is an `async def`")
     if mark.connector not in connectors:
-        raise ConfigError(f"{where}: no such connector{_nearest(mark.connector, connectors)}")
+        raise ConfigError(f"{where}: no such connector{nearest(mark.connector, connectors)}")
     webhook = connectors[mark.connector].manifest.webhook
     known = [*webhook.events, *webhook.ignores]
     if mark.event not in known:
-        raise ConfigError(f"{where}: no such event{_nearest(mark.event, known)}")
+        raise ConfigError(f"{where}: no such event{nearest(mark.event, known)}")
 
 
 def _joined(routes: _Routes, handler: Handler, mark: Mark) -> _Routes:

@@ -32,7 +32,7 @@ from app.domain.values import Directory
 from app.errors import AccountError, ConfigError, RejectedError
 from app.sdk.connector import Account, Connector
 from app.sdk.quota import Allowance
-from app.sdk.registry import Registry
+from app.sdk.registry import Registry, nearest
 from app.sync.respell import respell
 from app.sync.unread import read_anew
 
@@ -285,6 +285,12 @@ def build(database: Database, config: Config, registry: Registry, box: Box) -> H
     members = {}
     for name, settings in config.accounts.items():
         manifest = registry.connector(settings.connector).manifest
+        known = manifest.credential_names
+        for key in sorted(settings.credentials.keys() - known):
+            raise ConfigError(
+                f"{config.where('accounts', name, 'credentials', key)}: {manifest.title} has no "
+                f"such credential{nearest(key, known) or '; it takes ' + ', '.join(sorted(known))}"
+            )
         place = partial(config.where, "accounts", name, "mapping")
         mappings = mappings_of(manifest, settings, where=place)
         account = Account(

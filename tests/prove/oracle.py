@@ -179,9 +179,9 @@ class Witness:
 
     def deleted(self, account: str, id: str, thing: int) -> None:
         if account in self.spreads:
-            own = {
-                p: cell for (at, its, p), cell in self.cells.items() if (at, its) == (account, id)
-            }
+            # A write that nobody remembers was seen by the deleter all the same.
+            cells = {**self.cells, **self.doubtful}
+            own = {p: cell for (at, its, p), cell in cells.items() if (at, its) == (account, id)}
             seen = frozenset(self.swallowed.get((account, id), ()))
             seen = seen.union(*(cell.seen for cell in own.values()))
             elements = frozenset(self.had.get((account, id), ()))

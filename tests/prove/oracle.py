@@ -291,6 +291,9 @@ class Witness:
         if not ours:
             self.merged_in.setdefault(kept, set()).add(account)
         self.living[account, kept] = self.living.get((account, kept), set()) - {loser}
+        if not ours:  # what was removed there and nobody knew yet is dropped with it
+            gone = self.removed.get(kept, {}).items()
+            self.forgiven_elements |= {element for element, at in gone if at == loser}
         saw = self.swallowed.setdefault((account, id), set())
         saw |= self.swallowed.pop((account, loser), set())
         for path in {path for at, there, path in self.cells if (at, there) == (account, loser)}:

@@ -179,9 +179,9 @@ class Witness:
 
     def deleted(self, account: str, id: str, thing: int) -> None:
         if account in self.spreads:
-            own = {
-                p: cell for (at, its, p), cell in self.cells.items() if (at, its) == (account, id)
-            }
+            # A write that nobody remembers was seen by the deleter all the same.
+            cells = {**self.cells, **self.doubtful}
+            own = {p: cell for (at, its, p), cell in cells.items() if (at, its) == (account, id)}
             seen = frozenset(self.swallowed.get((account, id), ()))
             seen = seen.union(*(cell.seen for cell in own.values()))
             elements = frozenset(self.had.get((account, id), ()))
@@ -291,6 +291,9 @@ class Witness:
         if not ours:
             self.merged_in.setdefault(kept, set()).add(account)
         self.living[account, kept] = self.living.get((account, kept), set()) - {loser}
+        if not ours:  # what was removed there and nobody knew yet is dropped with it
+            gone = self.removed.get(kept, {}).items()
+            self.forgiven_elements |= {element for element, at in gone if at == loser}
         saw = self.swallowed.setdefault((account, id), set())
         saw |= self.swallowed.pop((account, loser), set())
         for path in {path for at, there, path in self.cells if (at, there) == (account, loser)}:

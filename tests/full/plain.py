@@ -265,7 +265,7 @@ async def sketched(
     app = Starlette(
         routes=[Mount("/close", routes=close.routes()), Mount("/hubspot", routes=hubspot.routes())]
     )
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, lifespan="off"))
 
     async def teller(
         name: str, crm: Sketch, sign: Callable[[Any, str], tuple[bytes, Json]]

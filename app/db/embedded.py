@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NoReturn
 
 ROLE = DATABASE = "syncline"
-PATIENCE = 30.0  # seconds for a killed server's last traces to go away
+PATIENCE = 10.0  # seconds for a killed server's last traces to go away
 # Root keeps here what an unprivileged server must reach and root's own home hides. Not
 # /var/tmp: systemd-tmpfiles deletes there what was not touched for 30 days.
 PUBLIC = Path("/var/lib/syncline")

@@ -93,6 +93,11 @@ class Ground:
             await connection.close()
 
 
+def _adopt_orphans(yes: bool) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # elsewhere than on Linux
+        ctypes.CDLL(None).prctl(_SUBREAPER, int(yes))
+
+
 def _bury(pid: int) -> None:
     """Take our dead child out of the table of processes: until then it seems to hold its data."""
     with contextlib.suppress(ChildProcessError):
@@ -104,8 +109,7 @@ async def ground(
     folder: Path, *, workers: int, sandbox: Sequence[str] = (), **options: Any
 ) -> AsyncIterator[Ground]:
     """All of it, started; stopped at the end."""
-    with contextlib.suppress(OSError, AttributeError):  # elsewhere than on Linux
-        ctypes.CDLL(None).prctl(_SUBREAPER, 1)
+    _adopt_orphans(True)
     folder.mkdir(exist_ok=True)
     home = folder / "database"
     server = await asyncio.to_thread(embedded.start, home)
@@ -118,6 +122,7 @@ async def ground(
         ):
             yield Ground(world, home, server.data, PersonAtClose(http), PersonAtHubSpot(http))
     finally:
+        _adopt_orphans(False)  # whoever comes after us in this process buries no dead
         with contextlib.suppress(embedded.EmbeddedPostgresError):
             await asyncio.to_thread(embedded.stop, home)
         shutil.rmtree(server.data, ignore_errors=True)  # root's data lie elsewhere than its home

@@ -165,6 +165,8 @@ class Engine:
     journal: list[tuple[str, Value]] = field(default_factory=list)
     replaced: list[tuple[str, Value]] = field(default_factory=list)
     unsure: int = 0
+    #: What a create of ours made beside another counterpart: a person is asked what to do.
+    beside: set[Ref] = field(default_factory=set)
     #: Two records with one key: a person is asked whether they are one.
     suspects: list[tuple[UUID, UUID]] = field(default_factory=list)
     #: Creates of which a person must say whether what they made was deleted.
@@ -304,8 +306,22 @@ class Engine:
             plan = decide(state, observation, new_id=new_id, now=moment(self.now))
         if read_at is None and needs_reading(state, observation, plan):
             return None
+        if plan.candidates and self._have_left(state, ref.account):
+            return self.reconcile(observation, known_at, read_at, same_as=same_as, scan=scan)
         self._carry_out(state, plan, link, scan=scan)
         return plan
+
+    def _have_left(self, state: State, account: str) -> bool:
+        """Whether some of those with the same keys were deleted there before we heard of it."""
+        rivals = [self._standing(owner, account) for owner in state.taken]
+        read_at = self.tick()
+        found = [
+            self.crms[account].read(rival.ref.id, proven=True)
+            for rival in rivals
+            if rival is not None
+        ]
+        gone = [self.reconcile(one, read_at, read_at) for one in found if one.gone]
+        return any(plan is not None and plan.result is Result.GONE for plan in gone)
 
     def _ask(
         self, state: State, observation: Observation, names: Sequence[str]
@@ -410,6 +426,9 @@ class Engine:
             assert link is not None
             link.state, link.ended = "gone", "deleted"
             self._settle_cards(ref)
+            mark = self.outbox.get((ref.account, link.record_id))
+            if mark is not None and mark.dead and mark.intent_at is None:
+                del self.outbox[ref.account, link.record_id]
             promoted = self._promote(link.record_id, ref.account)
             self._after_delete(plan, link.record_id, promoted=promoted)
             return
@@ -455,6 +474,7 @@ class Engine:
             self.kept.add(record_id)
 
     def _settle_cards(self, ref: Ref) -> None:
+        self.beside.discard(ref)
         closed = [card for card in self.cards.values() if card.ref == ref]
         self.replaced += [(card.field, card.theirs) for card in closed]
         self.cards = {key: card for key, card in self.cards.items() if key[0] != ref}
@@ -681,6 +701,7 @@ class Engine:
         if heir is None:
             return False
         heir.state = "live"
+        self.beside.discard(heir.ref)
         self.by_record[record_id, account] = heir
         self._mark_all(self.records[record_id])
         return True
@@ -1023,7 +1044,8 @@ class Engine:
                 return
             if rival is not None:
                 made.state = "parked"
-                self.unsure += owner not in self.merged.values()
+                if owner not in self.merged.values():
+                    self.beside.add(made.ref)
             else:
                 self.by_record[owner, account] = made
             self.links[stored.ref] = made

@@ -868,7 +868,11 @@ class Engine:
         still = still and self._held(job.record.id, account) == job.held
         still = still and self.records[job.record.id].version == job.record.version
         still = still and link.state == "live"
-        if not still or plan is None or plan.result not in (Result.UNCHANGED, Result.MISSING):
+        if plan is not None and plan.result is Result.MISSING:
+            self._failed(job)  # what is not shown is not written to
+            del self.jobs[account]
+            return
+        if not still or plan is None or plan.result is not Result.UNCHANGED:
             job.mark.due = self.now
             del self.jobs[account]
             return

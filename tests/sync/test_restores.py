@@ -107,3 +107,19 @@ async def test_a_dead_letter_about_what_was_deleted_does_not_hold_up_who_takes_i
     await town.work()
     path = f"/crm/v3/objects/contacts/{again['id']}?properties=jobtitle"
     assert (await town.hubspot("GET", path))["properties"]["jobtitle"] == "Countess"
+
+
+async def test_what_the_crm_does_not_show_is_not_written_to(town: Town):
+    """It may come back in that very instant, with an edit that we have never seen."""
+    ada, _ = await town.ada()
+    before = await town.wrote("hubspot")
+    await town.close("PUT", f"/contact/{ada.id}/", title="Countess")
+    await town.hear_close("contact", "updated", ada.id)
+    hidden = {"vendor": "hubspot", "fault": "status"}
+    one = {"path": r"/objects/contacts/\d+", "method": "GET"}
+    await town.control.fault(**hidden, status=404, match=one)
+    batch = {"path": "/contacts/batch/read"}
+    await town.control.fault(**hidden, status=200, body={"results": []}, match=batch)
+    await town.work()
+    assert await town.wrote("hubspot") == before
+    assert await town.scalar("select error ->> 'class' from outbox") == "NotFoundError"

@@ -144,11 +144,17 @@ async def _together(house: House, batch: Sequence[Seen], *, scan: bool) -> list[
 
 
 async def _look_for_rivals(house: House, batch: Sequence[Seen], refs: Sequence[Ref]) -> list[Seen]:
-    """The batch again, once it is known which of these were deleted before we heard of it."""
+    """The batch again, once it is known which of these were deleted before we heard of it.
+
+    Where the system does not say, a person is asked.
+    """
     account, cause = batch[0].observation.ref.account, batch[0].cause
     _, read_at = await known(house, [])
     for _, group in groupby(refs, key=lambda ref: ref.type):
-        found = await house.members[account].connector.read(list(group))
+        try:
+            found = await house.members[account].connector.read(list(group))
+        except SyncError:
+            continue
         gone = [Seen(one, cause, read_at, read_at) for one in found if one.raw is None and one.gone]
         await reconcile(house, gone)
     return [replace(seen, alone=True) for seen in batch]
@@ -248,18 +254,20 @@ async def _follow_merges(db: AsyncConnection, house: House, batch: Sequence[Seen
     tells of a merge as an event does.
     """
     told = [
-        (former, seen.observation.ref)
+        (former, seen.observation.ref, seen.known_at)
         for seen in batch
+        if seen.same_as is None  # else it is linked first, and what it has absorbed comes after
         # What the survivor itself was called before goes first: its values are those that stand.
         for former in (*seen.observation.absorbed, seen.observation.asked)
         if former is not None and former != seen.observation.ref
     ]
     if not told:
         return
-    met = await links.by_ref(db, {former for former, _ in told})
-    for former, ref in told:
+    met = await links.by_ref(db, {former for former, _, _ in told})
+    for former, ref, known_at in told:
+        # If it must wait, so must what is seen of it: both may be what we make just now.
         if former in met and met[former].ended != "merged":
-            await relink(db, former, ref)
+            await relink(db, former, ref, known_at=known_at)
             await follow(db, house, ref)
 
 

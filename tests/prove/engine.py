@@ -216,8 +216,11 @@ class Engine:
             about = news.id
             if news.survivor is not None:
                 about = news.survivor
-                for loser in news.losers:
-                    self.relink(Ref(account, TYPE, loser), Ref(account, TYPE, about))
+                to = Ref(account, TYPE, about)
+                lost = [Ref(account, TYPE, loser) for loser in news.losers]
+                followed = [self.relink(ref, to, news.received) for ref in lost]
+                if not all(followed):
+                    continue
             look = looks.setdefault(about, Look([], news.received))
             look.news.append(news)
             look.known_at = min(look.known_at, news.received)
@@ -294,7 +297,7 @@ class Engine:
         ref = observation.ref
         for former in (*observation.absorbed, observation.asked):
             if former in self.links and former != ref and self.links[former].ended != "merged":
-                self.relink(former, ref)
+                self.relink(former, ref, known_at)
         link = self.links.get(ref)
         state = self._state(observation, link, same_as and self.merged.get(same_as, same_as))
         if self._distrusts(ref.account, state, link, known_at, read_at):
@@ -615,10 +618,11 @@ class Engine:
 
     # --- merges in the CRMs
 
-    def relink(self, ref: Ref, to: Ref) -> None:
-        """Follow a merge of two remote records, as app/sync/relink.py does."""
+    def relink(self, ref: Ref, to: Ref, known_at: int = -1) -> bool:
+        """Follow a merge of two remote records, as app/sync/relink.py does; False: not yet."""
         lost, kept = self.links.get(ref), self.links.get(to)
-        step = step_of(lost, kept)
+        begun = self._begun(to.account)
+        step = step_of(lost, kept, making=begun is not None and begun <= known_at)
         if kept is not None and step is Step.REMEMBER:
             tombstone = Link(kept.record_id, ref, {}, {}, None, self.tick(), "gone")
             tombstone.ended = "merged"
@@ -632,6 +636,7 @@ class Engine:
             self._promote(kept.record_id, to.account)
         if self.follow and to in self.links:
             self.follow_merge(self.links[to].record_id)
+        return step is not Step.WAIT
 
     def _bury_merged(self, lost: Link) -> None:
         if lost.ended != "merged":

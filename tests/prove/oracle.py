@@ -301,7 +301,8 @@ class Witness:
             cell = self.cells[account, loser, path]
             saw |= cell.seen
             if not ours:
-                self.dropped |= {n for n in cell.seen if n > self.quiet or not known}
+                mine = {e.number for e in self.edits.get((kept, path), ()) if e.id == loser}
+                self.dropped |= {n for n in cell.seen | mine if n > self.quiet or not known}
             if path in filled:
                 over = self.cells.get((account, id, path), Cell()).seen
                 origin = self._again(kept, path, cell, over)

@@ -41,6 +41,7 @@ from app.domain.meeting import (
     state_after_rename,
     step_of,
     united,
+    unmade,
 )
 from app.domain.merge import Clash, Take, Winner, behind
 from app.domain.state import OURS, LinkState, Plan, RecordState, Result, State
@@ -672,6 +673,8 @@ class Engine:
                 mark.wanted, mark.dead, mark.due = record.version, False, self.now
                 self.outbox[account, kept_id] = mark
         self._mark_all(record)
+        for link in unmade([one for one in self.links.values() if one.record_id == kept_id]):
+            self.mark(link.ref.account, record)
 
     def _mark_all(self, record: RecordState) -> None:
         for link in self.links.values():

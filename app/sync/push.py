@@ -410,7 +410,8 @@ async def _as_planned(
     ids = [job.record.id for job in batch]
     there = await links.by_record(db, ids, account=member.name, lock=True)
     living = {link.record_id: link for link in there if link.state == "live"}
-    fresh = await records.get(db, ids)
+    # Locked: whoever deletes it now sees that this create has begun, or we that it is deleted.
+    fresh = await records.get(db, ids, lock=True)
     held = await conflicts.held_fields(db, ids, member.name, kinds=conflicts.UNWRITTEN)
     still: list[Job] = []
     for job in batch:

@@ -638,3 +638,21 @@ async def test_what_a_merge_has_put_into_one_that_we_deleted_just_then_is_made_a
     assert record.state == "live"
     (left,) = (await town.close("GET", "/lead/"))["data"]
     assert (await town.record_of(Ref("close", "lead", left["id"]))).id == record.id
+
+
+async def test_what_is_deleted_in_the_instant_before_its_create_is_not_made(town: Town):
+    properties = {"name": "Acme", "domain": "acme.example"}
+    path = "/crm/v3/objects/companies"
+    id = (await town.hubspot("POST", path, properties=properties))["id"]
+    await town.hear_hubspot("company.creation", id)
+    record = await town.record_of(Ref("hubspot", "companies", id))
+    async with town.db.transaction() as db:
+        await records.get(db, [record.id], lock=True)
+        await records.bury(db, [record.id])
+        making = asyncio.create_task(town.work("close"))
+        while not making.done():
+            if await town.scalar("select count(*) from pg_locks where not granted"):
+                break
+            await asyncio.sleep(0.01)
+    await making
+    assert await town.wrote("close") == []

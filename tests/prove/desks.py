@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.full.harness import Json, PersonAtHubSpot, PersonAtSalesforce, World
 
-#: What a person sees who looks for something that is not there any more.
-LATE = ("404", "ENTITY_IS_DELETED")
+#: What a person sees who looks for something that is not there any more, or was merged meanwhile.
+LATE = ("404", "ENTITY_IS_DELETED", "cannot be merged with itself", "Unknown lead")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,10 @@ class Desk:
             for path, name in self.names.items()
             if name in kept["fields"]
         }
-        domain = _bare(kept["fields"][self.domain][0]["value"])
-        return Past(domain, fields, _time(kept["gone"]) if kept["gone"] else None)
+        # A survivor of a merge remembers the other's domain as well.
+        given = next(v for v in kept["fields"][self.domain] if v["at"] == kept["created"])
+        gone = _time(kept["gone"]) if kept["gone"] else None
+        return Past(_bare(given["value"]), fields, gone)
 
     def shown(self, row: Json) -> Json:
         """What a row shows, by our names."""

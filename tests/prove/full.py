@@ -169,7 +169,11 @@ async def _report(scene: Scene, history: History, broken: BrokenError) -> str:
     lines = [str(row) for record in scene.records(refs) for row in scene.journal[record]]
     cards = [str(card) for card in scene.open_cards(refs)]
     deeds = [str(deed) for deed in history.deeds]
+    names = {id for _, id in refs} | {str(record) for record in scene.records(refs)}
+    logs = [p.log.read_text() for p in history.world.syncline.workers if p.log.exists()]
+    said = [line for log in logs for line in log.splitlines() if any(n in line for n in names)]
     parts = {"deeds": deeds, "shown": [*shown, *gone], "links": links, "cards": cards}
+    parts["said"] = said[-200:]
     told = "\n".join(
         "\n  ".join([f"{title}:", *rows]) for title, rows in {**parts, "journal": lines}.items()
     )

@@ -151,7 +151,9 @@ class Witness:
             self.renamed.add(thing)
         if path == "phones":
             before, after = set(old or ()), set(new)
-            self.forgiven_elements |= (before - after) & self.doubted.get((account, id), set())
+            doubted = self.doubted.get((account, id), set())
+            filled = before if (account, id, path) in self.unseen_fills else set[str]()
+            self.forgiven_elements |= (before - after) & (doubted | filled)
             self.added.setdefault(thing, {}).update(dict.fromkeys(after - before, id))
             self.removed.setdefault(thing, {}).update(dict.fromkeys(before - after, id))
             self.had.setdefault((account, id), set()).update(after)
@@ -313,6 +315,7 @@ class Witness:
                 self.unseen_fills.add((account, now, path))
         if "phones" in filled:
             self.had.setdefault((account, id), set()).update(self.had.get((account, loser), ()))
+            self.unseen_fills.add((account, now, "phones"))
         if now != id:
             self._rename(account, id, now)
 

@@ -411,6 +411,12 @@ async def bury(
     )
 
 
+async def forget_dead(db: AsyncConnection, account: str, record_id: UUID) -> None:
+    """What could not be told to one that is gone there needs nobody; a create in doubt does."""
+    dead = sa.and_(outbox.c.state == "dead", outbox.c.intent_at.is_(None))
+    await db.execute(sa.delete(outbox).where(_this(account, record_id), dead))
+
+
 async def end_doubt(db: AsyncConnection, account: str, record_id: UUID) -> None:
     """A person said that no create has left anything there."""
     await db.execute(

@@ -413,17 +413,24 @@ async def _unmoved(
     """The jobs whose remote record is still as we know it; look before you write.
 
     A webhook may be seconds behind the edit it tells of. What moved is reconciled first, so
-    that the policy decides and not the clock; its mark stays and is worked out anew.
+    that the policy decides and not the clock; its mark stays and is worked out anew. What is not
+    shown to us is not written to blindly: it may just come back with an edit we never saw.
     """
     results = await _look(house, member, batch)
-    still = {ref for ref, r in results.items() if r in (Result.UNCHANGED, Result.MISSING)}
-    moved = [job for job in batch if job.link is not None and job.link.ref not in still]
-    if moved:
-        counts["moved"] = counts.get("moved", 0) + len(moved)
-        async with house.database.transaction() as db:
-            for job in moved:
-                await outbox.postpone(db, job.mark, until=now())
-    return [job for job in batch if job.link is not None and job.link.ref in still]
+    ready: list[Job] = []
+    moment = now()
+    async with house.database.transaction() as db:
+        for job in batch:
+            assert job.link is not None
+            result = results.get(job.link.ref)
+            if result is Result.UNCHANGED:
+                ready.append(job)
+            elif result is Result.MISSING:
+                await _not_shown(db, member, job, counts)
+            else:
+                await outbox.postpone(db, job.mark, until=moment)
+                count(counts, "moved")
+    return ready
 
 
 async def _undisturbed(
@@ -448,14 +455,19 @@ async def _undisturbed(
                 carried_out.append(job)
                 count(counts, "deleted")
             elif result is Result.MISSING:
-                reason = f"{member.name} does not show {job.link.ref}, nor that it was deleted"
-                await _failed(db, member, job, NotFoundError(reason), moment)
-                count(counts, "failed")
+                await _not_shown(db, member, job, counts)
             else:
                 await outbox.postpone(db, job.mark, until=moment)
                 count(counts, "moved")
         await deleted(db, carried_out)
     return ready
+
+
+async def _not_shown(db: AsyncConnection, member: Member, job: Job, counts: dict[str, int]) -> None:
+    assert job.link is not None
+    reason = f"{member.name} does not show {job.link.ref}, nor that it was deleted"
+    await _failed(db, member, job, NotFoundError(reason), now())
+    count(counts, "failed")
 
 
 async def _look(house: House, member: Member, batch: Sequence[Job]) -> dict[Ref, Result]:

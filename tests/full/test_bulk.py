@@ -153,10 +153,10 @@ async def test_a_job_that_outlives_its_worker_is_found_again_and_nothing_is_sent
         await world.syncline.add_workers(1)
         # Somebody edits a company whose row is on its way: that goes when the row is there.
         rows = await world.syncline.sql(
-            "select ref_id from links join outbox using (record_id) where links.state = 'live'"
+            "select remote_id from links join outbox using (record_id) where links.state = 'live'"
             " and links.account = 'close' and load is not null"
         )
-        lead = rows[0]["ref_id"]
+        lead = rows[0]["remote_id"]
         await world.close.edit("lead", lead, name="Edited meanwhile")
         await world.syncline.resync(account="close", ids=[lead], entity="company")
         await idle(world)

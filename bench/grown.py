@@ -49,6 +49,8 @@ sync: {person: {conflict: hubspot}}
 FEW = 2_000
 #: Records at most, each with a key and two links.
 RECORDS = 1_000_000
+#: What HubSpot's ids of these begin with; the sandbox makes none like it.
+OLD = "770000"
 #: Days that the rows are spread over, as far back as webhooks are kept.
 DAYS = 30
 #: Webhooks in a batch, and batches in a round.
@@ -86,8 +88,10 @@ _FILLS = (
         "insert into links (record_id, entity, account, type, remote_id, base)"
         " select r.id, 'person', a.name, a.type,"
         " a.sign || split_part(r.fields ->> 'last_name', ' ', 2), r.fields"
-        " from records r, (values ('close', 'contact', 'cont_'), ('hubspot', 'contacts', ''))"
+        " from records r, (values ('close', 'contact', 'cont_'), ('hubspot', 'contacts', '{old}'))"
         " a (name, type, sign)",
+        "insert into outbox (account, record_id, entity, wanted, state)"
+        " select 'elsewhere', r.id, 'person', 1, 'dead' from records r",
     ),
 )
 
@@ -139,7 +143,7 @@ async def _reconcile(house: House, number: int) -> float:
             fresh = f"9{number:03}{batch:03}{n:03}"
             edited = {"email": f"p{known}@x.example", "firstname": f"Ada {number}"}
             unmet = {"email": f"new{fresh}@x.example", "firstname": "Grace", "lastname": "Hopper"}
-            seen += [_seen(str(known), edited), _seen(fresh, unmet)]
+            seen += [_seen(f"{OLD}{known}", edited), _seen(fresh, unmet)]
         answers = await reconcile(house, seen)
         results = [a.result for a in answers if isinstance(a, Plan)]
         half = BATCH // 2
@@ -164,22 +168,32 @@ async def _made(url: str, rows: int) -> Database:
     """A database whose tables hold so many rows each, the inbox and history over many days."""
     await migrations.upgraded(url)
     database = Database(url)
+    await fill(database, rows)
+    return database
+
+
+async def fill(database: Database, rows: int) -> None:
+    """Put so many rows, long done with, into each table of the hot path."""
     async with database.transaction() as db:
         for cut in partitions.CUTS:
             for day in range(0, DAYS + 1, 7):
                 await partitions.make(db, cut, now() - timedelta(days=day))
-    await asyncio.gather(*(_fill(url, statements, rows) for statements in _FILLS))
-    connection = await asyncpg.connect(url)
+    await asyncio.gather(*(_fill(database.url, statements, rows) for statements in _FILLS))
+    connection = await asyncpg.connect(database.url)
     await connection.execute("vacuum analyze")
     await connection.close()
-    return database
 
 
 async def _fill(url: str, statements: Sequence[str], rows: int) -> None:
     connection = await asyncpg.connect(url)  # no limit of time: millions take minutes
     # What is made up here needs no check against what it names.
     await connection.execute("set session_replication_role = replica")
-    sizes = {"rows": rows, "records": min(rows, RECORDS), "step": DAYS * 86_400_000 // rows}
+    sizes = {
+        "old": OLD,
+        "rows": rows,
+        "records": min(rows, RECORDS),
+        "step": DAYS * 86_400_000 // rows,
+    }
     for statement in statements:
         await connection.execute(statement.format(**sizes))
     await connection.close()

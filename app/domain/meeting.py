@@ -14,6 +14,8 @@ from app.domain.merge import Clash, Take
 from app.domain.state import RecordState
 from app.domain.values import Fields
 
+#: Why a counterpart is gone that we deleted, as its record was deleted elsewhere.
+PROPAGATED = "propagated"
 EDITED = "it was edited before it was merged, and nobody else has changed it"
 
 
@@ -70,6 +72,14 @@ def promoted(own: Sequence[AnyMet]) -> AnyMet | None:
     if any(one.state == "live" for one in own):
         return None
     return next((one for one in own if one.state in ("parked", "merging")), None)
+
+
+def unmade(own: Sequence[AnyMet]) -> list[AnyMet]:
+    """Which counterparts of what became one we have deleted ourselves, for one of the two.
+
+    What that counterpart had become nobody deleted: it is made there anew.
+    """
+    return [one for one in own if one.ended == PROPAGATED]
 
 
 def united(

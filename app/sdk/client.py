@@ -22,6 +22,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeAlias, TypeVar
 from urllib.parse import quote, urlsplit
 
+import httpcore
 import httpx
 import orjson
 import stamina
@@ -42,7 +43,7 @@ from app.errors import (
     UnknownOutcomeError,
     quoted,
 )
-from app.sdk.addresses import CarefulNetwork, PrivateAddressError
+from app.sdk.addresses import CarefulNetwork, PrivateAddressError, looked_up
 from app.sdk.quota import Quota
 
 Transport: TypeAlias = httpx.AsyncBaseTransport
@@ -165,6 +166,7 @@ class Wire:
         self.base_url = base_url.rstrip("/")
         self.origin = origin_of(self.base_url)
         self._origins = {self.origin}
+        self._private_hosts = private_hosts
         self._http = httpx.AsyncClient(
             transport=transport or _public(private_hosts),
             timeout=TIMEOUT,
@@ -209,12 +211,7 @@ class Wire:
                     await _bounded(response),
                 )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            if isinstance(error.__cause__, PrivateAddressError):
-                raise AccountError(
-                    f"{origin} leads into a private network: if it is meant to, name the "
-                    "host in private_hosts"
-                ) from error
-            raise TransientError(f"{origin} cannot be reached: {_words(error)}") from error
+            raise _unreached(origin, error) from error
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise UnknownOutcomeError(f"{origin} did not answer: {_words(error)}") from error
         except httpx.InvalidURL as error:
@@ -231,8 +228,26 @@ class Wire:
             data = None
         return Answer(got.status, got.headers, data)
 
+    async def look_up(self, url: str) -> list[str]:
+        parts = urlsplit(url)
+        try:
+            return await looked_up(
+                parts.hostname or "", parts.port or 443, self._private_hosts, TIMEOUT.connect
+            )
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            raise _unreached(origin_of(url), error) from error
+
     async def aclose(self) -> None:
         await self._http.aclose()
+
+
+def _unreached(origin: str, error: Exception) -> SyncError:
+    if isinstance(error, PrivateAddressError) or isinstance(error.__cause__, PrivateAddressError):
+        return AccountError(
+            f"{origin} leads into a private network: if it is meant to, name the host in"
+            " private_hosts"
+        )
+    return TransientError(f"{origin} cannot be reached: {_words(error)}")
 
 
 def origin_of(url: str) -> str:
@@ -494,6 +509,13 @@ class Client:
             await self._auth.refresh(dict(refused))
         header = await self._auth.header()
         return self._auth.base_url or self._wire.base_url, header
+
+    async def look_up(self, url: str) -> list[str]:
+        """The addresses to call for this URL, for what does not speak HTTP.
+
+        Raises AccountError where it leads into a private network, and TransientError.
+        """
+        return await self._wire.look_up(url)
 
     async def _signed_in(self, method: str, url: str, *, signs_in: bool, **rest: Any) -> Answer:
         if not signs_in:

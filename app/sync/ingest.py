@@ -264,7 +264,8 @@ async def _reconcile(house: House, member: Member, looks: dict[Ref, Look], fates
     """Observe and reconcile; a snapshot that proves too old is followed by a reading."""
     observed = await _observe(house, member, looks, list(looks), fates)
     late = await _apply(house, looks, observed, fates)
-    stale = [ref for ref, read_at in late.items() if read_at is None]
+    # Nobody needs to read what waits for a write of ours: that would be no better news.
+    stale = [ref for ref, deferred in late.items() if deferred.stale]
     for ref in stale:
         looks[ref].trusted = False
         del late[ref]
@@ -294,14 +295,14 @@ async def _purge(
 
 async def _apply(
     house: House, looks: Mapping[Ref, Look], observed: Sequence[Seen], fates: _Fates
-) -> dict[Ref, datetime | None]:
-    """Reconcile what was observed; the refs that must be looked at again, and when read."""
-    late: dict[Ref, datetime | None] = {}
+) -> dict[Ref, Deferred]:
+    """Reconcile what was observed; the refs that must be looked at again."""
+    late: dict[Ref, Deferred] = {}
     for seen, answer in zip(observed, await reconcile(house, observed), strict=True):
         asked = seen.observation.asked or seen.observation.ref
         if isinstance(answer, Deferred):
             log.debug("event.deferred", ref=str(asked), reason=answer.reason)
-            late[asked] = seen.read_at
+            late[asked] = answer
         elif isinstance(answer, Exception):
             fates.failed.update(dict.fromkeys(looks[asked].events, answer))
         else:

@@ -19,7 +19,7 @@ from app import logs, metrics
 from app.clock import now
 from app.db import links
 from app.db.records import KeyTaken
-from app.domain.decide import decide, needs_reading
+from app.domain.decide import decide, is_outlived, needs_reading
 from app.domain.state import Plan, Result, State
 from app.domain.strangers import strangers
 from app.domain.values import Ref
@@ -42,10 +42,14 @@ _QUESTIONS = 2
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """This observation cannot be trusted yet: look again in a moment."""
+    """This observation cannot be trusted yet: look again in a moment.
+
+    ``stale`` says why not: it is an old snapshot, and a reading would tell.
+    """
 
     ref: Ref
     reason: str
+    stale: bool = False
 
 
 #: Whom these refs do not name any more, by relation.
@@ -233,9 +237,12 @@ def _decide(world: World, changes: Changes, seen: Seen, untimed: list[Untimed]) 
     state = world.state_of(seen)
     if (reason := _distrust(world, seen, state, link)) is not None:
         return Deferred(observation.ref, reason)
+    if seen.read_at is None and is_outlived(state, observation):
+        return Plan(Result.UNCHANGED, observation.ref, reason="we have seen it later than this")
     plan = decide(state, observation, new_id=uuid.uuid7(), now=now())
     if seen.read_at is None and needs_reading(state, observation, plan):
-        return Deferred(observation.ref, "the snapshot is not newer than what we know")
+        reason = "the snapshot is not newer than what we know"
+        return Deferred(observation.ref, reason, stale=True)
     after = changes.add(state, plan, seen.cause, link)
     owner = plan.record or state.record
     if plan.untimed and seen.ours_at is None and state.record is not None:

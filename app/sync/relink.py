@@ -21,6 +21,7 @@ from app.domain.meeting import (
     state_after_rename,
     step_of,
     united,
+    unmade,
 )
 from app.domain.state import RecordState
 from app.domain.values import Ref
@@ -106,8 +107,17 @@ async def unite(
     await conflicts.hand_over(db, lost.id, kept.id)
     await outbox.hand_over(db, lost.id, record)
     await mark(db, [kept.id])
+    await _make_anew(db, record)
     there = {*moved, *([into.account] if into else [])}
     await _hand_over(db, lost.id, kept.id, there, cause, source)
+
+
+async def _make_anew(db: AsyncConnection, record: RecordState) -> None:
+    """Mark the accounts where we deleted one of the two; where a person did, nothing is made."""
+    accounts = {link.ref.account for link in unmade(await links.by_record(db, [record.id]))}
+    await outbox.mark(db, {(account, record.id): record for account in accounts})
+    for account in sorted(accounts):
+        await lanes.wake(db, account, "out")
 
 
 async def _move_links(

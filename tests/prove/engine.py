@@ -18,7 +18,16 @@ from uuid import UUID
 from app.config import EntitySync
 from app.domain import policy
 from app.domain.codecs import ABSENT, Context
-from app.domain.decide import contradicts, decide, keys_of, needs_reading, newest, reading, writable
+from app.domain.decide import (
+    contradicts,
+    decide,
+    is_outlived,
+    keys_of,
+    needs_reading,
+    newest,
+    reading,
+    writable,
+)
 from app.domain.departed import is_ours
 from app.domain.draft import agreed_after_create, agreed_after_update, outgoing
 from app.domain.edits import made_at, still_timed
@@ -32,6 +41,7 @@ from app.domain.meeting import (
     state_after_rename,
     step_of,
     united,
+    unmade,
 )
 from app.domain.merge import Clash, Take, Winner, behind
 from app.domain.state import OURS, LinkState, Plan, RecordState, Result, State
@@ -163,6 +173,8 @@ class Engine:
     cards: dict[tuple[Ref, str], Card] = field(default_factory=dict)
     journal: list[tuple[str, Value]] = field(default_factory=list)
     replaced: list[tuple[str, Value]] = field(default_factory=list)
+    #: What was observed last is an old snapshot: a reading would tell.
+    stale: bool = False
     unsure: int = 0
     #: Two records with one key: a person is asked whether they are one.
     suspects: list[tuple[UUID, UUID]] = field(default_factory=list)
@@ -222,7 +234,7 @@ class Engine:
                 look.gone, look.gone_at = True, max(news.at, look.gone_at)
             else:
                 look.alive_at = max(news.at, look.alive_at)
-            look.trusted = look.trusted and news.snapshot is not None and news.tries == 0
+            look.trusted = look.trusted and news.snapshot is not None
             if news.snapshot is not None:
                 look.trusted = look.trusted and not contradicts(news.snapshot, look.snapshot)
                 look.snapshot = newest(news.snapshot, look.snapshot)
@@ -266,14 +278,11 @@ class Engine:
             answer: Plan | None = None
             if look.seen is not None:
                 answer = self.reconcile(look.seen, look.known_at, look.read_at)
-                if answer is None and look.read_at is None:
+                if answer is None and self.stale:
                     self._read(account, look.seen.ref.id, look)
                     answer = self.reconcile(look.seen, look.known_at, look.read_at)
             if answer is not None or (look.seen is None and not look.early):
                 done.update(map(id, look.news))
-            else:
-                for news in look.news:
-                    news.tries += 1
         self.inbox[account] = [n for n in self.inbox[account] if id(n) not in done]
 
     # --- observation -> decide -> apply
@@ -289,6 +298,7 @@ class Engine:
     ) -> Plan | None:
         """What was decided and applied; None if it must be looked at again."""
         ref = observation.ref
+        self.stale = False
         for former in (*observation.absorbed, observation.asked):
             if former in self.links and former != ref and self.links[former].ended != "merged":
                 self.relink(former, ref)
@@ -296,12 +306,15 @@ class Engine:
         state = self._state(observation, link, same_as and self.merged.get(same_as, same_as))
         if self._distrusts(ref.account, state, link, known_at, read_at):
             return None
+        if read_at is None and is_outlived(state, observation):
+            return Plan(Result.UNCHANGED, ref)
         new_id = _number(len(self.records) + 1)
         plan = decide(state, observation, new_id=new_id, now=moment(self.now))
         if plan.untimed and state.record is not None:
             state, observation = self._ask(state, observation, plan.untimed)
             plan = decide(state, observation, new_id=new_id, now=moment(self.now))
         if read_at is None and needs_reading(state, observation, plan):
+            self.stale = True
             return None
         self._carry_out(state, plan, link, scan=scan)
         return plan
@@ -660,6 +673,8 @@ class Engine:
                 mark.wanted, mark.dead, mark.due = record.version, False, self.now
                 self.outbox[account, kept_id] = mark
         self._mark_all(record)
+        for link in unmade([one for one in self.links.values() if one.record_id == kept_id]):
+            self.mark(link.ref.account, record)
 
     def _mark_all(self, record: RecordState) -> None:
         for link in self.links.values():

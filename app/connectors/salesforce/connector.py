@@ -202,7 +202,8 @@ class Salesforce(Connector):
         for object, (through, _) in events.READ_THROUGH.items():
             if through in wanted:
                 wanted[object] = wanted[through]
-        async with aclosing(pubsub.listen(url, wanted, position, sign_in)) as told:
+        hear = pubsub.listen(url, wanted, position, sign_in, self.client.look_up)
+        async with aclosing(hear) as told:
             async for heard in told:
                 yield heard
 

@@ -97,12 +97,12 @@ class Service:
         with spending(self.processes) as spent:
             await work()
             await self.idle(account)
-        found = {**told(spent), "calls": _gained(calls, await self.calls())}
+        found = {**told(spent), "calls": gained(calls, await self.calls())}
         if rows:
             await asyncio.sleep(FLUSHED)
             after = await self.rows()
-            gained = {name: n - before.get(name, 0) for name, n in after.items()}
-            found["database_rows"] = {name: n for name, n in gained.items() if n}
+            more = {name: n - before.get(name, 0) for name, n in after.items()}
+            found["database_rows"] = {name: n for name, n in more.items() if n}
         return found
 
 
@@ -110,7 +110,7 @@ def told(spent: Spent) -> dict[str, Any]:
     return {"seconds": spent.seconds, "cpu": spent.cpu, "peak_mib": spent.peak}
 
 
-def _gained(
+def gained(
     before: Mapping[str, Mapping[str, int]], after: Mapping[str, Mapping[str, int]]
 ) -> dict[str, dict[str, int]]:
     return {
@@ -140,7 +140,8 @@ async def running(
         closing.callback(embedded.stop, folder / "database")
         await migrations.upgraded(server.url)
         names = ("close", "hubspot", *accounts)
-        config = {"sync": {"deal": {"stages": harness.THREE_STAGES}, **(sync or {})}}
+        stages = harness.THREE_STAGES if "salesforce" in names else harness.STAGES
+        config = {"sync": {"deal": {"stages": stages}, **(sync or {})}}
         async with harness.world(
             folder,
             server.url,

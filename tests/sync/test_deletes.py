@@ -24,6 +24,7 @@ from app.sync.merges import give_up
 from app.sync.purge import purge
 from app.sync.trouble import LanePaused
 from tests.connectors.conftest import Control, control, sandbox
+from tests.full.harness import until
 from tests.sync.town import Town, founded
 
 __all__ = ["control", "sandbox"]
@@ -650,7 +651,10 @@ async def test_what_is_deleted_in_the_instant_before_its_create_is_not_made(town
         await records.get(db, [record.id], lock=True)
         await records.bury(db, [record.id])
         making = asyncio.create_task(town.work("close"))
-        while not making.done() and not await town.anybody_waits():
-            await asyncio.sleep(0.01)
+
+        async def waits_or_is_done() -> bool:
+            return making.done() or await town.anybody_waits()
+
+        await until(waits_or_is_done)
     await making
     assert await town.wrote("close") == []

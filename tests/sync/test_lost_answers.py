@@ -14,6 +14,7 @@ from app.db.tables import outbox as marks
 from app.domain.values import Outcome, Ref, Write
 from app.sync.trouble import LanePaused
 from tests.connectors.conftest import Control, control, sandbox
+from tests.full.harness import until
 from tests.sync.town import Town, founded
 
 __all__ = ["control", "sandbox"]
@@ -133,8 +134,7 @@ async def test_an_answer_is_kept_though_another_worker_stands_in_the_way(
         async with town.db.transaction() as db:
             await records.get(db, [record.id], lock=True)
             locked.set()
-            while not await town.anybody_waits():
-                await asyncio.sleep(0.01)
+            await until(town.anybody_waits)
             await links.by_ref(db, [hers], lock=True)
 
     async def cross_the_answer(batch: Sequence[Write]) -> list[Outcome]:

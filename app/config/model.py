@@ -54,6 +54,8 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "lead_status",
         "owner",
         "company",
+        "companies",
+        "labels",
     ),
     "deal": (
         "name",
@@ -66,7 +68,9 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "description",
         "owner",
         "company",
+        "companies",
         "people",
+        "labels",
     ),
     "ticket": (
         "subject",
@@ -76,7 +80,9 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "priority",
         "owner",
         "company",
+        "companies",
         "people",
+        "labels",
     ),
     "note": ("subject", "body", "at", "author", "company", "people", "deals"),
     "call": (
@@ -141,19 +147,20 @@ QUIET: Final = frozenset({"ticket", "note", "call", "email", "meeting", "task"})
 STAGED: Final = ("deal", "ticket")
 #: The records that anything may be about.
 ABOUT: Final = ("company", "people", "deals")
-#: The fields that name other records; their mapping is the connector's own.
+#: The fields that name other records, or what people call the link to one; their mapping is the
+#: connector's own.
 RELATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "company": (),
-    "person": ("company",),
-    "deal": ("company", "people"),
-    "ticket": ("company", "people"),
+    "person": ("company", "companies", "labels"),
+    "deal": ("company", "companies", "people", "labels"),
+    "ticket": ("company", "companies", "people", "labels"),
     **dict.fromkeys(("note", "call", "email", "meeting", "task"), ABOUT),
 }
 
 #: By what two records are recognised as one unless the file says otherwise, strongest first.
 DEFAULT_KEYS: Final[Mapping[str, tuple[str, ...]]] = {"company": ("domain",), "person": ("email",)}
 #: Fields that are no names: what they hold identifies nobody, or is the vendor's own wording.
-NO_KEYS: Final = frozenset({"address", "description", "owner", "people"})
+NO_KEYS: Final = frozenset({"address", "description", "owner", "companies", "people", "labels"})
 
 UNLINK: Final = "unlink"
 PROPAGATE: Final = "propagate"
@@ -171,7 +178,7 @@ _CUSTOM: Final = re.compile(r"custom\.\w[\w.-]*")
 _OWN: Final = re.compile(r"custom\.[a-z][a-z0-9_]{0,62}")
 _OWN_FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 #: Several values in one, wherever they stand: no field of an entity of one's own is called so.
-_LISTS: Final = frozenset({"emails", "phones", "to", "cc"})
+_LISTS: Final = frozenset({"emails", "phones", "companies", "labels", "to", "cc"})
 _DIRECTION: Final = re.compile(r"both|off|(?:from|to) \S+")
 #: Text around a single name: what such a template makes can be read back.
 _AROUND: Final = re.compile(r"[^{}]*\{\{[^{}|]+\}\}[^{}]*")
@@ -544,6 +551,11 @@ class AccountConfig(_Frozen):
         description="HubSpot: what to do with an earlier lifecycle stage: `hold` it for a person, "
         "or `clear` the present one first, in a write of its own.",
     )
+    labels: Literal["hold", "create"] = Field(
+        "hold",
+        description="HubSpot: what to do with a label of a link that this portal does not have: "
+        "`hold` it for a person, or `create` it.",
+    )
     owners: OwnersConfig = Field(
         default_factory=OwnersConfig, description="Owners without a user here: who stands in."
     )
@@ -607,7 +619,7 @@ class AccountConfig(_Frozen):
     @property
     def options(self) -> Mapping[str, object]:
         """The further settings that only some connectors read."""
-        hubspot = ("portal_id", "app_id", "legacy_signatures", "lifecycle")
+        hubspot = ("portal_id", "app_id", "legacy_signatures", "lifecycle", "labels")
         salesforce = ("login_url", "audience", "api_version", "organization_id", "pubsub_url")
         names = (*hubspot, *salesforce, "leads")
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("pause_reason", sa.Text(), nullable=True),
         sa.Column("refused_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("refused_reason", sa.Text(), nullable=True),
+        sa.Column("away_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("probe_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("probes", sa.Integer(), server_default="0", nullable=False),
         sa.Column("reread_since", sa.TIMESTAMP(timezone=True), nullable=True),

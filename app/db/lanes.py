@@ -24,6 +24,9 @@ class Lane:
     fence: int
 
 
+#: What waits until a CRM that is away has answered one call: all that calls it for certain, and
+#: what has met that. What came in may bring all that is needed, and a bus may go on telling.
+WAITS = "(a.away_at is not null and (l.direction in ('out', 'scan') or l.failures > 0))"
 #: Accounts that must be read anew before anybody is written to (db/rereads.py). One that nobody
 #: works on is not waited for: it is read once somebody does.
 _HOLDING = """
@@ -67,24 +70,24 @@ async def claim(
     rows = await db.execute(
         sa.text(
             f"""
-            update lanes l set owner = :owner, fence = l.fence + 1, due_at = null,
+            update lanes set owner = :owner, fence = lanes.fence + 1, due_at = null,
                    lease_until = now() + make_interval(secs => :lease), worked_at = now()
             from (
-                select lanes.account, lanes.direction from lanes
-                join accounts a on a.name = lanes.account and a.refused_at is null
-                                and (:listening or not a.paused)
-                where lanes.account = any(:accounts)
-                  and (lanes.direction = 'listen') = :listening
-                  and (lanes.direction <> 'out' or lanes.account = any(:writers)
+                select l.account, l.direction from lanes l
+                join accounts a on a.name = l.account and a.refused_at is null
+                                and (:listening or not a.paused) and not {WAITS}
+                where l.account = any(:accounts)
+                  and (l.direction = 'listen') = :listening
+                  and (l.direction <> 'out' or l.account = any(:writers)
                        and not exists ({_HOLDING}))
-                  and (lanes.paused_until is null or lanes.paused_until <= now())
-                  and ((lanes.owner is null and lanes.due_at <= now())
-                       or (lanes.owner is not null and lanes.lease_until < now()))
-                order by lanes.direction = 'scan', lanes.due_at
-                limit :limit for update of lanes skip locked
+                  and (l.paused_until is null or l.paused_until <= now())
+                  and ((l.owner is null and l.due_at <= now())
+                       or (l.owner is not null and l.lease_until < now()))
+                order by l.direction = 'scan', l.due_at
+                limit :limit for update of l skip locked
             ) due
-            where l.account = due.account and l.direction = due.direction
-            returning l.account, l.direction, l.fence
+            where lanes.account = due.account and lanes.direction = due.direction
+            returning lanes.account, lanes.direction, lanes.fence
             """  # noqa: S608
         ),
         {
@@ -282,8 +285,8 @@ async def next_due(
         sa.text(
             f"""
             select extract(epoch from min(greatest(due_at, coalesce(paused_until, due_at))) - now())
-            from lanes join accounts a on a.name = account and a.refused_at is null
-            where owner is null and due_at is not null
+            from lanes l join accounts a on a.name = account and a.refused_at is null
+            where owner is null and due_at is not null and not {WAITS}
               and case direction when 'listen' then account = any(:listeners)
                                  else account = any(:accounts) and not a.paused end
               and (direction <> 'out' or account = any(:writers) and not exists ({_HOLDING}))

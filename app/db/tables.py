@@ -57,7 +57,8 @@ accounts = sa.Table(
     sa.Column("pause_reason", sa.Text),
     _at("refused_at", null=True),  # since when the CRM refuses its credential
     sa.Column("refused_reason", sa.Text),
-    _at("probe_at", null=True),  # when it is asked next whether it is let in again
+    _at("away_at", null=True),  # since when the CRM does not answer
+    _at("probe_at", null=True),  # when it is asked next whether it lets us in, or answers
     sa.Column("probes", sa.Integer, nullable=False, server_default="0"),
     _at("reread_since", null=True),  # its log must be read to here before anybody is written to
     _at("reread_read_at", null=True),  # when it was; what was found may still be dealt with

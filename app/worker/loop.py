@@ -24,7 +24,7 @@ from app.db.accounts import Box
 from app.db.engine import Database, is_away
 from app.db.lanes import CHANNEL, Lane
 from app.domain.verdict import retry_at
-from app.errors import AccountError, ConfigError, RateLimitedError
+from app.errors import AccountError, ConfigError, RateLimitedError, TransientError
 from app.sdk.quota import background
 from app.sdk.registry import Registry
 from app.settings import Settings
@@ -33,7 +33,7 @@ from app.sync.house import DIRECTORY_AGE, House, build
 from app.sync.ingest import ingest
 from app.sync.listen import listen
 from app.sync.push import push
-from app.sync.refusal import ask, is_refused
+from app.sync.refusal import PROBE, ask, is_refused, is_silent
 from app.sync.rekey import rekey
 from app.sync.scan import scan
 from app.sync.trouble import LanePaused
@@ -51,9 +51,6 @@ POLL = 1.0
 LANES = 12
 #: Seconds that work in hand may take after SIGTERM.
 DRAIN = 20
-#: While a system is down it is asked this often, so that work resumes soon after it is back.
-PROBE = timedelta(seconds=8)
-
 #: While one kind of call is refused it is tried this often; somebody may have mended that.
 REFUSED = timedelta(seconds=60)
 #: After so many failures in a row (half a minute) webhooks may be lost as well.
@@ -272,7 +269,7 @@ class Worker:
             await self._release(lane, paused_until, reason, failed=failed)
 
     async def _ask(self, account: str, probes: int) -> None:
-        """See whether a refused account is let in again."""
+        """See whether an account is let in, or answered, again."""
         with contextlib.suppress(*AWAY):  # then somebody asks in a minute
             await ask(self.house, account, probes=probes)
 
@@ -290,6 +287,10 @@ class Worker:
                 until = min(retry_at(failures, now()), now() + REFUSED)
                 if await is_refused(self.house, lane.account, cause):
                     until = now()  # the account waits, and not the lane
+            case TransientError():
+                until = min(retry_at(failures, now()), now() + PROBE)
+                with contextlib.suppress(*AWAY):
+                    await is_silent(self.house, lane.account)
             case _:
                 until = min(retry_at(failures, now()), now() + PROBE)
         log.warning(

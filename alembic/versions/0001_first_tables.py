@@ -449,6 +449,8 @@ def upgrade() -> None:
         sa.Column(
             "seen_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False
         ),
+        sa.Column("pid", sa.Integer(), nullable=True),
+        sa.Column("session_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
     )
     op.create_table(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -125,8 +126,35 @@ async def beat(db: AsyncConnection, owner: str) -> None:
     )
 
 
+async def attend(connection: asyncpg.Connection, owner: str) -> None:
+    """This session lasts as long as the worker: whoever sees it gone need not wait for the lease."""
+    await connection.execute(
+        "insert into workers (id, pid, session_at)"
+        " select $1, pid, backend_start from pg_stat_activity where pid = pg_backend_pid()"
+        " on conflict (id) do update set pid = excluded.pid, session_at = excluded.session_at",
+        owner,
+    )
+
+
+async def absent(db: AsyncConnection, owner: str) -> set[tuple[str, int]]:
+    """The other workers whose session is gone, each with that session.
+
+    One that only lost its connection is back with another at once. Where the start of a session
+    is not ours to see, its number alone must do.
+    """
+    found = await db.execute(
+        sa.text(
+            "select id, pid from workers w where pid is not null and id <> :owner and not exists ("
+            " select from pg_stat_activity s where s.pid = w.pid"
+            " and coalesce(s.backend_start, w.session_at) = w.session_at)"
+        ),
+        {"owner": owner},
+    )
+    return {(row.id, row.pid) for row in found}
+
+
 async def leave(db: AsyncConnection, owner: str) -> None:
-    """A worker goes for good; what it was cut off in is due for the next one."""
+    """A worker is gone for good; what it was cut off in is due for the next one."""
     await db.execute(sa.delete(workers).where(workers.c.id == owner))
     await db.execute(
         sa.update(lanes)

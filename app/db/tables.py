@@ -343,6 +343,8 @@ workers = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),
     _at("started_at", default=True),
     _at("seen_at", default=True),
+    sa.Column("pid", sa.Integer),  # its session here, which lasts as long as the worker
+    _at("session_at", null=True),  # … and when that began: numbers are given again
 )
 
 #: What scripts and agents sent us: a repeat of one with its key is answered as the first was.

@@ -45,6 +45,8 @@ log = structlog.get_logger()
 LEASE = 30
 #: Seconds between renewals, heartbeats and sweeps.
 BEAT = 10
+#: Seconds between looks for workers that are gone; who is not seen twice in a row is.
+LOOK = 2.0
 #: Seconds between looks when no notification came: the net under NOTIFY.
 POLL = 1.0
 #: Lanes one process works on at the same time.
@@ -113,6 +115,7 @@ class Worker:
         background = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._beat()),
+            asyncio.create_task(self._bury()),
             asyncio.create_task(tidy_forever(self.house.database, self.house.config.retention)),
             asyncio.create_task(self._wake_on(stop)),
             asyncio.create_task(keep_watch(self.house.database, self.house.config)),
@@ -347,6 +350,22 @@ class Worker:
             except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=logs.words(error))
 
+    async def _bury(self) -> None:
+        """Take over at once from workers whose session is gone: a lease is for those that stall."""
+        missed: set[tuple[str, int]] = set()
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                async with self.house.database.transaction() as db:
+                    absent = await lanes.absent(db, self.id)
+                    for worker, _ in absent & missed:
+                        await lanes.leave(db, worker)
+                for worker, _ in absent & missed:
+                    log.warning("worker.missed", worker=worker)
+                missed = absent
+            except AWAY:
+                missed = set()  # then all of them have lost their sessions
+
     async def _listen(self) -> None:
         """Wake when somebody notifies; polling is the net while the connection is away."""
         while True:
@@ -354,9 +373,10 @@ class Worker:
                 connection = await asyncpg.connect(self.house.database.url, timeout=5)
                 lost = asyncio.Event()
                 connection.add_termination_listener(lambda *_, lost=lost: lost.set())
-                await connection.add_listener(CHANNEL, lambda *_: self._wake.set())
-                self._wake.set()
                 try:
+                    await connection.add_listener(CHANNEL, lambda *_: self._wake.set())
+                    await lanes.attend(connection, self.id)
+                    self._wake.set()
                     await lost.wait()
                     self._unsure = True
                 finally:

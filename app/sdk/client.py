@@ -442,6 +442,7 @@ class Client:
         *,
         at: Mapping[str, str] = NOTHING,
         json: Any = None,
+        content: bytes | None = None,
         params: Mapping[str, Any] | None = None,
         group: str = "default",
         creates: bool = False,
@@ -457,16 +458,18 @@ class Client:
         ``path`` is a template below the base URL (``/lead/{id}/``) and ``at`` its values.
         ``reads`` marks a POST that only asks (a search): it may be repeated here. ``creates``
         marks one that must never be repeated blindly: where it is not known whether it was
-        done, UnknownOutcomeError is raised. ``text`` says that no JSON is asked for. One that
-        ``signs_in`` not carries a credential of its own; one that ``repeats`` not is made once.
-        Errors say method, path, status and the vendor's reason, never a credential.
+        done, UnknownOutcomeError is raised. ``text`` says that no JSON is asked for. ``content`` is
+        sent as it is, its type among the ``headers``. One that ``signs_in`` not carries a
+        credential of its own; one that ``repeats`` not is made once. Errors say method, path,
+        status and the vendor's reason, never a credential.
         """
         if self._dialect.counts_by_path:
             group = f"{group} {method} {path}"
         reads = method in ("GET", "HEAD") if reads is None else reads
         unsure = creates or (method in ("POST", "PATCH") and not reads)
         url = path.format_map({name: quote(value, safe="") for name, value in at.items()})
-        content = None if json is None else orjson.dumps(json)
+        if json is not None:
+            content, headers = orjson.dumps(json), {**headers, "content-type": "application/json"}
         params = {k: v for k, v in (params or {}).items() if v is not None} or None
 
         async def once() -> Answer:
@@ -553,8 +556,6 @@ class Client:
         text: bool,
     ) -> Answer:
         headers = {**headers, **header}
-        if content is not None:
-            headers["content-type"] = "application/json"
         taken, rate = await self.quota.take(group), None
         try:
             async with self._measured(method, template) as note:

@@ -199,7 +199,9 @@ async def _look(house: House, lane: Lane, waiting: Sequence[Pending]) -> None:
             continue
         try:
             wishes = (await house.registry.dispatch(event, Context(member.connector))).wishes
-            await _relink(house, lane, item, wishes)
+            if not await _relink(house, lane, item, wishes):
+                fates.deferred.add(item.id)
+                continue
         except Exception as error:  # a user's handler may raise anything
             fates.failed[item.id] = error
             continue
@@ -334,15 +336,18 @@ async def _events_of(house: House, member: Member, waiting: Sequence[Pending]) -
     }
 
 
-async def _relink(house: House, lane: Lane, item: Pending, wishes: Wishes) -> None:
+async def _relink(house: House, lane: Lane, item: Pending, wishes: Wishes) -> bool:
+    """Whether it is done; else the event has to wait."""
     if not wishes.relinks:
-        return
+        return True
     await _hear_last_words(house, item, wishes)
+    done = True
     async with house.database.transaction() as db:
         if await lanes.holds(db, lane):
             for ref, to in wishes.relinks:
-                await relink(db, ref, to)
+                done = await relink(db, ref, to, known_at=item.received_at) and done
                 await follow(db, house, to)
+    return done
 
 
 async def _hear_last_words(house: House, item: Pending, wishes: Wishes) -> None:

@@ -51,6 +51,11 @@ def test_what_a_merge_means_follows_from_what_we_know(
     assert step_of(lost, kept) is step
 
 
+def test_a_survivor_that_we_may_be_making_just_now_is_waited_for() -> None:
+    assert step_of(Known(), None, making=True) is Step.WAIT
+    assert step_of(Known(), Known("unlinked"), making=True) is Step.RENAME
+
+
 def test_beside_a_counterpart_that_lives_there_a_second_one_waits() -> None:
     assert state_after_move("live", beside=True) == "parked"
     assert state_after_move("live", beside=False) == "live"

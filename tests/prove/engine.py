@@ -176,6 +176,8 @@ class Engine:
     #: What was observed last is an old snapshot: a reading would tell.
     stale: bool = False
     unsure: int = 0
+    #: What a create of ours made beside another counterpart: a person is asked what to do.
+    beside: set[Ref] = field(default_factory=set)
     #: Two records with one key: a person is asked whether they are one.
     suspects: list[tuple[UUID, UUID]] = field(default_factory=list)
     #: Creates of which a person must say whether what they made was deleted.
@@ -225,8 +227,11 @@ class Engine:
             about = news.id
             if news.survivor is not None:
                 about = news.survivor
-                for loser in news.losers:
-                    self.relink(Ref(account, TYPE, loser), Ref(account, TYPE, about))
+                to = Ref(account, TYPE, about)
+                lost = [Ref(account, TYPE, loser) for loser in news.losers]
+                followed = [self.relink(ref, to, news.received) for ref in lost]
+                if not all(followed):
+                    continue
             look = looks.setdefault(about, Look([], news.received))
             look.news.append(news)
             look.known_at = min(look.known_at, news.received)
@@ -301,7 +306,7 @@ class Engine:
         self.stale = False
         for former in (*observation.absorbed, observation.asked):
             if former in self.links and former != ref and self.links[former].ended != "merged":
-                self.relink(former, ref)
+                self.relink(former, ref, known_at)
         link = self.links.get(ref)
         state = self._state(observation, link, same_as and self.merged.get(same_as, same_as))
         if self._distrusts(ref.account, state, link, known_at, read_at):
@@ -316,8 +321,22 @@ class Engine:
         if read_at is None and needs_reading(state, observation, plan):
             self.stale = True
             return None
+        if plan.candidates and self._have_left(state, ref.account):
+            return self.reconcile(observation, known_at, read_at, same_as=same_as, scan=scan)
         self._carry_out(state, plan, link, scan=scan)
         return plan
+
+    def _have_left(self, state: State, account: str) -> bool:
+        """Whether some of those with the same keys were deleted there before we heard of it."""
+        rivals = [self._standing(owner, account) for owner in state.taken]
+        read_at = self.tick()
+        found = [
+            self.crms[account].read(rival.ref.id, proven=True)
+            for rival in rivals
+            if rival is not None
+        ]
+        gone = [self.reconcile(one, read_at, read_at) for one in found if one.gone]
+        return any(plan is not None and plan.result is Result.GONE for plan in gone)
 
     def _ask(
         self, state: State, observation: Observation, names: Sequence[str]
@@ -422,6 +441,9 @@ class Engine:
             assert link is not None
             link.state, link.ended = "gone", "deleted"
             self._settle_cards(ref)
+            mark = self.outbox.get((ref.account, link.record_id))
+            if mark is not None and mark.dead and mark.intent_at is None:
+                del self.outbox[ref.account, link.record_id]
             promoted = self._promote(link.record_id, ref.account)
             self._after_delete(plan, link.record_id, promoted=promoted)
             return
@@ -467,6 +489,7 @@ class Engine:
             self.kept.add(record_id)
 
     def _settle_cards(self, ref: Ref) -> None:
+        self.beside.discard(ref)
         closed = [card for card in self.cards.values() if card.ref == ref]
         self.replaced += [(card.field, card.theirs) for card in closed]
         self.cards = {key: card for key, card in self.cards.items() if key[0] != ref}
@@ -607,10 +630,11 @@ class Engine:
 
     # --- merges in the CRMs
 
-    def relink(self, ref: Ref, to: Ref) -> None:
-        """Follow a merge of two remote records, as app/sync/relink.py does."""
+    def relink(self, ref: Ref, to: Ref, known_at: int = -1) -> bool:
+        """Follow a merge of two remote records, as app/sync/relink.py does; False: not yet."""
         lost, kept = self.links.get(ref), self.links.get(to)
-        step = step_of(lost, kept)
+        begun = self._begun(to.account)
+        step = step_of(lost, kept, making=begun is not None and begun <= known_at)
         if kept is not None and step is Step.REMEMBER:
             tombstone = Link(kept.record_id, ref, {}, {}, None, self.tick(), "gone")
             tombstone.ended = "merged"
@@ -624,6 +648,7 @@ class Engine:
             self._promote(kept.record_id, to.account)
         if self.follow and to in self.links:
             self.follow_merge(self.links[to].record_id)
+        return step is not Step.WAIT
 
     def _bury_merged(self, lost: Link) -> None:
         if lost.ended != "merged":
@@ -693,6 +718,7 @@ class Engine:
         if heir is None:
             return False
         heir.state = "live"
+        self.beside.discard(heir.ref)
         self.by_record[record_id, account] = heir
         self._mark_all(self.records[record_id])
         return True
@@ -859,7 +885,11 @@ class Engine:
         still = still and self._held(job.record.id, account) == job.held
         still = still and self.records[job.record.id].version == job.record.version
         still = still and link.state == "live"
-        if not still or plan is None or plan.result not in (Result.UNCHANGED, Result.MISSING):
+        if plan is not None and plan.result is Result.MISSING:
+            self._failed(job)  # what is not shown is not written to
+            del self.jobs[account]
+            return
+        if not still or plan is None or plan.result is not Result.UNCHANGED:
             job.mark.due = self.now
             del self.jobs[account]
             return
@@ -1035,7 +1065,8 @@ class Engine:
                 return
             if rival is not None:
                 made.state = "parked"
-                self.unsure += owner not in self.merged.values()
+                if owner not in self.merged.values():
+                    self.beside.add(made.ref)
             else:
                 self.by_record[owner, account] = made
             self.links[stored.ref] = made

@@ -54,7 +54,7 @@ def _barren(kept: RecordState, lost: RecordState) -> tuple[RecordState, tuple[()
     return replace(kept, version=max(kept.version, lost.version) + 1), (), ()
 
 
-def _deaf(*_: Any) -> Step:
+def _deaf(*_: Any, **_named: Any) -> Step:
     """As if nobody told of merges."""
     return Step.NOTHING
 

@@ -127,7 +127,7 @@ async def beat(db: AsyncConnection, owner: str) -> None:
 
 
 async def attend(connection: asyncpg.Connection, owner: str) -> None:
-    """This session lasts as long as the worker: whoever sees it gone need not wait for the lease."""
+    """This session lasts as long as its worker: who sees it gone need not wait for the lease."""
     await connection.execute(
         "insert into workers (id, pid, session_at)"
         " select $1, pid, backend_start from pg_stat_activity where pid = pg_backend_pid()"

@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("pause_reason", sa.Text(), nullable=True),
         sa.Column("refused_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("refused_reason", sa.Text(), nullable=True),
+        sa.Column("away_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("probe_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("probes", sa.Integer(), server_default="0", nullable=False),
         sa.Column("reread_since", sa.TIMESTAMP(timezone=True), nullable=True),
@@ -448,6 +449,8 @@ def upgrade() -> None:
         sa.Column(
             "seen_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False
         ),
+        sa.Column("pid", sa.Integer(), nullable=True),
+        sa.Column("session_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
     )
     op.create_table(

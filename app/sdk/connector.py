@@ -142,7 +142,8 @@ class Connector:
 
     async def greet(self) -> None:
         """See that the credential signs us in, by one cheap call. Raises AccountError if not."""
-        await self.client.call("GET", self.manifest.whoami, accept=(403, *NO_SUCH_CALL))
+        accept = (403, *NO_SUCH_CALL)
+        await self.client.call("GET", self.manifest.whoami, accept=accept, repeats=False)
 
     async def check(self) -> list[Finding]:
         """What works and what is missing, in words; never raises for the vendor's refusals."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.resources import files
-from typing import Any
-from uuid import UUID
 
 import orjson
 import structlog
@@ -70,8 +68,6 @@ class House:
     registry: Registry
     box: Box
     members: Mapping[str, Member]
-    #: Dry runs in progress in this process, by resync.
-    previews: dict[UUID, Any] = field(default_factory=dict)
     #: What the purged are hashed with, once somebody was.
     peppers: list[bytes] = field(default_factory=list)
     _directories: dict[str, tuple[Directory, datetime]] = field(default_factory=dict)

@@ -116,7 +116,7 @@ def answer(house: House, member: Member, event: Event) -> Answered:
     event = _addressed(event, account)
     try:
         said = house.registry.answer(
-            member.connector.manifest.name,
+            member.connector.manifest,
             event.type,
             travels=lambda entity: house.sync_of(entity, account) is not None,
         )
@@ -423,6 +423,9 @@ async def _observe(
                 # It came and went before we ever met it, unless it is what we are creating.
                 if begun is not None and begun <= look.known_at:
                     fates.deferred.update(look.events)
+            elif link is not None and link.writing:
+                # What is read beside a write of ours is not believed. Its answer may tell as much.
+                fates.deferred.update(look.events)
             else:
                 reading.setdefault(ref.type, []).append(ref)
         for remote_type in sorted(reading, key=lambda t: order_of(member.entity_of(t) or t)):

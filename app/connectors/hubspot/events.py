@@ -104,6 +104,7 @@ def _read(row: Raw, account: str) -> Iterator[Event]:
         at=_moment(row.get("occurredAt")),
         change=_CHANGES.get(kind, Change.CHANGED),
         tenant=None if row.get("portalId") is None else _id(row, "portalId"),
+        by_program=_by_our_app(row),
         data=row,
     )
     type = OBJECTS.get(word)
@@ -116,6 +117,19 @@ def _read(row: Raw, account: str) -> Iterator[Event]:
     else:
         ref = Ref(account, type, _id(row, "objectId"))
         yield replace(event, ref=ref, fields=_changed(row) if kind == "propertyChange" else {})
+
+
+def _by_our_app(row: Raw) -> bool:
+    """Whether the app that is told of this has done it.
+
+    https://developers.hubspot.com/docs/api-reference/legacy/webhooks/guide
+    """
+    app = row.get("appId")
+    return (
+        app is not None
+        and row.get("changeSource") == "INTEGRATION"
+        and row.get("sourceId") == str(app)
+    )
 
 
 def _key(row: Raw, said: str) -> str:

@@ -109,6 +109,9 @@ class Witness:
     #: cannot be told from an edit of the blank, and is a conflict.
     unseen_fills: set[tuple[str, str, str]] = field(default_factory=set)
     retyped: set[tuple[str, str, str]] = field(default_factory=set)
+    #: The same for elements of sets: those that were known at rest, and those merged away unknown.
+    quiet_elements: set[str] = field(default_factory=set)
+    dropped_elements: set[str] = field(default_factory=set)
     quiet: int = 0  # edits up to this one were known to the engine when all was at rest
     numbers: int = 0
     #: Records that the engine has made, or that were there when all was at rest.
@@ -299,6 +302,8 @@ class Witness:
         if not ours:  # what was removed there and nobody knew yet is dropped with it
             gone = self.removed.get(kept, {}).items()
             self.forgiven_elements |= {element for element, at in gone if at == loser}
+            there = {x for x, at in self.added.get(kept, {}).items() if at == loser}
+            self.dropped_elements |= there - (self.quiet_elements if known else set())
         saw = self.swallowed.setdefault((account, id), set())
         saw |= self.swallowed.pop((account, loser), set())
         for path in {path for at, there, path in self.cells if (at, there) == (account, loser)}:
@@ -425,6 +430,7 @@ class Witness:
         self.doubted.clear()
         if not lossy:
             self.unseen_fills.clear()
+            self.quiet_elements = {x for added in self.added.values() for x in added}
             every = self.living.items()
             self.known |= {(account, id) for (account, _), ids in every for id in ids}
 
@@ -616,6 +622,7 @@ class Witness:
         added, removed = self.added.get(thing, {}), self.removed.get(thing, {})
         gone = {id for _, id in self.left}
         must = {x for x, id in added.items() if id not in gone and x not in removed}
+        must -= self.dropped_elements
         may = {x for x in added if x not in removed or removed[x] in gone}
         may |= self.forgiven_elements & added.keys()
         found = [frozenset(raw["phones"]) for raw in shown.values()]

@@ -156,7 +156,10 @@ class SalesforceDesk(Desk):
         await self.person.undelete(id)
 
     async def merge(self, kept: str, lost: str) -> None:
-        await self.person.merge(kept, lost)
+        """The person takes over what the survivor has not; Salesforce itself does not."""
+        has, had = [await self.person.read("Account", id) for id in (kept, lost)]
+        fill = {n: had[n] for n in self.names.values() if had.get(n) and not has.get(n)}
+        await self.person.merge(kept, lost, **fill)
 
     async def rows(self) -> dict[str, Json]:
         names = ", ".join(("Id", self.domain, *self.names.values()))

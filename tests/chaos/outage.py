@@ -183,7 +183,7 @@ def _edited(event: Json, number: int, *, before: int) -> Post:
 async def _is_told(place: Ground, text: str, count: int) -> bool:
     """Whether so many accounts of Salesforce say this."""
     rows = await place.world.salesforce.query("SELECT Name, Description FROM Account")
-    return sum(row["Description"] == text for row in rows) == count
+    return len([row for row in rows if row["Description"] == text]) == count
 
 
 async def _taken_in(place: Ground) -> None:

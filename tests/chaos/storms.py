@@ -14,7 +14,7 @@ CREATES = {
     "hubspot": r"/objects/(companies|contacts)(/batch/(create|upsert))?$",
     "close": r"/(lead|contact)/$",
 }
-#: Of so many families one is made in HubSpot: Close takes twenty of a kind in a second, and no more.
+#: Of so many families one is made in HubSpot: Close takes twenty of a kind in a second, no more.
 HUBSPOT_EVERY = 4
 #: A family is a company and a person, made in one CRM and carried to the other.
 FAMILY = 2

@@ -508,6 +508,7 @@ class Witness:
             # Two who merge the same records in two CRMs, each their own way, contradict each other.
             crossed = len(self.merged_in.get(thing, ())) > 1
             crossed = crossed or (account, id, path) in self.retyped
+            crossed = crossed or self._showed_another(thing, path, cell, known)
             if self.sources.get(path, account) == account and not crossed:
                 raise BrokenError(f"flipped back: {where}")
             fresh = known  # what was typed where it does not count is undone
@@ -515,6 +516,15 @@ class Witness:
         self.before[account, id, path] = cell
         self.doubtful.pop((account, id, path), None)
         self.cells[account, id, path] = Cell(edit.number, seen | edit.past)
+
+    def _showed_another(self, thing: int, path: str, cell: Cell, known: Collection[Edit]) -> bool:
+        """Whether the cell may show an older edit that said the same, so that one of these is newer:
+        a flag has few values.
+        """
+        edits = self.edits.get((thing, path), ())
+        said = [e.essence for e in edits if e.number == cell.origin]
+        same = [e for e in edits if e.number in cell.past and e.essence in said]
+        return any(e.number not in one.past | {one.number} for one in same for e in known)
 
     def _wrote_set(self, account: str, id: str, thing: int, old: set[str], new: set[str]) -> None:
         where = f"{account} {id} phones: {sorted(old)} -> {sorted(new)}"

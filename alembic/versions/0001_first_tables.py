@@ -807,6 +807,20 @@ def upgrade() -> None:
         postgresql_where=sa.text("sent_at is null"),
     )
     op.create_table(
+        "foreseen",
+        sa.Column("resync_id", sa.UUID(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("record_id", sa.UUID(), nullable=False),
+        sa.Column(
+            "more",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            nullable=True,
+        ),
+        sa.ForeignKeyConstraint(["resync_id"], ["resyncs.id"], name=op.f("fk_foreseen_resync_id")),
+        sa.PrimaryKeyConstraint("resync_id", "kind", "name", name=op.f("pk_foreseen")),
+    )
+    op.create_table(
         "plan_items",
         sa.Column("resync_id", sa.UUID(), nullable=False),
         sa.Column("n", sa.BigInteger(), nullable=False),
@@ -973,6 +987,7 @@ def downgrade() -> None:
     op.drop_table("relations")
     op.drop_index("ix_plan_items_record", table_name="plan_items")
     op.drop_table("plan_items")
+    op.drop_table("foreseen")
     op.drop_table("loads")
     op.drop_index(
         "ix_outbox_load", table_name="outbox", postgresql_where=sa.text("load is not null")

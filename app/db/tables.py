@@ -567,6 +567,18 @@ catchups = sa.Table(
     _json("error", null=True),
 )
 
+#: What the pages of a dry run so far would have made, linked or deleted: later pages find it, and
+#: nothing of it stays when the run is over.
+foreseen = sa.Table(
+    "foreseen",
+    metadata,
+    sa.Column("resync_id", UUID(as_uuid=True), sa.ForeignKey(resyncs.c.id), primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("record_id", UUID(as_uuid=True), nullable=False),
+    _json("more", null=True),
+)
+
 #: What a dry run would do: {op, account, entity, record_id, remote_id, fields}.
 plan_items = sa.Table(
     "plan_items",

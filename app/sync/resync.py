@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from app.clock import now
-from app.db import lanes, matches, outbox, resyncs
+from app.db import foreseen, lanes, matches, outbox, resyncs
 from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.matches import Match
@@ -51,15 +51,11 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
     started = now()
     member = house.members[job.account]
     await house.learn(job.account)
-    if job.dry_run and job.cursor is not None and job.id not in house.previews:
-        async with house.database.transaction() as db:
-            await matches.forget(db, job.id)
-            job = await resyncs.restart(db, job)
     at = job.cursor or {"entity": job.entities[0], "cursor": None, "n": 0}
     entity = str(at["entity"])
     _, read_at = await known(house, [])
     page = await _read(member, job, entity, at["cursor"])
-    preview = await Preview.load(house, job) if job.dry_run else None
+    preview = Preview(job.id) if job.dry_run else None
     # Pages overlap by a little, so that nothing slips between them while records move.
     before = set(at.get("page", ()))
     fresh = [o for o in page.observations if o.ref.id not in before]
@@ -102,6 +98,8 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
         )
         if kept:
             await matches.add(db, job.id, found, start=rows)
+        if kept and preview is not None:
+            await foreseen.keep(db, job.id, preview.news())
         if kept and following is None:
             if job.match_id is not None:
                 await matches.conclude(db, job.match_id)
@@ -109,8 +107,6 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
         if kept and (following is None or following["entity"] != entity):
             await outbox.end_waits(db, job.account, [entity])
             await lanes.wake(db, job.account, "out")
-    if following is None:
-        house.previews.pop(job.id, None)
     log.info(
         "resync.paged",
         account=job.account,
@@ -141,10 +137,11 @@ async def _parents(
         for observation in observed
         for refs in observation.relations.values()
         for ref in refs
-        if (preview is None or ref not in preview.links)
-        and (entity := member.entity_of(ref.type))
-        and house.sync_of(entity, ref.account)
+        if (entity := member.entity_of(ref.type)) and house.sync_of(entity, ref.account)
     }
+    if preview is not None:
+        await preview.recall_links(house, named)
+        named -= preview.links.keys()
     met, _ = await known(house, list(named))
     unmet = sorted(named - met.keys(), key=lambda r: (order_of(member.entity_of(r.type) or ""), r))
     size = max(50, member.connector.manifest.read_batch)

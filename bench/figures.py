@@ -304,7 +304,7 @@ def _machine(lines: Sequence[Found]) -> str:
     days = sorted({line["at"][:10] for line in lines})
     loads = sorted(line["load"] for line in lines)
     busy = (
-        " **Others kept the machine busy meanwhile: rates are lower and waits longer than they need be.**"
+        " **Others kept the machine busy: rates are lower and waits longer than they need be.**"
         if loads[-1] > last["cores"] + 1
         else ""
     )

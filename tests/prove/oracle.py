@@ -518,7 +518,7 @@ class Witness:
         self.cells[account, id, path] = Cell(edit.number, seen | edit.past)
 
     def _showed_another(self, thing: int, path: str, cell: Cell, known: Collection[Edit]) -> bool:
-        """Whether the cell may show an older edit that said the same, so that one of these is newer:
+        """Whether the cell may show an older edit that said the same, so that one of these is new:
         a flag has few values.
         """
         edits = self.edits.get((thing, path), ())

@@ -124,6 +124,8 @@ class HubSpotDesk(Desk):
         await self.person.edit("companies", id, **{self.names[path]: value or ""})
 
     async def delete(self, id: str) -> None:
+        """HubSpot says yes to a delete of what is gone: whoever comes too late must notice."""
+        await self.person.read("companies", id)
         await self.person.delete("companies", id)
 
     async def restore(self, id: str) -> None:

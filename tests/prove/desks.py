@@ -46,6 +46,7 @@ class Desk:
     vendor: str
     type: str
     forgets: bool = False  # it has no recycle bin
+    tells: bool = True  # it tells what was there before
     prefix: str = ""
 
     async def past(self, id: str) -> Past:
@@ -176,7 +177,7 @@ def desk(world: World, account: str, portals: Mapping[str, int]) -> Desk:
         return CloseDesk(world, names, "url", "close", "lead", forgets=True)
     if account == "salesforce":
         names = {"name": "Name", "title": "Description", "phone": "Phone"}
-        return SalesforceDesk(world, names, "Website", "salesforce", "Account")
+        return SalesforceDesk(world, names, "Website", "salesforce", "Account", tells=False)
     names = {"name": "name", "title": "description", "phone": "phone"}
     prefix = f"{portals[account]}:"
     return HubSpotDesk(world, names, "domain", "hubspot", "company", prefix=prefix)

@@ -93,7 +93,8 @@ class Changes:
             self.linked.append(link)
             return link
         if plan.base is not None or plan.seen_at is not None:
-            self.agreed.append(links.Agreement(plan.ref, plan.base, plan.sent, plan.seen_at))
+            seen_at, written = plan.seen_at, plan.written
+            self.agreed.append(links.Agreement(plan.ref, plan.base, plan.sent, seen_at, written))
         if plan.back:
             self.revived.append(plan.ref)
         return link.now(
@@ -101,6 +102,7 @@ class Changes:
             base=plan.base if plan.base is not None else link.base,
             sent=plan.sent if plan.sent is not None else link.sent,
             seen_at=plan.seen_at or link.seen_at,
+            written=plan.written if plan.written is not None else link.written,
         )
 
     async def flush(self, db: AsyncConnection, house: House, account: str, *, scan: bool) -> None:

@@ -116,7 +116,7 @@ def answer(house: House, member: Member, event: Event) -> Answered:
     event = _addressed(event, account)
     try:
         said = house.registry.answer(
-            member.connector.manifest.name,
+            member.connector.manifest,
             event.type,
             travels=lambda entity: house.sync_of(entity, account) is not None,
         )

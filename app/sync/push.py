@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import logs, metrics
-from app.clock import now
+from app.clock import now, ticks
 from app.db import conflicts, journal, lanes, links, outbox, records
 from app.db.journal import Cause
 from app.db.lanes import Lane
@@ -63,7 +63,14 @@ LOOKS = 3
 
 
 async def push(house: House, lane: Lane) -> None:
-    """One turn of an out-lane: parents first, every row with its own fate."""
+    """An out-lane for a moment: parents first, every row with its own fate, while more waits."""
+    over = ticks() + lanes.TURN
+    while await _turn(house, lane) and ticks() < over:
+        pass
+
+
+async def _turn(house: House, lane: Lane) -> bool:
+    """Write what is due; whether more may be."""
     started = now()
     member = house.members[lane.account]
     await _learn(house, lane.account)
@@ -97,6 +104,7 @@ async def push(house: House, lane: Lane) -> None:
             ms=round((now() - started).total_seconds() * 1000),
             **counts,
         )
+    return len(marks) == BATCH and not counts.get("put_off")
 
 
 def _rank(mark: Mark) -> tuple[bool, int]:
@@ -327,7 +335,8 @@ async def _unmoved(
     A webhook may be seconds behind the edit it tells of. What moved is reconciled first, so
     that the policy decides and not the clock; its mark stays and is worked out anew.
     """
-    results = await _look(house, member, batch)
+    related = any(job.write is not None and job.write.relations for job in batch)
+    results = await _look(house, member, batch, related=related)
     still = {ref for ref, r in results.items() if r in (Result.UNCHANGED, Result.MISSING)}
     moved = [job for job in batch if job.link is not None and job.link.ref not in still]
     if moved:
@@ -345,7 +354,7 @@ async def _undisturbed(
 
     An edit that we had not heard of keeps it; what is not shown to us is not deleted blindly.
     """
-    results = await _look(house, member, batch)
+    results = await _look(house, member, batch, related=True)
     ready: list[Job] = []
     # Begun by a worker that died before it kept the answer: ours, and no delete of theirs.
     carried_out: list[Job] = []
@@ -370,12 +379,15 @@ async def _undisturbed(
     return ready
 
 
-async def _look(house: House, member: Member, batch: Sequence[Job]) -> dict[Ref, Result]:
+async def _look(
+    house: House, member: Member, batch: Sequence[Job], *, related: bool
+) -> dict[Ref, Result]:
     """Read what is about to be written, and what became of each; deferred ones are not named."""
     refs = [job.link.ref for job in batch if job.link is not None]
     _, read_at = await known(house, [])
     try:
-        observed = await member.connector.read(refs)
+        read = member.connector.read if related else member.connector.read_fields
+        observed = await read(refs)
     except (RateLimitedError, AccountError, TransientError) as error:
         raise LanePaused(error) from error
     cause = Cause("push", member.name)

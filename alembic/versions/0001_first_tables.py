@@ -627,8 +627,13 @@ def upgrade() -> None:
         sa.Column("anew", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("guard", sa.Text(), nullable=True),
         sa.Column("held_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("load", sa.Text(), nullable=True),
+        sa.Column(
+            "loaded", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
+        ),
         sa.CheckConstraint(
-            "state in ('pending', 'waiting', 'held', 'dead')", name=op.f("ck_outbox_state")
+            "state in ('pending', 'waiting', 'loading', 'held', 'dead')",
+            name=op.f("ck_outbox_state"),
         ),
         sa.ForeignKeyConstraint(["record_id"], ["records.id"], name=op.f("fk_outbox_record_id")),
         sa.PrimaryKeyConstraint("account", "record_id", name=op.f("pk_outbox")),
@@ -662,6 +667,29 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'pending'"),
     )
     op.create_index("ix_outbox_record", "outbox", ["record_id"], unique=False)
+    op.create_index(
+        "ix_outbox_load",
+        "outbox",
+        ["account", "load"],
+        unique=False,
+        postgresql_where=sa.text("load is not null"),
+    )
+    op.create_table(
+        "loads",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("entity", sa.Text(), nullable=False),
+        sa.Column(
+            "opened_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "due_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint("account", "id", name=op.f("pk_loads")),
+    )
     op.create_table(
         "tokens",
         sa.Column("name", sa.Text(), nullable=False),
@@ -942,6 +970,10 @@ def downgrade() -> None:
     op.drop_table("relations")
     op.drop_index("ix_plan_items_record", table_name="plan_items")
     op.drop_table("plan_items")
+    op.drop_table("loads")
+    op.drop_index(
+        "ix_outbox_load", table_name="outbox", postgresql_where=sa.text("load is not null")
+    )
     op.drop_index("ix_outbox_record", table_name="outbox")
     op.drop_index(
         "ix_outbox_pending", table_name="outbox", postgresql_where=sa.text("state = 'pending'")

@@ -51,7 +51,9 @@ class PendingShape(BaseModel):
     name: str | None = Field(description="What a person calls the record")
     fields: dict[str, Any] = Field(description="name: {from, to}")
     reason: str | None = Field(description="Why it would be held, or not written")
-    state: str = Field(description="pending; waiting; held by the account's guard")
+    state: str = Field(
+        description="pending; waiting; loading: in a file on its way; held by the account's guard"
+    )
     marked_at: datetime = Field(description="Since when the account is behind")
     attempts: int
     error: ErrorShape | None

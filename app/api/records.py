@@ -78,7 +78,9 @@ class WaitingShape(BaseModel):
     """An account that is behind this record."""
 
     account: str
-    state: str = Field(description="pending; waiting for a parent; dead")
+    state: str = Field(
+        description="pending; waiting for a parent; loading: in a file on its way; dead"
+    )
     due_at: datetime
     attempts: int
     error: ErrorShape | None

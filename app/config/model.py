@@ -345,7 +345,7 @@ class Guard(_Frozen):
         return {"create": self.creates, "update": self.updates, "delete": self.deletes}[op]
 
 
-_Seconds = Annotated[
+_Positive = Annotated[
     Annotated[int, Field(gt=0)] | None,
     BeforeValidator(_off),
     WithJsonSchema(
@@ -357,7 +357,7 @@ _Seconds = Annotated[
 class CatchUp(_Frozen):
     """How what webhooks did not tell is found."""
 
-    every: _Seconds = Field(
+    every: _Positive = Field(
         900,
         description="Seconds between two readings of the account's own log; `off`: only after a "
         "pause, an outage or trouble with its webhooks.",
@@ -372,7 +372,7 @@ class CatchUp(_Frozen):
 class DriftConfig(_Frozen):
     """How often all that is linked is compared with what the account shows."""
 
-    every: _Seconds = Field(
+    every: _Positive = Field(
         None, description="Seconds between two comparisons; `off`: only when somebody asks."
     )
     repair: _Flag = Field(
@@ -499,6 +499,11 @@ class AccountConfig(_Frozen):
     )
     owners: OwnersConfig = Field(
         default_factory=OwnersConfig, description="Owners without a user here: who stands in."
+    )
+    bulk_threshold: _Positive = Field(
+        2_000,
+        description="Salesforce: so many creates of one object that a resync has asked for go by "
+        "Bulk API 2.0; `off`: never. Needs `external_id`.",
     )
     push: Literal["webhooks", "pubsub"] = Field(
         "webhooks",

@@ -199,7 +199,11 @@ _EARLIEST = {
             (select min(due_at) from deliveries where account = :account and state = 'pending'),
             (select min(due_at) from events where account = :account and state = 'pending'))
         """,
-    "out": "select min(due_at) from outbox where account = :account and state = 'pending'",
+    "out": """
+        select least(
+            (select min(due_at) from outbox where account = :account and state = 'pending'),
+            (select min(due_at) from loads where account = :account))
+        """,
     "scan": """
         select least(
             (select min(created_at) from resyncs

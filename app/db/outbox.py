@@ -51,7 +51,11 @@ _MARK = _ROWS.on_conflict_do_update(
     set_={
         "wanted": sa.func.greatest(outbox.c.wanted, _ROWS.excluded.wanted),
         "scan": sa.and_(outbox.c.scan, _ROWS.excluded.scan),
-        "state": sa.case((sa.and_(outbox.c.state == "dead", ~_NEWER), "dead"), else_="pending"),
+        "state": sa.case(
+            (sa.and_(outbox.c.state == "dead", ~_NEWER), "dead"),
+            (outbox.c.state == "loading", "loading"),
+            else_="pending",
+        ),
         "attempts": sa.case((_NEWER, 0), else_=outbox.c.attempts),
         "due_at": sa.func.least(outbox.c.due_at, sa.func.now()),
         "trace": sa.func.coalesce(_ROWS.excluded.trace, outbox.c.trace),
@@ -111,33 +115,89 @@ async def tell_anew(db: AsyncConnection, behind: Mapping[tuple[str, UUID], Recor
         await db.execute(sa.update(outbox).where(these).values(anew=True))
 
 
+_RANK = sa.case({"company": 0, "person": 1, "deal": 2}, value=outbox.c.entity, else_=3)
+#: The columns of a `Mark`, in its order.
+MARKS = (
+    outbox.c.account,
+    outbox.c.record_id,
+    outbox.c.entity,
+    outbox.c.wanted,
+    outbox.c.scan,
+    outbox.c.marked_at,
+    outbox.c.attempts,
+    outbox.c.intent,
+    outbox.c.intent_at,
+    outbox.c.trace,
+    outbox.c.guard,
+    outbox.c.anew,
+)
+
+
+def _due(account: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        outbox.c.account == account,
+        outbox.c.state == "pending",
+        outbox.c.due_at <= sa.func.now(),
+    )
+
+
 async def take(db: AsyncConnection, account: str, *, limit: int) -> list[Mark]:
     """Due marks: live before scans, parents before children, oldest first."""
-    rank = sa.case({"company": 0, "person": 1, "deal": 2}, value=outbox.c.entity, else_=3)
     rows = await db.execute(
-        sa.select(
-            outbox.c.account,
-            outbox.c.record_id,
-            outbox.c.entity,
-            outbox.c.wanted,
-            outbox.c.scan,
-            outbox.c.marked_at,
-            outbox.c.attempts,
-            outbox.c.intent,
-            outbox.c.intent_at,
-            outbox.c.trace,
-            outbox.c.guard,
-            outbox.c.anew,
-        )
-        .where(
-            outbox.c.account == account,
-            outbox.c.state == "pending",
-            outbox.c.due_at <= sa.func.now(),
-        )
-        .order_by(outbox.c.scan, rank, outbox.c.due_at)
+        sa.select(*MARKS)
+        .where(_due(account))
+        .order_by(outbox.c.scan, _RANK, outbox.c.due_at)
         .limit(limit)
     )
     return [Mark(**row._mapping) for row in rows]
+
+
+def _fresh(account: str) -> sa.ColumnElement[bool]:
+    """Due, asked for by a scan, not there yet and never tried."""
+    there = sa.exists().where(
+        links.c.record_id == outbox.c.record_id,
+        links.c.account == account,
+        links.c.state == "live",
+    )
+    untried = sa.and_(outbox.c.scan, outbox.c.attempts == 0, outbox.c.intent.is_(None))
+    return sa.and_(_due(account), untried, ~there)
+
+
+async def take_heap(db: AsyncConnection, account: str, *, at_least: int, limit: int) -> list[Mark]:
+    """Due marks of scans for what is not there yet and was never tried, all of one entity;
+    nothing unless there are so many of them.
+    """
+    heaps = await db.execute(
+        sa.select(outbox.c.entity)
+        .where(_fresh(account))
+        .group_by(outbox.c.entity)
+        .having(sa.func.count() >= at_least)
+        .order_by(_RANK)
+        .limit(1)
+    )
+    if (entity := heaps.scalar_one_or_none()) is None:
+        return []
+    rows = await db.execute(
+        sa.select(*MARKS)
+        .where(_fresh(account), outbox.c.entity == entity)
+        .order_by(outbox.c.due_at)
+        .limit(limit)
+    )
+    return [Mark(**row._mapping) for row in rows]
+
+
+async def gather(
+    db: AsyncConnection, account: str, *, every: timedelta, at_most: timedelta
+) -> None:
+    """Let such marks wait for others of their kind: all are due at the same moments, until they
+    have waited so long.
+    """
+    moment = sa.func.date_bin(every, sa.func.now(), sa.text("'epoch'::timestamptz")) + every
+    await db.execute(
+        sa.update(outbox)
+        .where(_fresh(account), outbox.c.marked_at > sa.func.now() - at_most)
+        .values(due_at=moment)
+    )
 
 
 async def waiting(
@@ -166,7 +226,7 @@ async def queued(
         sa.select(outbox.c.record_id).where(
             outbox.c.account == account,
             any_of(outbox.c.record_id, set(record_ids)),
-            outbox.c.state.in_(("pending", "held")),
+            outbox.c.state.in_(("pending", "loading", "held")),
         )
     )
     return frozenset(rows.scalars())
@@ -175,6 +235,13 @@ async def queued(
 def _this(account: str, record_id: UUID) -> sa.ColumnElement[bool]:
     return sa.and_(outbox.c.account == account, outbox.c.record_id == record_id)
 
+
+#: What was worked out for a load is over with it.
+_LANDED: Mapping[str, Any] = {
+    "state": sa.case((outbox.c.state == "loading", "pending"), else_=outbox.c.state),
+    "load": None,
+    "loaded": None,
+}
 
 #: Held for want of a place there, or refused there: it goes by itself once that has changed.
 _HELD = outbox.c.error["class"].astext.in_((HeldError.__name__, RejectedError.__name__))
@@ -254,6 +321,7 @@ async def clear(db: AsyncConnection, marks: Sequence[Mark]) -> int:
             due_at=sa.func.now(),
             guard=None,
             held_at=None,
+            **_LANDED,
         )
         .returning(outbox.c.record_id)
     )
@@ -269,7 +337,7 @@ async def postpone(
     keep_intent: bool = False,
 ) -> None:
     """Try again later; with an error it counts as an attempt."""
-    values: dict[str, Any] = {"due_at": until, "error": error}
+    values: dict[str, Any] = {"due_at": until, "error": error, **_LANDED}
     if error is not None:
         values["attempts"] = outbox.c.attempts + 1
     if not keep_intent:
@@ -336,9 +404,17 @@ async def bury(
             error=error,
             attempts=outbox.c.attempts + 1,
             intent=None,
+            load=None,
+            loaded=None,
             **values,
         )
     )
+
+
+async def forget_dead(db: AsyncConnection, account: str, record_id: UUID) -> None:
+    """What could not be told to one that is gone there needs nobody; a create in doubt does."""
+    dead = sa.and_(outbox.c.state == "dead", outbox.c.intent_at.is_(None))
+    await db.execute(sa.delete(outbox).where(_this(account, record_id), dead))
 
 
 async def end_doubt(db: AsyncConnection, account: str, record_id: UUID) -> None:
@@ -373,7 +449,8 @@ async def to_learn(db: AsyncConnection, names: Collection[str], age: timedelta) 
 
 _HAND_OVER = sa.text(
     """
-    update outbox o set record_id = :survivor, wanted = :wanted, state = 'pending', due_at = now()
+    update outbox o set record_id = :survivor, wanted = :wanted, due_at = now(),
+        state = case state when 'loading' then state else 'pending' end
     where record_id = :lost and not exists (
         select from outbox n where n.account = o.account and n.record_id = :survivor)
     """
@@ -460,11 +537,13 @@ async def creating_since(db: AsyncConnection, account: str) -> datetime | None:
     """When the oldest create that has not been settled yet was begun.
 
     A ref that we do not know, and that was known to exist after that, may be our own work,
-    seen before its answer.
+    seen before its answer. What goes as a file carries our id: it is known without that.
     """
     found = await db.execute(
         sa.select(sa.func.min(outbox.c.intent_at)).where(
-            outbox.c.account == account, outbox.c.intent.is_not(None)
+            outbox.c.account == account,
+            outbox.c.intent.is_not(None),
+            outbox.c.state != "loading",
         )
     )
     moment: datetime | None = found.scalar_one()

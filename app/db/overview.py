@@ -19,8 +19,8 @@ with waiting as (
         union all select account, due_at from events where state = 'pending'
     ) as came_in group by account
     union all
-    select account, 'out', count(*), min(marked_at) from outbox
-    where state in ('pending', 'waiting') group by account
+    select account, 'out', count(*), min(marked_at) filter (where state <> 'loading') from outbox
+    where state in ('pending', 'waiting', 'loading') group by account
     union all
     select account, 'scan', count(*), min(begun) from (
         select account, created_at as begun from resyncs where state in ('queued', 'running')

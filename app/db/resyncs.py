@@ -63,6 +63,13 @@ async def open_ids(db: AsyncConnection) -> frozenset[UUID]:
     return frozenset(found.scalars())
 
 
+async def are_under_way(db: AsyncConnection) -> bool:
+    """Whether any account is being scanned for good."""
+    open_ = resyncs.c.state.in_(("queued", "running"))
+    found = sa.exists().where(open_, ~resyncs.c.dry_run, resyncs.c.ids.is_(None))
+    return bool((await db.execute(sa.select(found))).scalar_one())
+
+
 async def surveyed(db: AsyncConnection, account: str) -> frozenset[str]:
     """The entities of which we have seen every record of this account at least once."""
     found = await db.execute(

@@ -250,7 +250,7 @@ outbox = sa.Table(
     sa.Column("entity", sa.Text, nullable=False),
     sa.Column("wanted", sa.BigInteger, nullable=False),
     sa.Column("scan", sa.Boolean, nullable=False, server_default=sa.false()),
-    *_state("pending", "waiting", "held", "dead"),
+    *_state("pending", "waiting", "loading", "held", "dead"),
     _at("due_at", default=True),
     _at("marked_at", default=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
@@ -262,6 +262,8 @@ outbox = sa.Table(
     sa.Column("anew", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("guard", sa.Text),
     _at("held_at", null=True),
+    sa.Column("load", sa.Text),
+    _json("loaded", null=True),  # what was worked out for it: {ours, unsaid, fields, external_id}
     sa.Index(
         "ix_outbox_pending", "account", "due_at", postgresql_where=sa.text("state = 'pending'")
     ),
@@ -271,6 +273,19 @@ outbox = sa.Table(
         "ix_outbox_intent", "account", "intent_at", postgresql_where=sa.text("intent is not null")
     ),
     sa.Index("ix_outbox_record", "record_id"),
+    sa.Index("ix_outbox_load", "account", "load", postgresql_where=sa.text("load is not null")),
+)
+
+#: Files of creates that an account works through by itself; ``id`` is its own word for one. It is
+#: kept before the file is sent, and asked at ``due_at`` what became of the rows.
+loads = sa.Table(
+    "loads",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("entity", sa.Text, nullable=False),
+    _at("opened_at", default=True),
+    _at("due_at", default=True),
 )
 
 #: How many writes of each kind an account was sent, by the minute: what its guard counts.

@@ -171,6 +171,23 @@ def contradicts(snapshot: Observation, other: Observation | None) -> bool:
     return None in (snapshot.version, other.version) or snapshot.version == other.version
 
 
+def is_outlived(state: State, snapshot: Observation) -> bool:
+    """Whether what we have seen of a record is later than a snapshot, which then tells nothing.
+
+    Not so where it shows what we never saw of it, or tells of an edit that a write of ours may
+    have replaced.
+    """
+    link, version = state.link, snapshot.version
+    if link is None or link.state != "live" or link.seen_at is None or snapshot.raw is None:
+        return False
+    if version is None or version >= link.seen_at or snapshot.partial:
+        return False
+    theirs, related = reading(state, snapshot), relations_of(state.entity)
+    known = all(n in link.base and (n not in related or link.base[n] == theirs[n]) for n in theirs)
+    told = {path for claim in snapshot.claims for path in claim.fields}
+    return known and not any(told.intersection(edited(state.mapping, n)) for n in link.written)
+
+
 def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
     """Whether a snapshot proves too little, so that the record must be read.
 

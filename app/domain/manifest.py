@@ -79,6 +79,7 @@ class Manifest(_Frozen):
     values: Literal["json", "text"] = "json"
     read_batch: int = 1
     write_batch: int = 1
+    load_batch: int = 0  # creates that one file takes; 0: the system takes none
     #: A cheap call that every credential which works may make; what it answers with 403 or 404
     #: is signed in all the same.
     whoami: str

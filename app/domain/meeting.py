@@ -14,6 +14,8 @@ from app.domain.merge import Clash, Take
 from app.domain.state import RecordState
 from app.domain.values import Fields
 
+#: Why a counterpart is gone that we deleted, as its record was deleted elsewhere.
+PROPAGATED = "propagated"
 EDITED = "it was edited before it was merged, and nobody else has changed it"
 
 
@@ -36,11 +38,16 @@ class Step(StrEnum):
     DISMISS = "dismiss"  # a person said that the lost one is nobody's
     REMEMBER = "remember"  # we never met the lost one: late news must not make it a record
     RENAME = "rename"  # we never met the survivor: our link has a new name
+    WAIT = "wait"  # … unless it is what a create of ours makes just now
     FOLLOW = "follow"  # both are known: their records become one
 
 
-def step_of(lost: Met | None, kept: Met | None) -> Step:
-    """``lost`` was merged into ``kept``, told for the first time or again."""
+def step_of(lost: Met | None, kept: Met | None, *, making: bool = False) -> Step:
+    """``lost`` was merged into ``kept``, told for the first time or again.
+
+    ``making``: creates of ours were on their way there before it was told.
+    """
+    unknown = kept is None
     if lost is not None and lost.state == "unlinked":
         return Step.DISMISS
     if kept is not None and kept.state == "unlinked" and lost is not None:
@@ -49,7 +56,9 @@ def step_of(lost: Met | None, kept: Met | None) -> Step:
         return Step.NOTHING if kept is None else Step.REMEMBER
     if kept is None:
         # Whatever a merged one was merged into has news of its own.
-        return Step.NOTHING if lost.ended in ("merged", "purged") else Step.RENAME
+        if lost.ended in ("merged", "purged"):
+            return Step.NOTHING
+        return Step.WAIT if making and unknown else Step.RENAME
     return Step.NOTHING if "purged" in (lost.ended, kept.ended) else Step.FOLLOW
 
 
@@ -70,6 +79,14 @@ def promoted(own: Sequence[AnyMet]) -> AnyMet | None:
     if any(one.state == "live" for one in own):
         return None
     return next((one for one in own if one.state in ("parked", "merging")), None)
+
+
+def unmade(own: Sequence[AnyMet]) -> list[AnyMet]:
+    """Which counterparts of what became one we have deleted ourselves, for one of the two.
+
+    What that counterpart had become nobody deleted: it is made there anew.
+    """
+    return [one for one in own if one.ended == PROPAGATED]
 
 
 def united(

@@ -211,6 +211,17 @@ class Outcome:
     held: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Creates that go as one file, which the account works through by itself.
+
+    ``id`` is its own word for it, by which it is asked later what became of the rows.
+    """
+
+    id: str
+    writes: tuple[Write, ...]
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
     """A normalised identity key: ``email``, ``domain`` or ``external_id``."""

@@ -49,11 +49,8 @@ class CarefulNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        addresses = [host]
-        if host not in self._private and not is_written(host):
-            addresses = await _looked_up(host, port, timeout)
         failed: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in addresses:
+        for address in await looked_up(host, port, self._private, timeout):
             try:
                 return await self._inner.connect_tcp(
                     address, port, timeout, local_address, socket_options
@@ -74,8 +71,14 @@ class CarefulNetwork(httpcore.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
-async def _looked_up(host: str, port: int, patience: float | None) -> list[str]:
-    """Every address of a name. Raises PrivateAddressError if one of them is private."""
+async def looked_up(
+    host: str, port: int, private_hosts: Collection[str] = (), patience: float | None = None
+) -> list[str]:
+    """What to call to reach a host. Raises PrivateAddressError where a name leads into a private
+    network and is none of ``private_hosts``.
+    """
+    if host in private_hosts or is_written(host):
+        return [host]
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(patience):

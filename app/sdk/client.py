@@ -22,6 +22,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeAlias, TypeVar
 from urllib.parse import quote, urlsplit
 
+import httpcore
 import httpx
 import orjson
 import stamina
@@ -42,7 +43,7 @@ from app.errors import (
     UnknownOutcomeError,
     quoted,
 )
-from app.sdk.addresses import CarefulNetwork, PrivateAddressError
+from app.sdk.addresses import CarefulNetwork, PrivateAddressError, looked_up
 from app.sdk.quota import Quota
 
 Transport: TypeAlias = httpx.AsyncBaseTransport
@@ -165,6 +166,7 @@ class Wire:
         self.base_url = base_url.rstrip("/")
         self.origin = origin_of(self.base_url)
         self._origins = {self.origin}
+        self._private_hosts = private_hosts
         self._http = httpx.AsyncClient(
             transport=transport or _public(private_hosts),
             timeout=TIMEOUT,
@@ -209,12 +211,7 @@ class Wire:
                     await _bounded(response),
                 )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            if isinstance(error.__cause__, PrivateAddressError):
-                raise AccountError(
-                    f"{origin} leads into a private network: if it is meant to, name the "
-                    "host in private_hosts"
-                ) from error
-            raise TransientError(f"{origin} cannot be reached: {_words(error)}") from error
+            raise _unreached(origin, error) from error
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise UnknownOutcomeError(f"{origin} did not answer: {_words(error)}") from error
         except httpx.InvalidURL as error:
@@ -231,8 +228,26 @@ class Wire:
             data = None
         return Answer(got.status, got.headers, data)
 
+    async def look_up(self, url: str) -> list[str]:
+        parts = urlsplit(url)
+        try:
+            return await looked_up(
+                parts.hostname or "", parts.port or 443, self._private_hosts, TIMEOUT.connect
+            )
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            raise _unreached(origin_of(url), error) from error
+
     async def aclose(self) -> None:
         await self._http.aclose()
+
+
+def _unreached(origin: str, error: Exception) -> SyncError:
+    if isinstance(error, PrivateAddressError) or isinstance(error.__cause__, PrivateAddressError):
+        return AccountError(
+            f"{origin} leads into a private network: if it is meant to, name the host in"
+            " private_hosts"
+        )
+    return TransientError(f"{origin} cannot be reached: {_words(error)}")
 
 
 def origin_of(url: str) -> str:
@@ -427,6 +442,7 @@ class Client:
         *,
         at: Mapping[str, str] = NOTHING,
         json: Any = None,
+        content: bytes | None = None,
         params: Mapping[str, Any] | None = None,
         group: str = "default",
         creates: bool = False,
@@ -441,7 +457,8 @@ class Client:
         ``path`` is a template below the base URL (``/lead/{id}/``) and ``at`` its values.
         ``reads`` marks a POST that only asks (a search): it may be repeated here. ``creates``
         marks one that must never be repeated blindly: where it is not known whether it was
-        done, UnknownOutcomeError is raised. ``text`` says that no JSON is asked for. One that
+        done, UnknownOutcomeError is raised. ``text`` says that no JSON is asked for. ``content`` is
+        sent as it is, its type among the ``headers``. One that
         ``signs_in`` not carries a credential of its own. Errors say method, path, status and the
         vendor's reason, never a credential.
         """
@@ -450,7 +467,8 @@ class Client:
         reads = method in ("GET", "HEAD") if reads is None else reads
         unsure = creates or (method in ("POST", "PATCH") and not reads)
         url = path.format_map({name: quote(value, safe="") for name, value in at.items()})
-        content = None if json is None else orjson.dumps(json)
+        if json is not None:
+            content, headers = orjson.dumps(json), {**headers, "content-type": "application/json"}
         params = {k: v for k, v in (params or {}).items() if v is not None} or None
 
         async def once() -> Answer:
@@ -495,6 +513,13 @@ class Client:
         header = await self._auth.header()
         return self._auth.base_url or self._wire.base_url, header
 
+    async def look_up(self, url: str) -> list[str]:
+        """The addresses to call for this URL, for what does not speak HTTP.
+
+        Raises AccountError where it leads into a private network, and TransientError.
+        """
+        return await self._wire.look_up(url)
+
     async def _signed_in(self, method: str, url: str, *, signs_in: bool, **rest: Any) -> Answer:
         if not signs_in:
             return await self._once(
@@ -525,8 +550,6 @@ class Client:
         text: bool,
     ) -> Answer:
         headers = {**headers, **header}
-        if content is not None:
-            headers["content-type"] = "application/json"
         taken, rate = await self.quota.take(group), None
         try:
             async with self._measured(method, template) as note:

@@ -19,6 +19,7 @@ from app.domain.values import (
     Finding,
     Heard,
     Key,
+    Load,
     Observation,
     Outcome,
     Page,
@@ -249,6 +250,31 @@ class Connector:
         All writes are of one entity and one op, at most ``manifest.write_batch``. Raises only
         for what concerns the whole account (AccountError, RateLimitedError, TransientError
         before anything was sent).
+        """
+        raise NotImplementedError
+
+    async def open_load(self, batch: Sequence[Write]) -> Load | None:
+        """Have a file of creates announced, with those of the batch that can go in one; None where
+        they cannot. Nothing is sent yet: the id is kept first.
+
+        All writes are creates of one entity, at most ``manifest.load_batch``; asked only of an
+        account that keeps our ids (``external_id``). A file that is announced and never sent does
+        no harm. Raises what concerns the whole account.
+        """
+        return None
+
+    async def send_load(self, load: Load) -> None:
+        """Send the file, once, and have it worked through.
+
+        Where it is not known whether that was done, `read_load` finds out.
+        """
+        raise NotImplementedError
+
+    async def read_load(self, id: str, batch: Sequence[Write]) -> list[Outcome] | None:
+        """What became of these creates of a load; None while it is worked through.
+
+        A create that is not in the answer was never tried, nor will it be: what was announced and
+        not sent is called off here.
         """
         raise NotImplementedError
 

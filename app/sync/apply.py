@@ -166,6 +166,7 @@ class Changes:
             ref, record_id = plan.ref, link.record_id
             await links.end(db, [ref], "deleted")
             await conflicts.settle_refs(db, [ref], how={"by": "deleted there"})
+            await outbox.forget_dead(db, ref.account, record_id)
             promoted = await promote(db, record_id, ref.account)
             if not promoted:
                 await part(db, ref.account, [record_id])

@@ -14,6 +14,7 @@ from app.clock import now
 from app.db import conflicts, lanes, links, outbox, records
 from app.db.links import Link
 from app.db.outbox import Mark
+from app.domain.meeting import PROPAGATED
 from app.domain.state import RecordState
 from app.domain.values import Op, Ref, Write
 from app.errors import RejectedError
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 DELETE_WAIT = timedelta(seconds=5)
 #: How a link may have ended without barring the record from being made there anew: it was us
 #: who deleted it, or a person who wants it back.
-_OPEN = frozenset({"propagated", "waived"})
+_OPEN = frozenset({PROPAGATED, "waived"})
 
 
 async def doom(
@@ -79,13 +80,17 @@ def is_barred(met: Link | None) -> bool:
 
 
 def latest(own: Sequence[Link]) -> Link | None:
-    """The link that tells how a record stands in an account: the living, else the last to end."""
-    order = {"live": 2, "gone": 0}
-    return max(
-        own,
-        key=lambda k: (order.get(k.state, 1), k.ended_at.timestamp() if k.ended_at else 0, k.id),
-        default=None,
-    )
+    """The link that tells how a record stands in an account: the living, else the last to end.
+
+    One that was merged away tells nothing beside the one it was merged into.
+    """
+
+    def rank(link: Link) -> tuple[bool, bool, bool, float, int]:
+        ended = link.ended_at.timestamp() if link.ended_at else 0
+        live, gone = link.state == "live", link.state == "gone"
+        return live, not gone, link.ended != "merged", ended, link.id
+
+    return max(own, key=rank, default=None)
 
 
 async def prepare_deletes(
@@ -157,7 +162,7 @@ async def deleted(db: AsyncConnection, jobs: Sequence[Job]) -> None:
     """These are deleted there now, by us."""
     for job in jobs:
         assert job.link is not None
-        why = "purged" if job.record.state == "purged" else "propagated"
+        why = "purged" if job.record.state == "purged" else PROPAGATED
         await links.end(db, [job.link.ref], why)
         await conflicts.settle_refs(db, [job.link.ref], how={"by": why})
         log.info("record.deleted", ref=str(job.link.ref), record=str(job.record.id))

@@ -235,7 +235,9 @@ async def _look(
             continue
         try:
             wishes = (await house.registry.dispatch(event, Context(member.connector))).wishes
-            await _relink(house, lane, item, wishes)
+            if not await _relink(house, lane, item, wishes):
+                fates.deferred.add(item.id)
+                continue
         except Exception as error:  # a user's handler may raise anything
             fates.failed[item.id] = error
             continue
@@ -300,7 +302,8 @@ async def _reconcile(house: House, member: Member, looks: dict[Ref, Look], fates
     """Observe and reconcile; a snapshot that proves too old is followed by a reading."""
     observed = await _observe(house, member, looks, list(looks), fates)
     late = await _apply(house, looks, observed, fates)
-    stale = [ref for ref, read_at in late.items() if read_at is None]
+    # Nobody needs to read what waits for a write of ours: that would be no better news.
+    stale = [ref for ref, deferred in late.items() if deferred.stale]
     for ref in stale:
         looks[ref].trusted = False
         del late[ref]
@@ -330,14 +333,14 @@ async def _purge(
 
 async def _apply(
     house: House, looks: Mapping[Ref, Look], observed: Sequence[Seen], fates: _Fates
-) -> dict[Ref, datetime | None]:
-    """Reconcile what was observed; the refs that must be looked at again, and when read."""
-    late: dict[Ref, datetime | None] = {}
+) -> dict[Ref, Deferred]:
+    """Reconcile what was observed; the refs that must be looked at again."""
+    late: dict[Ref, Deferred] = {}
     for seen, answer in zip(observed, await reconcile(house, observed), strict=True):
         asked = seen.observation.asked or seen.observation.ref
         if isinstance(answer, Deferred):
             log.debug("event.deferred", ref=str(asked), reason=answer.reason)
-            late[asked] = seen.read_at
+            late[asked] = answer
         elif isinstance(answer, Exception):
             fates.failed.update(dict.fromkeys(looks[asked].events, answer))
         else:
@@ -376,15 +379,18 @@ async def _events_of(
     }
 
 
-async def _relink(house: House, lane: Lane, item: Pending, wishes: Wishes) -> None:
+async def _relink(house: House, lane: Lane, item: Pending, wishes: Wishes) -> bool:
+    """Whether it is done; else the event has to wait."""
     if not wishes.relinks:
-        return
+        return True
     await _hear_last_words(house, item, wishes)
+    done = True
     async with house.database.transaction() as db:
         if await lanes.holds(db, lane):
             for ref, to in wishes.relinks:
-                await relink(db, ref, to)
+                done = await relink(db, ref, to, known_at=item.received_at) and done
                 await follow(db, house, to)
+    return done
 
 
 async def _hear_last_words(house: House, item: Pending, wishes: Wishes) -> None:

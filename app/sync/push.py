@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import logs, metrics
 from app.clock import now, ticks
-from app.db import conflicts, journal, lanes, links, outbox, records
+from app.db import conflicts, journal, lanes, links, loads, outbox, records
 from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.links import Link
@@ -38,7 +39,7 @@ from app.errors import (
     UnknownOutcomeError,
 )
 from app.sdk.quota import background
-from app.sync import guard
+from app.sync import guard, load
 from app.sync.adopt import adopt, hold, link_to
 from app.sync.anew import look_anew
 from app.sync.deletes import deleted, is_barred, latest, prepare_deletes
@@ -64,20 +65,22 @@ LOOKS = 3
 
 async def push(house: House, lane: Lane) -> None:
     """An out-lane for a moment: parents first, every row with its own fate, while more waits."""
-    over = ticks() + lanes.TURN
-    while await _turn(house, lane) and ticks() < over:
-        pass
+    over, answers = ticks() + lanes.TURN, False
+    while await _turn(house, lane, answers=answers) and ticks() < over:
+        answers = True
 
 
-async def _turn(house: House, lane: Lane) -> bool:
-    """Write what is due; whether more may be."""
+async def _turn(house: House, lane: Lane, *, answers: bool) -> bool:
+    """Write what is due; whether more may be. ``answers`` says that the system is known to."""
     started = now()
     member = house.members[lane.account]
     await _learn(house, lane.account)
-    async with house.database.transaction() as db:
-        marks = await outbox.take(db, lane.account, limit=BATCH)
-        probing = await lanes.failures(db, lane) > 0
     counts: dict[str, int] = {}
+    await _land(house, lane, member, counts)
+    async with house.database.transaction() as db:
+        probing = not answers and await lanes.failures(db, lane) > 0
+        marks = [] if probing else await load.take(db, member)
+        marks = marks or await outbox.take(db, lane.account, limit=BATCH)
     # Children are worked out after their parents were written: then the parents have refs.
     for (scan, _), group in groupby(sorted(marks, key=_rank), key=_rank):
         alike = list(group)
@@ -261,6 +264,8 @@ async def _write(
             ready = await guard.stop_early(db, member, op, ready, counts)
         if probing:
             ready.sort(key=lambda job: job.mark.attempts)
+        elif op is Op.CREATE:
+            ready = await _load(house, lane, member, ready, counts)
         while ready:
             first = 1 if probing else step
             batch, ready = ready[:first], ready[first:]
@@ -321,6 +326,89 @@ async def _write(
     return probing
 
 
+async def _load(
+    house: House, lane: Lane, member: Member, ready: list[Job], counts: dict[str, int]
+) -> list[Job]:
+    """Send many creates as one file; the jobs that must go otherwise.
+
+    Which rows are in it is committed before the first byte: whoever holds the lane when it has
+    ended reads what became of them.
+    """
+    fit = load.fitting(member, ready)
+    refused = await offer(member, [job.write for job in fit if job.write is not None])
+    writes = [job.write for job in fit if job.write and job.write.trace not in refused]
+    try:
+        opened = await member.connector.open_load(writes) if writes else None
+    except (RateLimitedError, AccountError, TransientError) as error:
+        raise LanePaused(error) from error
+    except SyncError as error:
+        log.warning("load.refused", account=member.name, reason=logs.words(error))
+        opened = None
+    if opened is None or not opened.writes:
+        return ready
+    taken = {write.trace for write in opened.writes}
+    going = [job for job in fit if job.write and job.write.trace in taken]
+    gone = {job.record.id for job in going}
+    async with house.database.transaction() as db:
+        if not await lanes.holds(db, lane):
+            return []
+        going = await _as_planned(db, member, going, counts)
+        going = await guard.admit(db, member, Op.CREATE, going, counts)
+        if going:
+            await outbox.intend(
+                db, [(job.mark, job.write.trace, job.intended) for job in going if job.write]
+            )
+            rows = [(job.mark, load.worked_out(job)) for job in going]
+            await loads.open_load(db, opened.id, rows)
+    if going:
+        kept = {job.write.trace for job in going if job.write}
+        opened = replace(opened, writes=tuple(w for w in opened.writes if w.trace in kept))
+        count(counts, "loading", len(going))
+        log.info("load.opened", account=member.name, load=opened.id, rows=len(going))
+        try:
+            await member.connector.send_load(opened)
+        except (RateLimitedError, AccountError, TransientError) as error:
+            raise LanePaused(error) from error
+        except SyncError as error:  # whether it is there shows when it is asked about
+            log.warning("load.doubtful", account=member.name, reason=logs.words(error))
+    return [job for job in ready if job.record.id not in gone]
+
+
+async def _land(house: House, lane: Lane, member: Member, counts: dict[str, int]) -> None:
+    """Settle the loads that have ended, every row with its own fate; look at the others later."""
+    async with house.database.transaction() as db:
+        due = await loads.due(db, lane.account)
+    for one in due:
+        async with house.database.transaction() as db:
+            jobs = await load.jobs_of(db, member, one)
+        writes = [job.write for job in jobs if job.write is not None]
+        until = load.look_at(one, now())
+        try:
+            with background():
+                outcomes = await member.connector.read_load(one.id, writes)
+        except RateLimitedError as error:
+            outcomes, until = None, error.retry_at
+        except (AccountError, TransientError) as error:
+            raise LanePaused(error) from error
+        if outcomes is None:
+            async with house.database.transaction() as db:
+                await loads.put_off(db, one, until)
+            continue
+        fates = {outcome.write.trace: outcome for outcome in outcomes}
+        tried = [job for job in jobs if job.write and job.write.trace in fates]
+        for start in range(0, len(tried), BATCH):
+            some = tried[start : start + BATCH]
+            async with house.database.transaction() as db:
+                if not await lanes.holds(db, lane):
+                    return
+            told = [fates[job.write.trace] for job in some if job.write]
+            told = await look_anew(house, member, told)
+            await _settle(house, lane, member, some, told, counts)
+        async with house.database.transaction() as db:
+            left = await loads.close(db, one)
+        log.info("load.ended", account=member.name, load=one.id, rows=len(tried), left=left)
+
+
 async def _is_live_waiting(house: House, member: Member) -> bool:
     """Whether live work came in while a scan's was under way: then that goes first."""
     async with house.database.transaction() as db:
@@ -333,18 +421,25 @@ async def _unmoved(
     """The jobs whose remote record is still as we know it; look before you write.
 
     A webhook may be seconds behind the edit it tells of. What moved is reconciled first, so
-    that the policy decides and not the clock; its mark stays and is worked out anew.
+    that the policy decides and not the clock; its mark stays and is worked out anew. What is not
+    shown to us is not written to blindly: it may just come back with an edit we never saw.
     """
     related = any(job.write is not None and job.write.relations for job in batch)
     results = await _look(house, member, batch, related=related)
-    still = {ref for ref, r in results.items() if r in (Result.UNCHANGED, Result.MISSING)}
-    moved = [job for job in batch if job.link is not None and job.link.ref not in still]
-    if moved:
-        counts["moved"] = counts.get("moved", 0) + len(moved)
-        async with house.database.transaction() as db:
-            for job in moved:
-                await outbox.postpone(db, job.mark, until=now())
-    return [job for job in batch if job.link is not None and job.link.ref in still]
+    ready: list[Job] = []
+    moment = now()
+    async with house.database.transaction() as db:
+        for job in batch:
+            assert job.link is not None
+            result = results.get(job.link.ref)
+            if result is Result.UNCHANGED:
+                ready.append(job)
+            elif result is Result.MISSING:
+                await _not_shown(db, member, job, counts)
+            else:
+                await outbox.postpone(db, job.mark, until=moment)
+                count(counts, "moved")
+    return ready
 
 
 async def _undisturbed(
@@ -369,14 +464,19 @@ async def _undisturbed(
                 carried_out.append(job)
                 count(counts, "deleted")
             elif result is Result.MISSING:
-                reason = f"{member.name} does not show {job.link.ref}, nor that it was deleted"
-                await _failed(db, member, job, NotFoundError(reason), moment)
-                count(counts, "failed")
+                await _not_shown(db, member, job, counts)
             else:
                 await outbox.postpone(db, job.mark, until=moment)
                 count(counts, "moved")
         await deleted(db, carried_out)
     return ready
+
+
+async def _not_shown(db: AsyncConnection, member: Member, job: Job, counts: dict[str, int]) -> None:
+    assert job.link is not None
+    reason = f"{member.name} does not show {job.link.ref}, nor that it was deleted"
+    await _failed(db, member, job, NotFoundError(reason), now())
+    count(counts, "failed")
 
 
 async def _look(

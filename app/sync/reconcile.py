@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
@@ -19,7 +19,7 @@ from app import logs, metrics
 from app.clock import now
 from app.db import links
 from app.db.records import KeyTaken
-from app.domain.decide import decide, needs_reading
+from app.domain.decide import decide, is_outlived, needs_reading
 from app.domain.state import Plan, Result, State
 from app.domain.strangers import strangers
 from app.domain.values import Ref
@@ -36,16 +36,20 @@ log = structlog.get_logger()
 BATCH = 100
 #: How often one observation is decided anew because another worker was faster.
 _TRIES = 5
-#: What the vendors may be asked before a batch is decided: for times, for parents.
-_QUESTIONS = 2
+#: What the vendors may be asked before a batch is decided: for times, for parents, for rivals.
+_QUESTIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """This observation cannot be trusted yet: look again in a moment."""
+    """This observation cannot be trusted yet: look again in a moment.
+
+    ``stale`` says why not: it is an old snapshot, and a reading would tell.
+    """
 
     ref: Ref
     reason: str
+    stale: bool = False
 
 
 #: Whom these refs do not name any more, by relation.
@@ -58,6 +62,14 @@ class PartedError(Exception):
     def __init__(self, missed: Missed) -> None:
         super().__init__(", ".join(map(str, missed)))
         self.missed = missed
+
+
+class RivalsError(Exception):
+    """No person is asked who is who until we know whether these others are still there."""
+
+    def __init__(self, refs: Collection[Ref]) -> None:
+        super().__init__(", ".join(map(str, refs)))
+        self.refs = sorted(refs)
 
 
 #: What became of an observation; an exception is the trouble of that one alone.
@@ -130,7 +142,26 @@ async def _together(house: House, batch: Sequence[Seen], *, scan: bool) -> list[
             batch = await ask(house, batch, asked.found)
         except PartedError as parted:
             batch = await _look_for_parents(house, batch, parted.missed)
+        except RivalsError as doubted:
+            batch = await _look_for_rivals(house, batch, doubted.refs)
     return await _at_once(house, batch, scan=scan)
+
+
+async def _look_for_rivals(house: House, batch: Sequence[Seen], refs: Sequence[Ref]) -> list[Seen]:
+    """The batch again, once it is known which of these were deleted before we heard of it.
+
+    Where the system does not say, a person is asked.
+    """
+    account, cause = batch[0].observation.ref.account, batch[0].cause
+    _, read_at = await known(house, [])
+    for _, group in groupby(refs, key=lambda ref: ref.type):
+        try:
+            found = await house.members[account].connector.read(list(group))
+        except SyncError:
+            continue
+        gone = [Seen(one, cause, read_at, read_at) for one in found if one.raw is None and one.gone]
+        await reconcile(house, gone)
+    return [replace(seen, alone=True) for seen in batch]
 
 
 async def _look_for_parents(house: House, batch: Sequence[Seen], missed: Missed) -> list[Seen]:
@@ -175,7 +206,8 @@ def without_hidden(seen: Seen, missed: Mapping[str, set[UUID]], hidden: set[UUID
 async def _at_once(house: House, batch: Sequence[Seen], *, scan: bool) -> list[Plan | Deferred]:
     """Decide a batch in one transaction and apply what was decided.
 
-    Raises UntimedError or PartedError, with nothing applied, where the vendors must say more.
+    Raises UntimedError, PartedError or RivalsError, with nothing applied, where the vendors must
+    say more.
     """
     async with house.database.transaction() as db:
         answers, changes, world = await within(db, house, batch)
@@ -201,7 +233,24 @@ async def within(
     answers = [_decide(world, changes, seen, untimed) for seen in batch]
     if untimed:
         raise UntimedError(untimed)
+    if rivals := _rivals(world, batch, answers):
+        raise RivalsError(rivals)
     return answers, changes, world
+
+
+def _rivals(world: World, batch: Sequence[Seen], answers: Sequence[Plan | Deferred]) -> set[Ref]:
+    """Counterparts that have the keys of something new, and may have just left, unheard.
+
+    Only an event comes before the one that tells of them.
+    """
+    fresh = {
+        owner
+        for seen, answer in zip(batch, answers, strict=True)
+        if isinstance(answer, Plan) and not seen.alone and seen.cause.kind == "event"
+        for owner in answer.candidates
+    }
+    standing = {ref for owner in fresh for ref in world.standing.get(owner, ())}
+    return standing - {seen.observation.ref for seen in batch}
 
 
 async def _follow_merges(db: AsyncConnection, house: House, batch: Sequence[Seen]) -> None:
@@ -209,18 +258,20 @@ async def _follow_merges(db: AsyncConnection, house: House, batch: Sequence[Seen
     tells of a merge as an event does.
     """
     told = [
-        (former, seen.observation.ref)
+        (former, seen.observation.ref, seen.known_at)
         for seen in batch
+        if seen.same_as is None  # else it is linked first, and what it has absorbed comes after
         # What the survivor itself was called before goes first: its values are those that stand.
         for former in (*seen.observation.absorbed, seen.observation.asked)
         if former is not None and former != seen.observation.ref
     ]
     if not told:
         return
-    met = await links.by_ref(db, {former for former, _ in told})
-    for former, ref in told:
+    met = await links.by_ref(db, {former for former, _, _ in told})
+    for former, ref, known_at in told:
+        # If it must wait, so must what is seen of it: both may be what we make just now.
         if former in met and met[former].ended != "merged":
-            await relink(db, former, ref)
+            await relink(db, former, ref, known_at=known_at)
             await follow(db, house, ref)
 
 
@@ -231,9 +282,12 @@ def _decide(world: World, changes: Changes, seen: Seen, untimed: list[Untimed]) 
     state = world.state_of(seen)
     if (reason := _distrust(world, seen, state, link)) is not None:
         return Deferred(observation.ref, reason)
+    if seen.read_at is None and is_outlived(state, observation):
+        return Plan(Result.UNCHANGED, observation.ref, reason="we have seen it later than this")
     plan = decide(state, observation, new_id=uuid.uuid7(), now=now())
     if seen.read_at is None and needs_reading(state, observation, plan):
-        return Deferred(observation.ref, "the snapshot is not newer than what we know")
+        reason = "the snapshot is not newer than what we know"
+        return Deferred(observation.ref, reason, stale=True)
     after = changes.add(state, plan, seen.cause, link)
     owner = plan.record or state.record
     if plan.untimed and seen.ours_at is None and state.record is not None:

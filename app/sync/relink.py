@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -21,6 +22,7 @@ from app.domain.meeting import (
     state_after_rename,
     step_of,
     united,
+    unmade,
 )
 from app.domain.state import RecordState
 from app.domain.values import Ref
@@ -29,15 +31,21 @@ from app.sync.house import House
 log = structlog.get_logger()
 
 
-async def relink(db: AsyncConnection, ref: Ref, to: Ref) -> None:
+async def relink(
+    db: AsyncConnection, ref: Ref, to: Ref, *, known_at: datetime | None = None
+) -> bool:
     """Follow a merge of two remote records, told in whatever order and however often.
 
     Where both had a living counterpart in another account, the lost one's stays linked but
-    parked, and a card asks what to do with it.
+    parked, and a card asks what to do with it. False if it must be told again in a moment: what
+    has survived, which was there at ``known_at``, may be what a create of ours makes just now.
     """
+    # Asked before the links are read: a create that is settled in between shows as a link.
+    begun = await outbox.creating_since(db, to.account) if known_at else None
     found = await links.by_ref(db, [ref, to], lock=True)
     lost, kept = found.get(ref), found.get(to)
-    step = step_of(lost, kept)
+    making = begun is not None and known_at is not None and begun <= known_at
+    step = step_of(lost, kept, making=making)
     if lost is None and kept is not None and step is Step.REMEMBER:
         tombstone = Link.new(kept.record_id, kept.entity, ref, {}, {}, None)
         await links.add(db, [tombstone.now(state="gone", ended="merged")])
@@ -49,6 +57,7 @@ async def relink(db: AsyncConnection, ref: Ref, to: Ref) -> None:
         await _rename(db, lost, to)
     elif lost is not None and kept is not None and step is Step.FOLLOW:
         await _follow(db, lost, kept)
+    return step is not Step.WAIT
 
 
 async def _rename(db: AsyncConnection, lost: Link, to: Ref) -> None:
@@ -106,8 +115,17 @@ async def unite(
     await conflicts.hand_over(db, lost.id, kept.id)
     await outbox.hand_over(db, lost.id, record)
     await mark(db, [kept.id])
+    await _make_anew(db, record)
     there = {*moved, *([into.account] if into else [])}
     await _hand_over(db, lost.id, kept.id, there, cause, source)
+
+
+async def _make_anew(db: AsyncConnection, record: RecordState) -> None:
+    """Mark the accounts where we deleted one of the two; where a person did, nothing is made."""
+    accounts = {link.ref.account for link in unmade(await links.by_record(db, [record.id]))}
+    await outbox.mark(db, {(account, record.id): record for account in accounts})
+    for account in sorted(accounts):
+        await lanes.wake(db, account, "out")
 
 
 async def _move_links(

@@ -30,7 +30,8 @@ class Seen:
     brought. ``same_as`` names the record it must belong to (a create of ours found again, or a
     person's word); ``apart`` says that it is none of ours, which only a person can know.
     ``ours_at`` is set once the vendors were asked when edits were made that decide something,
-    ``whole`` once it was asked what became of those whom it does not name any more.
+    ``whole`` once it was asked what became of those whom it does not name any more, ``alone``
+    once it was asked whether those with the same keys are still there.
     """
 
     observation: Observation
@@ -41,6 +42,7 @@ class Seen:
     apart: bool = False
     ours_at: Mapping[str, datetime] | None = None
     whole: bool = False
+    alone: bool = False
 
 
 @dataclass(slots=True)

@@ -144,9 +144,9 @@ def _log(org: Close, event: Json) -> None:
     event["_order"] = org.event_count
     org.events[event["id"]] = event
     oldest = event_time(now() - KEPT)
-    for id, old in list(org.events.items())[:1]:
-        if old["date_updated"] < oldest:
-            del org.events[id]
+    id, old = next(iter(org.events.items()))
+    if old["date_updated"] < oldest:
+        del org.events[id]
 
 
 def _dispatch(org: Close, event: Json, *, after: float) -> None:

@@ -60,7 +60,7 @@ class Job:
 
 def _shape(job: Job, at: datetime) -> Json:
     """A job as it shows: the work of a while is still under way for so long."""
-    working = job.state == "JobComplete" and at.timestamp() < job.done_at
+    working = job.state in ("JobComplete", "Failed") and at.timestamp() < job.done_at
     state = "InProgress" if working else job.state
     body: Json = {
         "id": job.id,
@@ -171,9 +171,12 @@ def _work(org: Salesforce, call: Call, job: Job) -> None:
         job.error = job.error or f"InvalidBatch : Field name not found : {', '.join(unknown)}"
         job.state, job.left = "Failed", table[1:]
         return
-    for cells in table[1:]:
-        if not cells:
-            continue
+    lines = [cells for cells in table[1:] if cells]
+    if org.options.break_jobs:
+        org.options.break_jobs -= 1
+        job.error = "InternalServerError : The batch was given up after ten tries"
+        lines, job.left = lines[: len(lines) // 2], lines[len(lines) // 2 :]
+    for cells in lines:
         row = {n: v for n, v in zip(job.header, cells, strict=False) if v != ""}
         try:
             if len(cells) != len(job.header):
@@ -186,7 +189,7 @@ def _work(org: Salesforce, call: Call, job: Job) -> None:
             names = ",".join(problem.get("fields", ()))
             text = f"{problem['errorCode']}:{problem['message']}:{names} --"
             job.bad.append([row.get("Id", ""), text, *cells])
-    job.state = "JobComplete"
+    job.state = "Failed" if job.error else "JobComplete"
 
 
 def _is_column(type: SObject, name: str) -> bool:

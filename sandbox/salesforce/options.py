@@ -19,7 +19,8 @@ class SalesforceOptions(Options):
     record with the same e-mail address, or the same name of a company. `callouts` and
     `outbound_messages`: whether these are sent; `callout_fields`: whether the former tell values.
     `stamp_lag`: commits carry a
-    time so many seconds ago. `job_seconds`: how long a bulk job seems to take. `multi_currency`
+    time so many seconds ago. `job_seconds`: how long a bulk job seems to take. `break_jobs`: so
+    many to come fail half-way. `multi_currency`
     and `person_accounts`: features of the org. `change_events`: whether changes go to the event
     bus; `gap_events`: so many to come say only that there was one. `keep_alive`: after how many
     seconds a silent stream says that it lives.
@@ -37,6 +38,7 @@ class SalesforceOptions(Options):
     outbound_messages: bool = True
     stamp_lag: float = 0.0
     job_seconds: float = 0.1
+    break_jobs: int = 0
     multi_currency: bool = False
     change_events: bool = True
     gap_events: int = 0

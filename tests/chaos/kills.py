@@ -60,7 +60,8 @@ class Firms:
     def storm(self, posts: int, seed: int) -> list[Post]:
         """So many webhooks, each once and others repeated, every third time as an event of its own.
 
-        They come about in the order of what they tell, as vendors send them, and some much later.
+        They come about in the order of what they tell, as vendors send them, and some of those that
+        are repeated as events of their own much later: they tell of what is over.
         """
         dice = random.Random(seed)
         ages = len(self.by_age)
@@ -70,9 +71,9 @@ class Firms:
         while len(storm) < posts:
             age = dice.randrange(ages)
             event = dice.choice(self.by_age[age])
+            late = False
             if len(storm) % 3 == 0:
-                event = {**event, "id": f"ev_again{len(storm)}"}
-            late = len(storm) % 3 == 1 and dice.random() < LATE
+                event, late = {**event, "id": f"ev_again{len(storm)}"}, dice.random() < LATE
             at = dice.uniform(age / ages, 1) if late else (age + dice.random()) / ages
             storm.append((at, Post.of_close(event)))
         return [post for _, post in sorted(storm, key=lambda one: one[0])]

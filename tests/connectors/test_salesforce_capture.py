@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -210,13 +211,16 @@ class Listener:
         self.server = server
         self.signs: list[str] = [TOKEN]
         self.refused: list[Any] = []
-        self.told = pubsub.listen(server.url, WANTED, position, self._sign_in)
+        self.told = pubsub.listen(server.url, WANTED, position, self._sign_in, self._look_up)
 
     async def _sign_in(self, refused: Any) -> Any:
         if refused is not None:
             self.refused.append(refused)
         token = self.signs[min(len(self.refused), len(self.signs) - 1)]
         return {**SIGNED, "accesstoken": token}
+
+    async def _look_up(self, url: str) -> list[str]:
+        return ["127.0.0.1"]
 
     async def next(self) -> Heard:
         async with asyncio.timeout(20):
@@ -360,7 +364,29 @@ async def test_nobody_there_is_trouble_that_passes(server):
         await Listener(server).next()
 
 
+async def test_the_address_that_was_looked_at_is_the_one_that_is_called(server):
+    server.url = server.url.replace("127.0.0.1", "bus.example")
+    server.publish(change("CREATE", ADA))
+    assert ids(await Listener(server, position=(0).to_bytes(8).hex()).next()) == [ADA]
+
+
 # ------------------------------------------------------------------------------ the connector
+
+
+async def test_a_bus_whose_name_leads_into_a_private_network_is_not_called(server, monkeypatch):
+    async def getaddrinfo(_loop: Any, host: str, port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    at = dict(SALESFORCE.options, pubsub_url=server.url.replace("127.0.0.1", "bus.example"))
+    transport = SALESFORCE.transport(lambda _: httpx.Response(500))
+    connector = replace(SALESFORCE, options=at).connect(transport=transport)
+    told = connector.listen(None)
+    async with aclosing(told):
+        with pytest.raises(AccountError, match=r"private network.*private_hosts"):
+            await anext(told)
+    assert not server.signed
+    await connector.aclose()
 
 
 async def test_the_connector_signs_in_as_its_org_and_hears_what_travels(server):

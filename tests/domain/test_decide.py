@@ -8,10 +8,17 @@ from uuid import UUID
 
 from app.config import EntitySync, FieldSync
 from app.domain.codecs import Context
-from app.domain.decide import contradicts, decide, needs_reading, newest, writable
+from app.domain.decide import (
+    contradicts,
+    decide,
+    is_outlived,
+    needs_reading,
+    newest,
+    writable,
+)
 from app.domain.mapping import compile_mapping
 from app.domain.state import LinkState, RecordState, State
-from app.domain.values import Key, Observation, Ref
+from app.domain.values import Claim, Key, Observation, Ref
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -61,6 +68,42 @@ def linked(ours: str, link: LinkState) -> State:
     return replace(
         state(), link=link, record=RecordState(link.record_id, "person", {"title": ours})
     )
+
+
+SEEN = LinkState(UUID(int=1), {"title": "CTO", "lead_status": None, "phone": None}, seen_at=NOON)
+BEFORE = NOON - timedelta(minutes=1)
+
+
+def test_what_we_saw_later_outlives_a_snapshot():
+    assert is_outlived(linked("CTO", SEEN), shown("CEO", BEFORE))
+    assert not is_outlived(linked("CTO", SEEN), shown("CEO", NOON))
+    assert not is_outlived(linked("CTO", SEEN), shown("CEO", None))
+    assert not is_outlived(linked("CTO", replace(SEEN, state="gone")), shown("CEO", BEFORE))
+    assert not is_outlived(state(), shown("CEO", BEFORE))
+
+
+def test_a_snapshot_that_shows_only_some_fields_may_be_as_old_as_its_event_and_tell_something():
+    assert not is_outlived(linked("CTO", SEEN), replace(shown("CEO", BEFORE), partial=True))
+
+
+def test_an_old_snapshot_is_read_where_it_shows_what_we_never_saw():
+    """A field that was mapped since, a parent that we did not know then."""
+    unmapped = replace(SEEN, base={"lead_status": None})
+    assert not is_outlived(linked("CTO", unmapped), shown("CEO", BEFORE))
+    firm = Ref("a", "firm", "7")
+    asked = replace(linked("CTO", SEEN), parents={firm: UUID(int=7)})
+    related = replace(shown("CEO", BEFORE), relations={"company": (firm,)})
+    assert not is_outlived(asked, related)
+    told = replace(SEEN, base={**SEEN.base, "company": str(UUID(int=7))})
+    assert is_outlived(replace(asked, link=told), related)
+
+
+def test_an_old_snapshot_is_read_where_a_write_of_ours_may_have_replaced_what_it_tells():
+    written = replace(SEEN, written={"title": {"was": "CIO", "now": "CTO"}})
+    claims = (Claim(BEFORE, {"role": "CEO"}, {}),)
+    assert is_outlived(linked("CTO", written), shown("CEO", BEFORE))
+    assert is_outlived(linked("CTO", SEEN), replace(shown("CEO", BEFORE), claims=claims))
+    assert not is_outlived(linked("CTO", written), replace(shown("CEO", BEFORE), claims=claims))
 
 
 def test_an_old_snapshot_says_nothing_of_a_held_field():

@@ -7,7 +7,15 @@ from uuid import UUID
 
 import pytest
 
-from app.domain.meeting import Step, last_words, promoted, state_after_move, step_of, united
+from app.domain.meeting import (
+    Step,
+    last_words,
+    promoted,
+    state_after_move,
+    step_of,
+    united,
+    unmade,
+)
 from app.domain.state import RecordState
 from app.domain.values import Value
 
@@ -43,6 +51,11 @@ def test_what_a_merge_means_follows_from_what_we_know(
     assert step_of(lost, kept) is step
 
 
+def test_a_survivor_that_we_may_be_making_just_now_is_waited_for() -> None:
+    assert step_of(Known(), None, making=True) is Step.WAIT
+    assert step_of(Known(), Known("unlinked"), making=True) is Step.RENAME
+
+
 def test_beside_a_counterpart_that_lives_there_a_second_one_waits() -> None:
     assert state_after_move("live", beside=True) == "parked"
     assert state_after_move("live", beside=False) == "live"
@@ -53,6 +66,11 @@ def test_a_parked_counterpart_takes_the_place_of_one_that_is_gone() -> None:
     parked = Known("parked")
     assert promoted([Known("gone"), parked]) is parked
     assert promoted([Known(), parked]) is None
+
+
+def test_what_we_deleted_of_one_of_two_that_became_one_is_made_anew() -> None:
+    ours = Known("gone", "propagated")
+    assert unmade([Known(), Known("gone", "merged"), ours, Known("gone", "deleted")]) == [ours]
 
 
 def test_the_survivor_fills_its_blanks_and_what_does_not_fit_is_told() -> None:

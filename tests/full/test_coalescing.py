@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from tests.full.harness import Company, Json, World, until
 
@@ -90,3 +90,26 @@ async def test_what_waits_together_goes_together(world: World, company: Company)
     people = await world.hubspot.all("contacts")
     titles = [row["jobtitle"] for row in people if (row["email"] or "").endswith(company.domain)]
     assert titles == ["CTO"] * PEOPLE
+
+
+async def test_an_event_older_than_what_was_seen_since_costs_no_call(
+    world: World, company: Company
+) -> None:
+    lead = await world.close.create("lead", name=company.name, url=f"https://{company.domain}")
+    await world.quiet()
+    await world.crms.weather(lose=True)
+    since = _now()
+    await world.close.edit("lead", lead["id"], description="newer")
+    newer = await world.close.event(lead["id"])
+    when = datetime.fromisoformat(newer["date_updated"]) - timedelta(milliseconds=1)
+    told = {**newer["data"], "description": "older", "date_updated": f"{when.isoformat()}+00:00"}
+    older = {**newer, "id": "ev_older", "date_updated": when.isoformat(), "data": told}
+
+    await world.syncline.tell_close(newer)
+    await world.quiet()
+    await world.syncline.tell_close(older)
+    await world.quiet()
+
+    assert not _of(await world.crms.calls("close", since=since), f"/api/v1/lead/{lead['id']}/")
+    (company_there,) = await world.hubspot.find("companies", domain=company.domain)
+    assert company_there["description"] == "newer"

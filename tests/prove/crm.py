@@ -96,7 +96,6 @@ class News:
     survivor: str | None = None
     losers: tuple[str, ...] = ()
     received: int = 0
-    tries: int = 0
 
     def again(self, received: int) -> News:
         """The same news, delivered now; it may be delivered again."""

@@ -18,7 +18,16 @@ from uuid import UUID
 from app.config import EntitySync
 from app.domain import policy
 from app.domain.codecs import ABSENT, Context
-from app.domain.decide import contradicts, decide, keys_of, needs_reading, newest, reading, writable
+from app.domain.decide import (
+    contradicts,
+    decide,
+    is_outlived,
+    keys_of,
+    needs_reading,
+    newest,
+    reading,
+    writable,
+)
 from app.domain.departed import is_ours
 from app.domain.draft import agreed_after_create, agreed_after_update, outgoing
 from app.domain.edits import made_at, still_timed
@@ -32,6 +41,7 @@ from app.domain.meeting import (
     state_after_rename,
     step_of,
     united,
+    unmade,
 )
 from app.domain.merge import Clash, Take, Winner, behind
 from app.domain.state import OURS, LinkState, Plan, RecordState, Result, State
@@ -163,7 +173,11 @@ class Engine:
     cards: dict[tuple[Ref, str], Card] = field(default_factory=dict)
     journal: list[tuple[str, Value]] = field(default_factory=list)
     replaced: list[tuple[str, Value]] = field(default_factory=list)
+    #: What was observed last is an old snapshot: a reading would tell.
+    stale: bool = False
     unsure: int = 0
+    #: What a create of ours made beside another counterpart: a person is asked what to do.
+    beside: set[Ref] = field(default_factory=set)
     #: Two records with one key: a person is asked whether they are one.
     suspects: list[tuple[UUID, UUID]] = field(default_factory=list)
     #: Creates of which a person must say whether what they made was deleted.
@@ -213,8 +227,11 @@ class Engine:
             about = news.id
             if news.survivor is not None:
                 about = news.survivor
-                for loser in news.losers:
-                    self.relink(Ref(account, TYPE, loser), Ref(account, TYPE, about))
+                to = Ref(account, TYPE, about)
+                lost = [Ref(account, TYPE, loser) for loser in news.losers]
+                followed = [self.relink(ref, to, news.received) for ref in lost]
+                if not all(followed):
+                    continue
             look = looks.setdefault(about, Look([], news.received))
             look.news.append(news)
             look.known_at = min(look.known_at, news.received)
@@ -222,7 +239,7 @@ class Engine:
                 look.gone, look.gone_at = True, max(news.at, look.gone_at)
             else:
                 look.alive_at = max(news.at, look.alive_at)
-            look.trusted = look.trusted and news.snapshot is not None and news.tries == 0
+            look.trusted = look.trusted and news.snapshot is not None
             if news.snapshot is not None:
                 look.trusted = look.trusted and not contradicts(news.snapshot, look.snapshot)
                 look.snapshot = newest(news.snapshot, look.snapshot)
@@ -266,14 +283,11 @@ class Engine:
             answer: Plan | None = None
             if look.seen is not None:
                 answer = self.reconcile(look.seen, look.known_at, look.read_at)
-                if answer is None and look.read_at is None:
+                if answer is None and self.stale:
                     self._read(account, look.seen.ref.id, look)
                     answer = self.reconcile(look.seen, look.known_at, look.read_at)
             if answer is not None or (look.seen is None and not look.early):
                 done.update(map(id, look.news))
-            else:
-                for news in look.news:
-                    news.tries += 1
         self.inbox[account] = [n for n in self.inbox[account] if id(n) not in done]
 
     # --- observation -> decide -> apply
@@ -289,22 +303,40 @@ class Engine:
     ) -> Plan | None:
         """What was decided and applied; None if it must be looked at again."""
         ref = observation.ref
+        self.stale = False
         for former in (*observation.absorbed, observation.asked):
             if former in self.links and former != ref and self.links[former].ended != "merged":
-                self.relink(former, ref)
+                self.relink(former, ref, known_at)
         link = self.links.get(ref)
         state = self._state(observation, link, same_as and self.merged.get(same_as, same_as))
         if self._distrusts(ref.account, state, link, known_at, read_at):
             return None
+        if read_at is None and is_outlived(state, observation):
+            return Plan(Result.UNCHANGED, ref)
         new_id = _number(len(self.records) + 1)
         plan = decide(state, observation, new_id=new_id, now=moment(self.now))
         if plan.untimed and state.record is not None:
             state, observation = self._ask(state, observation, plan.untimed)
             plan = decide(state, observation, new_id=new_id, now=moment(self.now))
         if read_at is None and needs_reading(state, observation, plan):
+            self.stale = True
             return None
+        if plan.candidates and self._have_left(state, ref.account):
+            return self.reconcile(observation, known_at, read_at, same_as=same_as, scan=scan)
         self._carry_out(state, plan, link, scan=scan)
         return plan
+
+    def _have_left(self, state: State, account: str) -> bool:
+        """Whether some of those with the same keys were deleted there before we heard of it."""
+        rivals = [self._standing(owner, account) for owner in state.taken]
+        read_at = self.tick()
+        found = [
+            self.crms[account].read(rival.ref.id, proven=True)
+            for rival in rivals
+            if rival is not None
+        ]
+        gone = [self.reconcile(one, read_at, read_at) for one in found if one.gone]
+        return any(plan is not None and plan.result is Result.GONE for plan in gone)
 
     def _ask(
         self, state: State, observation: Observation, names: Sequence[str]
@@ -409,6 +441,9 @@ class Engine:
             assert link is not None
             link.state, link.ended = "gone", "deleted"
             self._settle_cards(ref)
+            mark = self.outbox.get((ref.account, link.record_id))
+            if mark is not None and mark.dead and mark.intent_at is None:
+                del self.outbox[ref.account, link.record_id]
             promoted = self._promote(link.record_id, ref.account)
             self._after_delete(plan, link.record_id, promoted=promoted)
             return
@@ -454,6 +489,7 @@ class Engine:
             self.kept.add(record_id)
 
     def _settle_cards(self, ref: Ref) -> None:
+        self.beside.discard(ref)
         closed = [card for card in self.cards.values() if card.ref == ref]
         self.replaced += [(card.field, card.theirs) for card in closed]
         self.cards = {key: card for key, card in self.cards.items() if key[0] != ref}
@@ -594,10 +630,11 @@ class Engine:
 
     # --- merges in the CRMs
 
-    def relink(self, ref: Ref, to: Ref) -> None:
-        """Follow a merge of two remote records, as app/sync/relink.py does."""
+    def relink(self, ref: Ref, to: Ref, known_at: int = -1) -> bool:
+        """Follow a merge of two remote records, as app/sync/relink.py does; False: not yet."""
         lost, kept = self.links.get(ref), self.links.get(to)
-        step = step_of(lost, kept)
+        begun = self._begun(to.account)
+        step = step_of(lost, kept, making=begun is not None and begun <= known_at)
         if kept is not None and step is Step.REMEMBER:
             tombstone = Link(kept.record_id, ref, {}, {}, None, self.tick(), "gone")
             tombstone.ended = "merged"
@@ -611,6 +648,7 @@ class Engine:
             self._promote(kept.record_id, to.account)
         if self.follow and to in self.links:
             self.follow_merge(self.links[to].record_id)
+        return step is not Step.WAIT
 
     def _bury_merged(self, lost: Link) -> None:
         if lost.ended != "merged":
@@ -660,6 +698,8 @@ class Engine:
                 mark.wanted, mark.dead, mark.due = record.version, False, self.now
                 self.outbox[account, kept_id] = mark
         self._mark_all(record)
+        for link in unmade([one for one in self.links.values() if one.record_id == kept_id]):
+            self.mark(link.ref.account, record)
 
     def _mark_all(self, record: RecordState) -> None:
         for link in self.links.values():
@@ -678,6 +718,7 @@ class Engine:
         if heir is None:
             return False
         heir.state = "live"
+        self.beside.discard(heir.ref)
         self.by_record[record_id, account] = heir
         self._mark_all(self.records[record_id])
         return True
@@ -844,7 +885,11 @@ class Engine:
         still = still and self._held(job.record.id, account) == job.held
         still = still and self.records[job.record.id].version == job.record.version
         still = still and link.state == "live"
-        if not still or plan is None or plan.result not in (Result.UNCHANGED, Result.MISSING):
+        if plan is not None and plan.result is Result.MISSING:
+            self._failed(job)  # what is not shown is not written to
+            del self.jobs[account]
+            return
+        if not still or plan is None or plan.result is not Result.UNCHANGED:
             job.mark.due = self.now
             del self.jobs[account]
             return
@@ -1020,7 +1065,8 @@ class Engine:
                 return
             if rival is not None:
                 made.state = "parked"
-                self.unsure += owner not in self.merged.values()
+                if owner not in self.merged.values():
+                    self.beside.add(made.ref)
             else:
                 self.by_record[owner, account] = made
             self.links[stored.ref] = made

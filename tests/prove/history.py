@@ -432,7 +432,7 @@ class Life:
             self._everywhere(thing, shown)
             asked = any(self.engine.things[id] == thing for id in self.engine.kept)
             self.witness.judge_deletes(thing, lives=bool(shown), asked=asked)
-        if self.engine.unsure:
+        if self.engine.unsure or self.engine.beside:
             raise BrokenError("a person was asked who is who, without need")
 
     def _skipped(self) -> dict[str, set[str]]:

@@ -83,6 +83,7 @@ class Witness:
     deletes: dict[int, list[Delete]] = field(default_factory=dict)
     carried_over: set[tuple[str, int]] = field(default_factory=set)
     returned: set[int] = field(default_factory=set)  # things that people restored or made anew
+    remade: set[int] = field(default_factory=set)  # deleted when nobody could know of it yet
     edits: dict[tuple[int, str], list[Edit]] = field(default_factory=dict)
     cells: Cells = field(default_factory=dict)
     departed: set[tuple[str, int]] = field(default_factory=set)
@@ -256,7 +257,7 @@ class Witness:
             return
         if not lives and (unknown := self._unknown(thing, certain=True)):
             raise BrokenError(f"thing {thing} was deleted, and with it {unknown}")
-        again = thing in self.returned | self.united
+        again = thing in self.returned | self.united | self.remade
         if lives and not again and not self._unknown(thing, certain=False):
             raise BrokenError(f"thing {thing} was deleted, and yet it stands")
 
@@ -300,7 +301,8 @@ class Witness:
             cell = self.cells[account, loser, path]
             saw |= cell.seen
             if not ours:
-                self.dropped |= {n for n in cell.seen if n > self.quiet or not known}
+                mine = {e.number for e in self.edits.get((kept, path), ()) if e.id == loser}
+                self.dropped |= {n for n in cell.seen | mine if n > self.quiet or not known}
             if path in filled:
                 over = self.cells.get((account, id, path), Cell()).seen
                 origin = self._again(kept, path, cell, over)
@@ -339,7 +341,7 @@ class Witness:
                 where.add((account, kept))
         if lost in self.deletes:
             self.deletes.setdefault(kept, []).extend(self.deletes.pop(lost))
-        for some in (self.doubled, self.renamed, self.returned):
+        for some in (self.doubled, self.renamed, self.returned, self.remade):
             if lost in some:
                 some.add(kept)
 
@@ -454,6 +456,7 @@ class Witness:
         """``untold``: what was deleted there before nobody could know of yet."""
         if untold:
             self.departed.discard((account, thing))
+            self.remade.add(thing)
         if thing in self.doubled and (account, thing) in self.departed:
             # Where all whom we had met are deleted, who bears the same address is somebody new.
             every = [

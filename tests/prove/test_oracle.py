@@ -12,7 +12,8 @@ from app.domain import merge as merging
 from app.domain import policy
 from app.domain.meeting import Step
 from app.domain.merge import Winner
-from app.domain.state import RecordState
+from app.domain.state import RecordState, State
+from app.domain.values import Observation
 from tests.prove import engine
 from tests.prove.history import draw, prove, shrink
 from tests.prove.oracle import BrokenError, Witness
@@ -29,9 +30,16 @@ def _blind(self: engine.Engine, account: str, job: engine.Job, link: engine.Link
     job.outcome = self.crms[account].write(link.ref.id, job.fields, self.now)
 
 
-def _trusting(*_args: Any) -> bool:
+def _trusting(patch: pytest.MonkeyPatch) -> None:
     """Believe whatever was seen, whenever that was."""
-    return False
+    patch.setattr(engine, "needs_reading", lambda *_: False)
+    patch.setattr(engine, "is_outlived", lambda *_: False)
+
+
+def _hasty(state: State, snapshot: Observation) -> bool:
+    """As if all snapshots that are not newer told nothing."""
+    seen_at = state.link and state.link.seen_at
+    return bool(seen_at and snapshot.version and snapshot.version <= seen_at)
 
 
 def _whoever_came_last(policy: str, **named: Any) -> tuple[Winner, str]:
@@ -46,7 +54,7 @@ def _barren(kept: RecordState, lost: RecordState) -> tuple[RecordState, tuple[()
     return replace(kept, version=max(kept.version, lost.version) + 1), (), ()
 
 
-def _deaf(*_: Any) -> Step:
+def _deaf(*_: Any, **_named: Any) -> Step:
     """As if nobody told of merges."""
     return Step.NOTHING
 
@@ -54,7 +62,8 @@ def _deaf(*_: Any) -> Step:
 WRONG: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "never behind": lambda patch: patch.setattr(engine, "behind", _forgetful),
     "write without a look": lambda patch: patch.setattr(engine.Engine, "_update", _blind),
-    "believe old snapshots": lambda patch: patch.setattr(engine, "needs_reading", _trusting),
+    "believe old snapshots": _trusting,
+    "pass over snapshots of one moment": lambda patch: patch.setattr(engine, "is_outlived", _hasty),
     "forget what was sent": lambda patch: patch.setattr(
         engine, "agreed_after_update", lambda base, sent, ours, **_: ({**base, **ours}, {})
     ),

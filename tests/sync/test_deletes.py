@@ -613,3 +613,28 @@ async def test_no_card_asks_about_a_field_of_what_was_deleted(town: Town):
     await town.go_on()
     assert not await town.there(hers)
     assert await town.scalar("select count(*) from conflicts where state = 'open'") == 0
+
+
+@PROPAGATE
+async def test_what_a_merge_has_put_into_one_that_we_deleted_just_then_is_made_anew(town: Town):
+    companies = "/crm/v3/objects/companies"
+    firms, leads = [], []
+    for name in ("acme", "bell"):
+        properties = {"name": name, "domain": f"{name}.example"}
+        firms.append((await town.hubspot("POST", companies, properties=properties))["id"])
+        await town.hear_hubspot("company.creation", firms[-1])
+        await town.work()
+        query = "select remote_id from links where account = 'close' order by id desc limit 1"
+        leads.append(Ref("close", "lead", await town.scalar(query)))
+    await town.hubspot("DELETE", f"{companies}/{firms[0]}")
+    await town.hear_hubspot("company.deletion", firms[0])
+    await town.close("POST", "/lead/merge/", source=leads[1].id, destination=leads[0].id)
+    await town.work()
+    assert await town.state_of(leads[0]) == "gone propagated"
+    ends = {"merge_source_lead_id": leads[1].id, "merge_destination_lead_id": leads[0].id}
+    await town.hear_close("lead", "merged", leads[0].id, meta=ends)
+    await town.go_on()
+    record = await town.record_of(Ref("hubspot", "companies", firms[1]))
+    assert record.state == "live"
+    (left,) = (await town.close("GET", "/lead/"))["data"]
+    assert (await town.record_of(Ref("close", "lead", left["id"]))).id == record.id

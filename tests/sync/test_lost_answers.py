@@ -91,3 +91,26 @@ async def test_what_is_deleted_while_its_copy_is_made_elsewhere_does_not_return(
     assert await town.wrote("hubspot") == []
     assert await town.wrote("close") == ["create lead"]
     assert await town.state_of(Ref("close", "lead", made["id"])) == "live"
+
+
+async def test_what_is_merged_into_what_an_unanswered_create_has_made_is_one_with_it(town: Town):
+    first = await acme(town, "one.example")
+    await town.work()
+    second = await acme(town, "two.example")
+    match = {"method": "POST", "path": "/crm/v3/objects/companies/batch/create"}
+    fault = {"vendor": "hubspot", "fault": "drop_after_commit"}
+    await town.control.fault(**fault, match=match, times=1)
+    with pytest.raises(LanePaused):
+        await town.work("hubspot")
+    query = "/crm/v3/objects/companies?properties=domain"
+    listed = (await town.hubspot("GET", query))["results"]
+    ids = {row["properties"]["domain"]: int(row["id"]) for row in listed}
+    lost, kept = ids["one.example"], ids["two.example"]
+    body = {"primaryObjectId": str(kept), "objectIdToMerge": str(lost)}
+    await town.hubspot("POST", "/crm/v3/objects/companies/merge", **body)
+    told = {"primaryObjectId": kept, "mergedObjectIds": [lost], "newObjectId": kept}
+    await town.hear_hubspot("company.merge", kept, numberOfPropertiesMoved=0, **told)
+    await town.go_on()
+    assert (await town.record_of(first)).id == (await town.record_of(second)).id
+    assert await town.scalar("select count(*) from outbox") == 0
+    assert await town.scalar("select count(*) from conflicts where kind <> 'merge'") == 0

@@ -145,12 +145,19 @@ async def test_what_was_read_before_our_write_is_not_believed(company: Company):
     assert results(await company.see(contact(title="new"))) == ["updated"]
 
 
-async def test_an_older_snapshot_must_be_read_again(company: Company):
+async def test_an_older_snapshot_tells_nothing_of_what_was_seen_since(company: Company):
     await company.see(contact(title="second", minute=2))
     stale = contact(title="first", minute=1)
-    assert results(await company.see(stale, fresh=False)) == ["Deferred"]
+    assert results(await company.see(stale, fresh=False)) == ["unchanged"]
+    assert (await company.record_of(contact().ref)).fields["title"] == "second"
     newer = contact(title="third", minute=3)
     assert results(await company.see(newer, fresh=False)) == ["updated"]
+
+
+async def test_a_snapshot_of_the_very_moment_that_differs_must_be_read_again(company: Company):
+    await company.see(contact(title="one", minute=2))
+    twin = contact(title="another", minute=2)
+    assert results(await company.see(twin, fresh=False)) == ["Deferred"]
 
 
 async def test_the_echo_of_our_own_write_is_silent_even_as_a_snapshot(company: Company):

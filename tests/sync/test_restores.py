@@ -76,3 +76,50 @@ async def test_who_is_entered_anew_before_we_know_of_the_delete_is_no_riddle(tow
     assert await town.scalar("select count(*) from conflicts") == 0
     assert await town.state_of(there) == "gone deleted"
     assert await town.state_of(Ref("hubspot", "contacts", again["id"])) == "live"
+
+
+async def test_who_is_entered_anew_is_no_riddle_though_the_delete_is_told_after_it(town: Town):
+    _, there = await town.ada()
+    await town.hubspot("DELETE", f"/crm/v3/objects/contacts/{there.id}")
+    properties = {"email": "ada@x.example"}
+    again = await town.hubspot("POST", "/crm/v3/objects/contacts", properties=properties)
+    await town.hear_hubspot("contact.creation", again["id"])
+    assert await town.state_of(Ref("hubspot", "contacts", again["id"])) == "live"
+    await town.hear_hubspot("contact.deletion", there.id)
+    await town.work()
+    assert await town.scalar("select count(*) from conflicts") == 0
+    assert await town.state_of(there) == "gone deleted"
+
+
+async def test_a_dead_letter_about_what_was_deleted_does_not_hold_up_who_takes_its_place(
+    town: Town,
+):
+    ada, there = await town.ada()
+    await town.close("PUT", f"/contact/{ada.id}/", title="Countess")
+    await town.hear_close("contact", "updated", ada.id)
+    await town.scalar("update outbox set state = 'dead' returning 1")
+    await town.hubspot("DELETE", f"/crm/v3/objects/contacts/{there.id}")
+    await town.hear_hubspot("contact.deletion", there.id)
+    assert await town.marks() == {}
+    properties = {"email": "ada@x.example"}
+    again = await town.hubspot("POST", "/crm/v3/objects/contacts", properties=properties)
+    await town.hear_hubspot("contact.creation", again["id"])
+    await town.work()
+    path = f"/crm/v3/objects/contacts/{again['id']}?properties=jobtitle"
+    assert (await town.hubspot("GET", path))["properties"]["jobtitle"] == "Countess"
+
+
+async def test_what_the_crm_does_not_show_is_not_written_to(town: Town):
+    """It may come back in that very instant, with an edit that we have never seen."""
+    ada, _ = await town.ada()
+    before = await town.wrote("hubspot")
+    await town.close("PUT", f"/contact/{ada.id}/", title="Countess")
+    await town.hear_close("contact", "updated", ada.id)
+    hidden = {"vendor": "hubspot", "fault": "status"}
+    one = {"path": r"/objects/contacts/\d+", "method": "GET"}
+    await town.control.fault(**hidden, status=404, match=one)
+    batch = {"path": "/contacts/batch/read"}
+    await town.control.fault(**hidden, status=200, body={"results": []}, match=batch)
+    await town.work()
+    assert await town.wrote("hubspot") == before
+    assert await town.scalar("select error ->> 'class' from outbox") == "NotFoundError"

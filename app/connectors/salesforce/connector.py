@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from app.connectors.salesforce import (
     activities,
+    bulk,
     capture,
     changes,
     events,
@@ -78,6 +79,8 @@ from app.sdk import (
     Finding,
     Heard,
     Key,
+    Load,
+    NotFoundError,
     Observation,
     Op,
     Outcome,
@@ -94,6 +97,7 @@ from app.sdk import (
     TokenStore,
     Trail,
     TransientError,
+    UnknownOutcomeError,
     Wire,
     Write,
     background,
@@ -202,7 +206,8 @@ class Salesforce(Connector):
         for object, (through, _) in events.READ_THROUGH.items():
             if through in wanted:
                 wanted[object] = wanted[through]
-        async with aclosing(pubsub.listen(url, wanted, position, sign_in)) as told:
+        hear = pubsub.listen(url, wanted, position, sign_in, self.client.look_up)
+        async with aclosing(hear) as told:
             async for heard in told:
                 yield heard
 
@@ -467,19 +472,11 @@ class Salesforce(Connector):
 
     async def _create(self, batch: Sequence[Write]) -> list[Outcome]:
         type = batch[0].type
-        described = await self.org.describe(type)
-        external = self.account.external_id
-        stamped = external if external and described.is_external_id(external) else None
+        stamped = await self._stamped(type)
         records: list[dict[str, Any]] = []
         held: dict[str, Mapping[str, str]] = {}
-        words = await self._task_words(type)
-        for write in batch:
-            body = self._body(write, words=words)
-            if type == OPPORTUNITY and not body.get("StageName"):
-                body["StageName"] = await self._entry_stage()
-            held[write.trace] = withheld(described, body, creating=True)
-            if stamped and write.external_id:
-                body[stamped] = write.external_id
+        for write, (body, lacks) in zip(batch, await self._new(batch, stamped), strict=True):
+            held[write.trace] = lacks
             records.append({"attributes": {"type": object_of(type)}, **body})
         # With our id in it, a create whose answer was lost is found again, and never doubled.
         # What can only be set at first refuses that: there the unique field names who is there.
@@ -494,6 +491,66 @@ class Salesforce(Connector):
             list(zip(batch, fates, records, strict=True)), lambda row: self._created(*row)
         )
         return await self._finished(outcomes, held)
+
+    async def _stamped(self, type: str) -> str | None:
+        """The field of this object that takes our ids, and gives each to one record."""
+        external, described = self.account.external_id, await self.org.describe(type)
+        return external if external and described.is_external_id(external) else None
+
+    async def _new(
+        self, batch: Sequence[Write], stamped: str | None
+    ) -> list[tuple[dict[str, Any], dict[str, str]]]:
+        """What each of these creates says, and what our user may not say."""
+        type = batch[0].type
+        described, words = await self.org.describe(type), await self._task_words(type)
+        made = []
+        for write in batch:
+            body = self._body(write, words=words)
+            if type == OPPORTUNITY and not body.get("StageName"):
+                body["StageName"] = await self._entry_stage()
+            held = withheld(described, body, creating=True)
+            if stamped and write.external_id:
+                body[stamped] = write.external_id
+            made.append((body, held))
+        return made
+
+    async def open_load(self, batch: Sequence[Write]) -> Load | None:
+        """What needs rows of another object (the people of a deal), or is not told in full, goes by
+        collections.
+        """
+        type = batch[0].type
+        stamped = await self._stamped(type)
+        if stamped is None or type in activities.ASKED:
+            return None
+        plain = [w for w in batch if type != OPPORTUNITY or "people" not in w.relations]
+        made = zip(plain, await self._new(plain, stamped), strict=True) if plain else ()
+        rows = [(w, body) for w, (body, held) in made if not held and bulk.is_plain(body)]
+        rows = rows[: bulk.fitting([body for _, body in rows])]
+        job = await bulk.announced(self.org, object_of(type), stamped) if rows else None
+        return Load(job, tuple(write for write, _ in rows)) if job else None
+
+    async def send_load(self, load: Load) -> None:
+        stamped = await self._stamped(load.writes[0].type)
+        made = await self._new(load.writes, stamped)
+        await bulk.sent(self.org, load.id, bulk.written([body for body, _ in made]))
+
+    async def read_load(self, id: str, batch: Sequence[Write]) -> list[Outcome] | None:
+        try:
+            fates = await bulk.ended(self.org, id, str(self.account.external_id))
+        except NotFoundError as error:
+            unknown = UnknownOutcomeError(f"the job is not there any more: {error.reason}")
+            return [Outcome(write, error=unknown) for write in batch]
+        if not fates:
+            return None if fates is None else []
+        outcomes: list[Outcome] = []
+        for write in batch:
+            fate = fates.get(str(write.external_id))
+            if isinstance(fate, str):
+                outcomes.append(Outcome(write, ref=self.ref(write.entity, fate)))
+            else:
+                untold = UnknownOutcomeError("the job does not say what became of the row")
+                outcomes.append(Outcome(write, error=fate or untold))
+        return [one for some in chunked(outcomes, BATCH) for one in await self._finished(some, {})]
 
     def _body(
         self, write: Write, current: Raw = NOTHING, words: Mapping[str, str] = NOTHING

@@ -6,7 +6,7 @@ https://developer.salesforce.com/docs/platform/pub-sub-api/guide/intro.html
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from io import BytesIO
@@ -64,17 +64,19 @@ async def listen(
     wanted: Mapping[str, str],
     position: str | None,
     sign_in: Callable[[SignIn | None], Awaitable[SignIn]],
+    look_up: Callable[[str], Awaitable[Sequence[str]]],
 ) -> AsyncGenerator[Heard, None]:
     """What changes from a position on, else from now on; ends only by an error.
 
     ``wanted`` are the objects that concern us with their entities. ``sign_in`` is told what was
-    refused. Raises AccountError and TransientError.
+    refused, ``look_up`` says at which addresses we may call. Raises AccountError and
+    TransientError.
     """
     refused: SignIn | None = None
     lost: str | None = None
     while True:
         signed = await sign_in(refused)
-        bus = Bus(url, signed, wanted)
+        bus = Bus(url, await look_up(url), signed, wanted)
         try:
             async with aclosing(bus.listen(position, lost=lost)) as told:
                 async for heard in told:
@@ -96,10 +98,12 @@ async def listen(
 class Bus:
     """One connection of one account."""
 
-    def __init__(self, url: str, signed: SignIn, wanted: Mapping[str, str]) -> None:
+    def __init__(
+        self, url: str, addresses: Sequence[str], signed: SignIn, wanted: Mapping[str, str]
+    ) -> None:
         self._wanted = wanted
         self._metadata = tuple(signed.items())
-        self._channel = _channel(url)
+        self._channel = _channel(url, addresses)
         self._subscribe = self._channel.stream_stream(
             "/eventbus.v1.PubSub/Subscribe",
             request_serializer=protocol.FetchRequest.SerializeToString,
@@ -188,12 +192,26 @@ class Bus:
         return spelled_out, fastavro.schemaless_reader(BytesIO(event.payload), parsed, None)
 
 
-def _channel(url: str) -> Any:
+def _channel(url: str, addresses: Sequence[str]) -> Any:
+    """A channel to these addresses, and to nobody who cannot prove to be the host of the URL."""
     parts = urlsplit(url)
+    options = (*_OPTIONS, ("grpc.default_authority", parts.netloc))
+    target = _target(parts.hostname or "", addresses, parts.port or 443)
     if parts.scheme == "http":  # a sandbox on this machine
-        return grpc.aio.insecure_channel(parts.netloc, options=_OPTIONS)
-    target = parts.netloc if parts.port else f"{parts.netloc}:443"
-    return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options=_OPTIONS)
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options=options)
+
+
+def _target(host: str, addresses: Sequence[str], port: int) -> str:
+    """As gRPC names addresses; a name it would look up by itself, and call what nobody looked at.
+
+    https://github.com/grpc/grpc/blob/master/doc/naming.md
+    """
+    fourth = [f"{one}:{port}" for one in addresses if ":" not in one]
+    sixth = [f"[{one}]:{port}" for one in addresses if ":" in one]
+    if list(addresses) == [host]:  # it is written, or may lead anywhere
+        return (fourth or sixth)[0]
+    return f"ipv4:{','.join(fourth)}" if fourth else f"ipv6:{','.join(sixth)}"
 
 
 async def _raise_why(call: Any) -> None:

@@ -92,7 +92,8 @@ class Changes:
             )
             self.linked.append(link)
             return link
-        if plan.base is not None or plan.seen_at is not None:
+        # What tells nothing new, not even a later moment, is written down nowhere.
+        if plan.base is not None or plan.seen_at not in (None, link.seen_at):
             self.agreed.append(links.Agreement(plan.ref, plan.base, plan.sent, plan.seen_at))
         if plan.back:
             self.revived.append(plan.ref)

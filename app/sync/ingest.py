@@ -131,7 +131,9 @@ def answers(house: House, member: Member, events: Sequence[Event]) -> list[Answe
         if kind not in said:
             said[kind] = _answer(house, member, event)
         like = said[kind]
-        found.append(replace(like, event=_addressed(event, like.account)))
+        found.append(
+            Answered(like.account, _addressed(event, like.account), like.answer, like.error)
+        )
     return found
 
 

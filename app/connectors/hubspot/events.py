@@ -15,7 +15,7 @@ import orjson
 
 from app.connectors.hubspot import activities, tickets
 from app.connectors.hubspot.shapes import LINKS
-from app.sdk import BadPayloadError, Change, Event, Raw, Ref
+from app.sdk import NOTHING, BadPayloadError, Change, Event, Raw, Ref
 
 #: The word of an event type, of a generic event's objectTypeId and of an association's ends,
 #: each with our remote type.
@@ -110,29 +110,33 @@ def _read(row: Raw, account: str, primary: Collection[tuple[object, ...]]) -> It
     child, parent = _ends(row, account) if kind == "associationChange" else (None, None)
     if child is not None and word == "object":  # such an event names its ends alone
         word = next(word for word, type in OBJECTS.items() if type == child.type)
+    type = OBJECTS.get(word)
+    ref, fields, names = child if type is not None else None, NOTHING, NOTHING
+    if type is not None and kind not in ("associationChange", "merge"):
+        ref = Ref(account, type, _id(row, "objectId"))
+    if type is not None and kind == "propertyChange":
+        fields = _changed(row)
+    # A primary link is an unlabelled one as well, and both are told.
+    if not row.get("associationRemoved") and _linked(row) in primary:
+        names = _named(child, parent)
     event = Event(
         key=_key(row, said),
         type=f"{word}.{kind}",
         at=_moment(row.get("occurredAt")),
+        ref=ref,
         change=_CHANGES.get(kind, Change.CHANGED),
-        born=kind == "creation",
+        tenant=None if row.get("portalId") is None else _id(row, "portalId"),
+        fields=fields,
         # https://developers.hubspot.com/docs/api-reference/legacy/webhooks/guide
         by_program=row.get("changeSource") == "INTEGRATION",
-        tenant=None if row.get("portalId") is None else _id(row, "portalId"),
+        names=names,
+        born=kind == "creation",
         data=row,
     )
-    type = OBJECTS.get(word)
-    if type is None:
-        yield event
-    elif kind == "associationChange":
-        # A primary link is an unlabelled one as well, and both are told.
-        told = not row.get("associationRemoved") and _linked(row) in primary
-        yield replace(event, ref=child, names=_named(child, parent) if told else {})
-    elif kind == "merge":
+    if type is not None and kind == "merge":
         yield from _merged(event, row, account, type)
     else:
-        ref = Ref(account, type, _id(row, "objectId"))
-        yield replace(event, ref=ref, fields=_changed(row) if kind == "propertyChange" else {})
+        yield event
 
 
 def _key(row: Raw, said: str) -> str:
@@ -186,7 +190,7 @@ def _ends(row: Raw, account: str) -> tuple[Ref | None, Ref | None]:
     return None, None
 
 
-def _named(child: Ref | None, parent: Ref | None) -> dict[str, Ref]:
+def _named(child: Ref | None, parent: Ref | None) -> Mapping[str, Ref]:
     """The relation that has this one end."""
     if child is None or parent is None:
         return {}

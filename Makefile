@@ -1,7 +1,7 @@
 # Every word here is one of ./dev; arguments for it go in ARGS: make run ARGS="--port 9000"
 ARGS ?=
 
-.PHONY: help setup run test lint migrate bench prove prove-full chaos clean
+.PHONY: help setup run test lint migrate bench profile figures prove prove-full chaos clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -22,8 +22,14 @@ lint: ## everything that reads the code without running it
 migrate: ## bring the database's schema up to date
 	@./dev migrate $(ARGS)
 
-bench: ## the ingest against plain endpoints, side by side
+bench: ## all measurements beside what others do, in ten minutes; ARGS="resync" for one
 	@./dev bench $(ARGS)
+
+profile: ## flame graphs of worker and API during a resync
+	@./dev profile $(ARGS)
+
+figures: ## the plots of docs/performance.md; ARGS=FILE with measurements
+	@./dev figures $(ARGS)
 
 prove: ## N random histories over the pure core, with an oracle; the seed of any failure
 	@./dev prove $(N) $(ARGS)

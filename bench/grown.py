@@ -1,14 +1,21 @@
 """What inbox, journal and reconcile cost when their tables are small, and when they hold millions.
 
-python -m bench.grown --rows 100000 1000000
+python -m bench.grown --rows 100000 1000000 10000000
+
+So many deliveries, events, lines of history and attempts, and records up to a million. The
+database lies on the disk, but need not wait for it: what is compared is the work.
 """
 
-import argparse
 import asyncio
+import contextlib
 import hashlib
+import shutil
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import asyncpg
 import uuid_utils.compat as uuid
@@ -17,7 +24,7 @@ from pydantic import SecretStr
 
 from app.clock import now
 from app.config import parse
-from app.db import deliveries, events, journal, migrations, partitions
+from app.db import deliveries, embedded, events, journal, migrations, partitions
 from app.db.accounts import Box
 from app.db.engine import Database
 from app.db.events import Answered
@@ -29,7 +36,8 @@ from app.sdk.registry import Registry
 from app.sync.house import House, build
 from app.sync.reconcile import reconcile
 from app.sync.world import Seen
-from tests.postgres import clone, server
+from bench import machine, report
+from tests.postgres import FAST, clone
 
 CONFIG = """
 accounts:
@@ -39,39 +47,52 @@ sync: {person: {conflict: hubspot}}
 """
 #: Rows in each table of the database that counts as small.
 FEW = 2_000
+#: Records at most, each with a key and two links.
+RECORDS = 1_000_000
+#: What HubSpot's ids of these begin with; the sandbox makes none like it.
+OLD = "770000"
 #: Days that the rows are spread over, as far back as webhooks are kept.
 DAYS = 30
 #: Webhooks in a batch, and batches in a round.
 BATCH, ROUND = 100, 10
 #: Rounds on each database; the quickest counts.
-ROUNDS = 6
+ROUNDS = 12
+PARTS = ("inbox", "reconcile")
 
-_FILL = (
-    "insert into deliveries (account, key, method, target, body, received_at, state)"
-    " select 'close', sha256(n::text::bytea), 'POST', '/', repeat('x', 200)::bytea,"
-    " now() - n * interval '{step} ms', 'done' from generate_series(1, {rows}) n",
-    "insert into events (account, key, delivery_id, type, ref_type, ref_id, at, received_at, state)"
-    " select 'close', 'old_' || n, n, 'lead.updated', 'lead', 'lead_' || n % 50000, now(),"
-    " now() - n * interval '{step} ms', 'done' from generate_series(1, {rows}) n",
-    "insert into journal (at, record_id, version, field, new, account, cause, rule)"
-    " select now() - n * interval '{step} ms', md5((n % 50000)::text)::uuid, n, 'title',"
-    " '\"CEO\"', 'close', 'event', 'r' from generate_series(1, {rows}) n",
-    "insert into attempts (at, record_id, account, op, ref_type, trace, outcome)"
-    " select now() - n * interval '{step} ms', md5((n % 50000)::text)::uuid, 'close', 'update',"
-    " 'lead', 't', 'done' from generate_series(1, {rows}) n",
-    "insert into records (id, entity, fields, stamps, hash, source)"
-    " select md5(n::text)::uuid, 'person', jsonb_build_object('email', 'p' || n || '@x.example',"
-    " 'first_name', 'Ada', 'last_name', 'King ' || n), '{{}}', md5(n::text), 'hubspot'"
-    " from generate_series(1, {rows}) n",
-    "insert into keys (entity, kind, value, record_id)"
-    " select 'person', 'email', 'p' || n || '@x.example', md5(n::text)::uuid"
-    " from generate_series(1, {rows}) n",
-    "insert into links (record_id, entity, account, type, remote_id, base)"
-    " select r.id, 'person', a.name, a.type,"
-    " a.sign || split_part(r.fields ->> 'last_name', ' ', 2), r.fields"
-    " from records r, (values ('close', 'contact', 'cont_'), ('hubspot', 'contacts', ''))"
-    " a (name, type, sign)",
-    "analyze",
+#: What fills the tables, side by side: whole columns at once, all within the database.
+_FILLS = (
+    (
+        "insert into deliveries (account, key, method, target, body, received_at, state)"
+        " select 'close', sha256(n::text::bytea), 'POST', '/', repeat('x', 200)::bytea,"
+        " now() - n * interval '{step} ms', 'done' from generate_series(1, {rows}) n",
+        "insert into events"
+        " (account, key, delivery_id, type, ref_type, ref_id, at, received_at, state)"
+        " select 'close', 'old_' || n, n, 'lead.updated', 'lead', 'lead_' || n % 50000, now(),"
+        " now() - n * interval '{step} ms', 'done' from generate_series(1, {rows}) n",
+    ),
+    (
+        "insert into journal (at, record_id, version, field, new, account, cause, rule)"
+        " select now() - n * interval '{step} ms', md5((n % 50000)::text)::uuid, n, 'title',"
+        " '\"CEO\"', 'close', 'event', 'r' from generate_series(1, {rows}) n",
+        "insert into attempts (at, record_id, account, op, ref_type, trace, outcome)"
+        " select now() - n * interval '{step} ms', md5((n % 50000)::text)::uuid, 'close', 'update',"
+        " 'lead', 't', 'done' from generate_series(1, {rows}) n",
+        "insert into records (id, entity, fields, stamps, hash, source)"
+        " select md5(n::text)::uuid, 'person',"
+        " jsonb_build_object('email', 'p' || n || '@x.example', 'first_name', 'Ada',"
+        " 'last_name', 'King ' || n), '{{}}', md5(n::text), 'hubspot'"
+        " from generate_series(1, {records}) n",
+        "insert into keys (entity, kind, value, record_id)"
+        " select 'person', 'email', 'p' || n || '@x.example', md5(n::text)::uuid"
+        " from generate_series(1, {records}) n",
+        "insert into links (record_id, entity, account, type, remote_id, base)"
+        " select r.id, 'person', a.name, a.type,"
+        " a.sign || split_part(r.fields ->> 'last_name', ' ', 2), r.fields"
+        " from records r, (values ('close', 'contact', 'cont_'), ('hubspot', 'contacts', '{old}'))"
+        " a (name, type, sign)",
+        "insert into outbox (account, record_id, entity, wanted, state)"
+        " select 'elsewhere', r.id, 'person', 1, 'dead' from records r",
+    ),
 )
 
 
@@ -122,7 +143,7 @@ async def _reconcile(house: House, number: int) -> float:
             fresh = f"9{number:03}{batch:03}{n:03}"
             edited = {"email": f"p{known}@x.example", "firstname": f"Ada {number}"}
             unmet = {"email": f"new{fresh}@x.example", "firstname": "Grace", "lastname": "Hopper"}
-            seen += [_seen(str(known), edited), _seen(fresh, unmet)]
+            seen += [_seen(f"{OLD}{known}", edited), _seen(fresh, unmet)]
         answers = await reconcile(house, seen)
         results = [a.result for a in answers if isinstance(a, Plan)]
         half = BATCH // 2
@@ -147,22 +168,63 @@ async def _made(url: str, rows: int) -> Database:
     """A database whose tables hold so many rows each, the inbox and history over many days."""
     await migrations.upgraded(url)
     database = Database(url)
+    await fill(database, rows)
+    return database
+
+
+async def fill(database: Database, rows: int) -> None:
+    """Put so many rows, long done with, into each table of the hot path."""
     async with database.transaction() as db:
         for cut in partitions.CUTS:
             for day in range(0, DAYS + 1, 7):
                 await partitions.make(db, cut, now() - timedelta(days=day))
-    connection = await asyncpg.connect(url)  # no limit of time: millions take minutes
-    for statement in _FILL:
-        await connection.execute(statement.format(rows=rows, step=DAYS * 86_400_000 // rows))
+    await asyncio.gather(*(_fill(database.url, statements, rows) for statements in _FILLS))
+    connection = await asyncpg.connect(database.url)
+    await connection.execute("vacuum analyze")
     await connection.close()
-    return database
 
 
-async def measure(sizes: Sequence[int]) -> None:
+async def _fill(url: str, statements: Sequence[str], rows: int) -> None:
+    connection = await asyncpg.connect(url)  # no limit of time: millions take minutes
+    # What is made up here needs no check against what it names.
+    await connection.execute("set session_replication_role = replica")
+    sizes = {
+        "old": OLD,
+        "rows": rows,
+        "records": min(rows, RECORDS),
+        "step": DAYS * 86_400_000 // rows,
+    }
+    for statement in statements:
+        await connection.execute(statement.format(**sizes))
+    await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def _databases() -> AsyncIterator[tuple[str, str]]:
+    """Two empty databases of a server of their own."""
+    with tempfile.TemporaryDirectory(prefix="syncline-bench-") as name:
+        started = await asyncio.to_thread(_started, Path(name))
+        try:
+            async with clone(started.url) as one, clone(started.url) as other:
+                yield one, other
+        finally:
+            await asyncio.to_thread(embedded.stop, Path(name))
+            await asyncio.to_thread(shutil.rmtree, started.data, ignore_errors=True)
+
+
+def _started(home: Path) -> embedded.Server:
+    home.chmod(0o711)  # as root the server is another user
+    return embedded.start(home, settings={**FAST, "max_wal_size": "8GB", "shared_buffers": "1GB"})
+
+
+async def measure(sizes: Sequence[int]) -> list[dict[str, Any]]:
     """Each size beside a small database, by turns: what else the machine does hits both."""
+    found: list[dict[str, Any]] = []
     for rows in sizes:
-        async with clone(server()) as one, clone(server()) as other:
+        async with _databases() as (one, other):
+            report.step(f"filling tables with {rows:,} rows")
             few, many = await _made(one, FEW), await _made(other, rows)
+            report.step("measuring")
             houses = {few: _house(few), many: _house(many)}
             spent: dict[tuple[str, Database], list[float]] = {}
             for n in range(ROUNDS):
@@ -171,23 +233,42 @@ async def measure(sizes: Sequence[int]) -> None:
                         await _inbox(database, f"round {n}")
                     )
                     spent.setdefault(("reconcile", database), []).append(await _reconcile(house, n))
-            for part in ("inbox", "reconcile"):
+            size: dict[str, Any] = {"rows": rows}
+            for part in PARTS:
                 before, after = (min(spent[part, database]) for database in houses)
-                print(
-                    f"{part:<9} {FEW:,} rows {before:.2f} ms · {rows:,} rows in each table"
-                    f" {after:.2f} ms · ratio {after / before:.2f}",
-                    flush=True,
-                )
+                size[part] = {
+                    "few_ms": round(before, 3),
+                    "many_ms": round(after, 3),
+                    "ratio": round(after / before, 3),
+                }
+            found.append(size)
             for database in houses:
                 await database.close()
+    return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench.grown", description=__doc__)
+def show(found: dict[str, Any]) -> None:
+    rows = [
+        (
+            f"{part}, {size['rows']:,} rows in each table",
+            *(f"{size[part][what]:.2f}" for what in ("few_ms", "many_ms", "ratio")),
+        )
+        for size in found["sizes"]
+        for part in PARTS
+    ]
+    headings = ("", f"ms at {FEW:,} rows", "ms at so many", "ratio")
+    report.table("a webhook through the inbox; an observation reconciled", headings, rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = report.parser("grown", __doc__)
     parser.add_argument(
         "--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="in each table"
     )
-    asyncio.run(measure(parser.parse_args().rows))
+    given = parser.parse_args(arguments)
+    found = {"bench": "grown", "sizes": asyncio.run(measure(given.rows)), **machine.about()}
+    show(found)
+    report.write(found, given.json)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def about() -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "versions": {name: version(name) for name in PACKAGES},
@@ -35,7 +35,7 @@ def _commit() -> str | None:
     return found.stdout.strip() or None
 
 
-def _cpu() -> str | None:
+def _processor() -> str | None:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -93,7 +93,7 @@ async def _peer_run(service: Service, peer: Peer, contacts: int) -> dict[str, An
     return {
         "per_second": round(contacts / spent.seconds),
         "per_core_second": {"ours": round(contacts / (spent.cpu["peer"] + spent.cpu["database"]))},
-        "hubspot_calls_per_record": round((calls["reads"] + calls["writes"]) / contacts, 4),
+        "hubspot_calls_per_record": round(calls["calls"] / contacts, 4),
         **told(spent),
     }
 
@@ -109,7 +109,7 @@ async def _run(service: Service, contacts: int, *, rows: bool) -> dict[str, Any]
     async def resync() -> None:
         await service.world.syncline.post("/api/resyncs", {"account": "close", "entity": "person"})
 
-    found = await service.measured(resync, account="hubspot", rows=rows)
+    found = await service.measured(resync, rows=rows)
     own = sum(found["cpu"][name] for name in OURS)
     hubspot = found["calls"].get("hubspot", {})
     return {
@@ -118,9 +118,7 @@ async def _run(service: Service, contacts: int, *, rows: bool) -> dict[str, Any]
             "worker": round(contacts / found["cpu"]["worker"]),
             "ours": round(contacts / own),
         },
-        "hubspot_calls_per_record": round(
-            (hubspot.get("reads", 0) + hubspot.get("writes", 0)) / contacts, 4
-        ),
+        "hubspot_calls_per_record": round(hubspot.get("calls", 0) / contacts, 4),
         **found,
     }
 

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,18 @@ class Service:
             "sandbox": crms.program.pid,
         }
 
-    async def idle(self, account: str, *, within: float = PATIENCE) -> None:
-        """Return once no resync is open and nothing waits to be pushed to this account."""
+    async def idle(self, *, within: float = PATIENCE) -> None:
+        """Return once no resync is open, nothing waits, and no lane is at work."""
 
         async def over() -> bool:
             return bool(
                 await self.db.fetchval(
                     "select not exists (select from resyncs where state in ('queued', 'running'))"
-                    " and not exists (select from outbox where account = $1 and state <> 'dead')"
+                    " and not exists (select from outbox where state <> 'dead')"
+                    " and not exists (select from deliveries where state = 'pending')"
+                    " and not exists (select from events where state = 'pending')"
                     " and not exists (select from lanes where owner is not null"
-                    " and direction <> 'listen')",
-                    account,
+                    " and direction <> 'listen')"
                 )
             )
 
@@ -76,18 +78,20 @@ class Service:
         return {name: n for name, n in found if n and name not in _HOUSEKEEPING}
 
     async def calls(self) -> dict[str, dict[str, int]]:
-        """Reads and writes so far that each CRM has answered, and the rows that were written."""
-        counts = await self.world.crms.counts()
-        return {
-            name: {
-                **{kind: found[kind] for kind in ("reads", "writes", "failed", "limited")},
-                "rows": sum(n for verbs in found["rows"].values() for n in verbs.values()),
-            }
-            for name, found in counts.items()
-        }
+        """Calls so far that each CRM has answered, the rows they wrote, and those that were so
+        already."""
+        found = {}
+        for name, counted in (await self.world.crms.counts()).items():
+            verbs: Counter[str] = Counter()
+            for by_verb in counted["rows"].values():
+                verbs.update(by_verb)
+            kinds = {kind: counted[kind] for kind in ("reads", "writes", "failed", "limited")}
+            kinds["calls"] = kinds["reads"] + kinds["writes"]
+            found[name] = {**kinds, "rows": verbs.total(), "unchanged": verbs["unchanged"]}
+        return found
 
     async def measured(
-        self, work: Callable[[], Any], *, account: str, rows: bool = False
+        self, work: Callable[[], Awaitable[object]], *, rows: bool = False
     ) -> dict[str, Any]:
         """Do this, wait until nothing is left to do, and tell what all of it took.
 
@@ -96,7 +100,7 @@ class Service:
         calls, before = await self.calls(), await self.rows() if rows else {}
         with spending(self.processes) as spent:
             await work()
-            await self.idle(account)
+            await self.idle()
         found = {**told(spent), "calls": gained(calls, await self.calls())}
         if rows:
             await asyncio.sleep(FLUSHED)

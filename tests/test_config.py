@@ -221,6 +221,7 @@ def test_options_are_what_only_some_systems_read():
         "portal_id": 62515,
         "legacy_signatures": False,
         "lifecycle": "hold",
+        "labels": "hold",
         "leads": False,
     }
 

@@ -17,7 +17,7 @@ from app.api.records import JournalShape
 from app.api.shapes import EXAMPLE_RECORD
 from app.config import is_field
 from app.db import accounts, listings
-from app.domain.entities import relations_of
+from app.domain.entities import ties_of
 from app.sync.standing import About, held_cards, said, standings
 
 router = APIRouter(prefix="/records", tags=["records"])
@@ -99,7 +99,7 @@ async def why(
     if row is None:
         raise ProblemError(problems.NOT_FOUND, f"There is no record {record_id}.")
     entity = row["entity"]
-    known = is_field(entity, field) or field in relations_of(entity)
+    known = is_field(entity, field) or field in ties_of(entity)
     if not rows and field not in row["fields"] and not known:
         raise ProblemError(problems.NOT_FOUND, f"This {entity} has no {field} and never had one.")
     steps = _steps(rows, field)

@@ -54,6 +54,8 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "lead_status",
         "owner",
         "company",
+        "companies",
+        "labels",
     ),
     "deal": (
         "name",
@@ -66,7 +68,9 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "description",
         "owner",
         "company",
+        "companies",
         "people",
+        "labels",
     ),
     "ticket": (
         "subject",
@@ -76,7 +80,9 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "priority",
         "owner",
         "company",
+        "companies",
         "people",
+        "labels",
     ),
     "note": ("subject", "body", "at", "author", "company", "people", "deals"),
     "call": (
@@ -139,19 +145,20 @@ FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {"activity": ("note", "call", "
 QUIET: Final = frozenset({"ticket", "note", "call", "email", "meeting", "task"})
 #: What stands in a stage of a pipeline.
 STAGED: Final = ("deal", "ticket")
-#: The fields that name other records; their mapping is the connector's own.
+#: The fields that name other records, or what people call the link to one; their mapping is the
+#: connector's own.
 RELATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "company": (),
-    "person": ("company",),
-    "deal": ("company", "people"),
-    "ticket": ("company", "people"),
+    "person": ("company", "companies", "labels"),
+    "deal": ("company", "companies", "people", "labels"),
+    "ticket": ("company", "companies", "people", "labels"),
     **dict.fromkeys(("note", "call", "email", "meeting", "task"), ("company", "people", "deals")),
 }
 
 #: By what two records are recognised as one unless the file says otherwise, strongest first.
 DEFAULT_KEYS: Final[Mapping[str, tuple[str, ...]]] = {"company": ("domain",), "person": ("email",)}
 #: Fields that are no names: what they hold identifies nobody, or is the vendor's own wording.
-NO_KEYS: Final = frozenset({"address", "description", "owner", "people"})
+NO_KEYS: Final = frozenset({"address", "description", "owner", "companies", "people", "labels"})
 
 UNLINK: Final = "unlink"
 PROPAGATE: Final = "propagate"
@@ -497,6 +504,11 @@ class AccountConfig(_Frozen):
         description="HubSpot: what to do with an earlier lifecycle stage: `hold` it for a person, "
         "or `clear` the present one first, in a write of its own.",
     )
+    labels: Literal["hold", "create"] = Field(
+        "hold",
+        description="HubSpot: what to do with a label of a link that this portal does not have: "
+        "`hold` it for a person, or `create` it.",
+    )
     owners: OwnersConfig = Field(
         default_factory=OwnersConfig, description="Owners without a user here: who stands in."
     )
@@ -555,7 +567,7 @@ class AccountConfig(_Frozen):
     @property
     def options(self) -> Mapping[str, object]:
         """The further settings that only some connectors read."""
-        hubspot = ("portal_id", "app_id", "legacy_signatures", "lifecycle")
+        hubspot = ("portal_id", "app_id", "legacy_signatures", "lifecycle", "labels")
         salesforce = ("login_url", "audience", "api_version", "organization_id", "pubsub_url")
         names = (*hubspot, *salesforce, "leads")
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -299,6 +299,7 @@ async def keep_directory(db: AsyncConnection, name: str, directory: Directory) -
         "retired": sorted(directory.retired),
         "zone": directory.zone,
         "schema": directory.schema,
+        "labels": {entity: dict(own) for entity, own in directory.labels.items()},
         "options": {entity: dict(paths) for entity, paths in directory.options.items()},
     }
     await db.execute(
@@ -367,5 +368,6 @@ def _directory(content: Mapping[str, Any]) -> Directory:
         retired=frozenset(content["retired"]),
         zone=content.get("zone"),
         schema=content.get("schema"),
+        labels=content.get("labels") or {},
         options=content["options"],
     )

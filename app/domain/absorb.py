@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.domain import ties
 from app.domain.codecs import ABSENT
 from app.domain.entities import equal, is_blank, is_set
 from app.domain.merge import Clash, Take, Winner
@@ -46,4 +47,7 @@ def renamed(fields: Fields, names: tuple[str, ...], lost: str, kept: str) -> tup
             takes.append(Take(name, value, joined, "it was merged into another"))
         elif value is not None and value == lost:
             takes.append(Take(name, value, kept, "it was merged into another"))
+    labels = fields.get(ties.LABELS)
+    if (moved := ties.renamed(labels, lost, kept)) != labels and moved:
+        takes.append(Take(ties.LABELS, labels, moved, "it was merged into another"))
     return tuple(takes)

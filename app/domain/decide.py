@@ -16,7 +16,7 @@ from uuid import UUID
 import orjson
 
 from app.config import PROPAGATE
-from app.domain import fights, identity, policy
+from app.domain import fights, identity, policy, ties
 from app.domain.bylines import told_by
 from app.domain.codecs import ABSENT
 from app.domain.entities import alike, equal, is_blank, is_set, relations_of
@@ -51,6 +51,15 @@ def reading(state: State, observation: Observation) -> dict[str, Value]:
             fields[name] = sorted(found)
         elif found or not refs:
             fields[name] = found[0] if found else None
+    if observation.labels is not None:
+        fields[ties.LABELS] = sorted(
+            ties.said(relation, state.parents[ref], word)
+            for relation in relations_of(state.entity)
+            if is_set(relation)
+            for ref in observation.relations.get(relation, ())
+            if ref in state.parents
+            for word in observation.labels.get(ref, ())
+        )
     return fields
 
 
@@ -215,6 +224,7 @@ def _introduce(
     """A record nobody knew: its fields are what this account may tell us."""
     account = observation.ref.account
     fields = {name: v for name, v in theirs.items() if state.sync.may_read(account, name)}
+    fields |= ties.whole(state.entity, fields)
     takes = tuple(Take(n, ABSENT, v, "first seen") for n, v in fields.items() if not is_blank(v))
     record = RecordState(
         new_id,
@@ -264,6 +274,10 @@ def _update(
         for edit in lost
         if edit.field == take.field
     }
+    # Who knows of one company alone has moved the record from the one it showed before.
+    left = link.base.get(ties.COMPANY) if ties.COMPANIES not in theirs else None
+    takes = ties.followed(state.entity, record.fields, merged.takes, left=left)
+    merged = replace(merged, takes=takes)
     fields = merged.onto(record.fields)
     settled, waiting = _held(link, theirs, fields)
     marks = _marks(state, record, link, merged, account)

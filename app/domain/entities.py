@@ -8,16 +8,17 @@ from decimal import Decimal, InvalidOperation
 from app.domain.values import Value
 
 #: Merged element by element; the value is a list of texts.
-SETS = frozenset({"emails", "phones", "people", "deals", "to", "cc"})
+SETS = frozenset({"emails", "phones", "companies", "people", "deals", "labels", "to", "cc"})
 
 #: What happened, or is to be done, between people: activities and tasks.
 ACTIVITIES = ("note", "call", "email", "meeting", "task")
 
-#: Relations of an entity: canonical field -> entity of the parent. The plural ones are sets.
+#: Relations of an entity: canonical field -> entity of the parent. The plural ones are sets; a
+#: ``company`` is the primary one of the ``companies``.
 RELATIONS: dict[str, dict[str, str]] = {
-    "person": {"company": "company"},
-    "deal": {"company": "company", "people": "person"},
-    "ticket": {"company": "company", "people": "person"},
+    "person": {"company": "company", "companies": "company"},
+    "deal": {"company": "company", "companies": "company", "people": "person"},
+    "ticket": {"company": "company", "companies": "company", "people": "person"},
     **{name: {"company": "company", "people": "person", "deals": "deal"} for name in ACTIVITIES},
 }
 
@@ -27,6 +28,12 @@ ORDER = ("company", "person", "deal", "ticket", *ACTIVITIES)
 
 def relations_of(entity: str) -> dict[str, str]:
     return RELATIONS.get(entity, {})
+
+
+def ties_of(entity: str) -> frozenset[str]:
+    """The relations of an entity, and what people call them where that is kept."""
+    names = relations_of(entity).keys()
+    return frozenset({*names, "labels"} if "companies" in names else names)
 
 
 def order_of(entity: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.codecs import ABSENT, Context, Held
-from app.domain.entities import relations_of
+from app.domain.entities import ties_of
 from app.domain.rows import TRANSFORMS, Direction, Plain, Row, compile_row, look_up
 from app.domain.values import Fields, Raw, Value
 from app.errors import ConfigError
@@ -75,13 +75,15 @@ class EntityMapping:
         """The canonical names, relations among them, that can be written at all."""
         return self._made if creating else self._kept
 
+    @property
+    def ties(self) -> frozenset[str]:
+        """The relations that the account can hold, and their labels."""
+        held = ties_of(self.entity)
+        return held if self.relations is None else held & self.relations
+
     def _writable(self, *, creating: bool) -> frozenset[str]:
         rows = (row for row in self.rows if row.is_written and (creating or not row.create_only))
-        held = set(relations_of(self.entity))
-        if self.relations is not None:
-            held &= self.relations
-        if not creating:
-            held -= self.fixed
+        held = self.ties if creating else self.ties - self.fixed
         return frozenset(held.union(name for row in rows for name in row.fields))
 
     def row_of(self, name: str) -> Row | None:

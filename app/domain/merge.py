@@ -115,7 +115,7 @@ def merge(
             merged = sorted((_elements(mine) | (there - before)) - (before - there))
             new_base[name] = value
             new_sent.pop(name, None)
-            if merged != mine:
+            if merged != (mine if isinstance(mine, list) else []):
                 takes.append(Take(name, mine, merged, "sets merge element by element"))
         elif agreed is ABSENT and is_blank(value):
             # A blank in a record just met says nothing; two kinds of blank are no difference.

@@ -133,8 +133,9 @@ class Observation:
     ``version`` is the vendor's own modification time where it has one. ``relations`` map a
     canonical relation (``company``, ``people``) to the refs it names: a missing name is no
     opinion, an empty tuple says "none". ``mentions`` are other refs this record shows to
-    exist and that should be looked at if we do not know them. ``claims`` are what the events
-    that led here said; ``histories`` the edits of remote fields, where they were asked for.
+    exist and that should be looked at if we do not know them. ``labels`` are what people there
+    call the links to refs, None where that is not told. ``claims`` are what the events that led
+    here said; ``histories`` the edits of remote fields, where they were asked for.
     ``ref`` may differ from the ref asked for: then the asked one was merged into it
     (``asked``). ``absorbed`` are the refs that the vendor says were merged into this one.
     ``partial`` marks an answer that shows only some fields.
@@ -144,6 +145,7 @@ class Observation:
     raw: Raw | None
     version: datetime | None = None
     relations: Mapping[str, tuple[Ref, ...]] = field(default_factory=lambda: NOTHING)
+    labels: Mapping[Ref, tuple[str, ...]] | None = None
     mentions: tuple[Ref, ...] = ()
     asked: Ref | None = None
     absorbed: tuple[Ref, ...] = ()
@@ -165,12 +167,15 @@ class RelationEdit:
     """How a relation of a remote record must change.
 
     ``wanted`` is the whole wanted set, first the primary; ``add`` and ``remove`` are the
-    difference from what that account last had.
+    difference from what that account last had, ``label`` and ``unlabel`` that of the labels of
+    its links.
     """
 
     wanted: tuple[Ref, ...] = ()
     add: tuple[Ref, ...] = ()
     remove: tuple[Ref, ...] = ()
+    label: tuple[tuple[Ref, str], ...] = ()
+    unlabel: tuple[tuple[Ref, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +303,8 @@ class Directory:
     where the account has one for all deals; ``options`` are, by entity and path, the values that
     a field takes, where those are fixed; ``zone`` is the time zone in which the account shows
     its days (``Europe/Berlin``), UTC unless it says; ``schema`` is a digest of the definitions
-    of all fields, to see that they changed.
+    of all fields, to see that they changed; ``labels`` are, by entity and relation, those that a
+    link can carry.
     """
 
     pipelines: tuple[Pipeline, ...] = ()
@@ -310,6 +316,7 @@ class Directory:
     zone: str | None = None
     schema: str | None = None
     tickets: tuple[Pipeline, ...] = ()
+    labels: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,14 @@ class Connector:
             f"{self.manifest.title} has no call to add an option: add it there", field=path
         )
 
+    async def labels(self, entity: str) -> Mapping[str, Sequence[str]]:
+        """The labels that the links of this entity can carry, by relation."""
+        return {}
+
+    async def create_label(self, entity: str, relation: str, word: str) -> None:
+        """Add a label for such links. Raises RejectedError with a remedy where that cannot be."""
+        raise RejectedError(f"{self.manifest.title} has no call to add a label: add it there")
+
     async def directory(self) -> Directory:
         """Pipelines, stages and owners as they are now."""
         raise NotImplementedError

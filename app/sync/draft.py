@@ -14,15 +14,17 @@ from app.clock import now
 from app.db import links, outbox, records
 from app.db.links import Link
 from app.db.outbox import Mark
+from app.domain import ties
 from app.domain.bylines import told_by
 from app.domain.decide import writable
 from app.domain.draft import outdated, outgoing, wordless
-from app.domain.entities import is_blank, relations_of
+from app.domain.entities import is_blank, relations_of, ties_of
 from app.domain.mapping import tailored
 from app.domain.merge import behind
 from app.domain.state import RecordState, State
 from app.domain.values import (
     NOTHING,
+    Directory,
     Op,
     Ref,
     RelationEdit,
@@ -56,13 +58,15 @@ class Job:
     unsaid: frozenset[str] = frozenset()
     #: What it waits for, where that is not a matter of moments.
     why: str | None = None
+    #: Labels that the account's directory does not know.
+    strange: set[tuple[str, str]] = field(default_factory=set)
     #: Why the account did not take a part of what was written.
     refusal: RejectedError | None = None
     refused: set[str] = field(default_factory=set)
     #: The fields that waited for a person when this was worked out.
     kept: frozenset[str] = frozenset()
     #: The parents that have a counterpart there, by relation, and the relations that lack one.
-    parents: dict[str, list[UUID]] = field(default_factory=dict)
+    parents: dict[str, Sequence[UUID | str]] = field(default_factory=dict)
     orphaned: set[str] = field(default_factory=set)
 
     #: What the account fills by itself, and the relations without which it refuses a create.
@@ -187,12 +191,14 @@ async def prepare(
     edits, wait = _relation_edits(member, job, base, near)
     if wait is not None:
         return wait
-    plain = job.names - relations_of(record.entity).keys()
+    edits, unlabelled = _with_labels(member, job, edits, base, near, context.directory)
+    plain = job.names - ties_of(record.entity)
     ours = job.ours
     if link is None and record.entity == "deal" and is_blank(ours.get("name")):
         ours = {**ours, "name": await _stand_in(db, record)}
         plain |= {"name"}
     fields, job.held = outgoing(mapping, plain, ours, base if link else None, context)
+    job.held |= unlabelled
     job.unsaid = wordless(mapping, plain - job.held.keys(), ours, context)
     if link is not None and not fields and not edits:
         return None
@@ -271,6 +277,54 @@ def _relation_edits(
     return edits, None
 
 
+def _with_labels(
+    member: Member,
+    job: Job,
+    edits: Mapping[str, RelationEdit],
+    base: Mapping[str, Value],
+    near: Near,
+    directory: Directory,
+) -> tuple[dict[str, RelationEdit], dict[str, str]]:
+    """The same with the labels that links get or lose; held, with a reason, those that the account
+    does not have.
+    """
+    found = dict(edits)
+    mapping, entity = member.mappings[job.record.entity], job.record.entity
+    if ties.LABELS not in job.names & mapping.writable(creating=job.link is None):
+        return found, {}
+    ours, before = (ties.labels_in(side.get(ties.LABELS)) for side in (job.ours, base))
+    there = {
+        one: near.refs[id] for one in {*ours, *before} if (id := UUID(one.parent)) in near.refs
+    }
+    known, held = directory.labels.get(entity, {}), {}
+    if any(one not in there for one in ours):
+        job.orphaned.add(ties.LABELS)
+        job.parents[ties.LABELS] = [str(one) for one in ours if one in there]
+    label: dict[str, list[tuple[Ref, str]]] = {}
+    unlabel: dict[str, list[tuple[Ref, str]]] = {}
+    for one in ours:
+        if one in before or one not in there:
+            continue
+        if member.config.labels == "hold" and one.word not in known.get(one.relation, (one.word,)):
+            job.strange.add((one.relation, one.word))
+            held[ties.LABELS] = (
+                f"{member.name} has no label {one.word!r} for the {one.relation} of a {entity}; "
+                "add it there, or set `labels: create` for the account"
+            )
+            continue
+        label.setdefault(one.relation, []).append((there[one], one.word))
+    for one in before:
+        if one not in ours and one in there:
+            unlabel.setdefault(one.relation, []).append((there[one], one.word))
+    for name in sorted({*label, *unlabel} & mapping.ties):
+        had = tuple(near.refs[one] for one in _ids(base.get(name)) if one in near.refs)
+        edit = found.get(name) or RelationEdit(wanted=had)
+        found[name] = replace(
+            edit, label=tuple(label.get(name, ())), unlabel=tuple(unlabel.get(name, ()))
+        )
+    return found, held
+
+
 def _ids(value: Value) -> list[UUID]:
     listed = value if isinstance(value, list) else [value] if value else []
     return [UUID(str(item)) for item in listed]
@@ -307,6 +361,9 @@ def held_error(job: Job) -> SyncError:
 def refuse(member: Member, job: Job, held: Mapping[str, str]) -> None:
     """Note the fields behind the paths of a write that the account did not take."""
     for path, reason in held.items():
+        if path == ties.LABELS:
+            job.refused.add(path)
+            job.held[path] = reason
         for row in member.mappings[job.record.entity].rows:
             if path in row.paths:
                 names = job.names.intersection(row.fields)

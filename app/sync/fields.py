@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from app.config import Config
+from app.domain import ties
 from app.domain.remote import compare
 from app.domain.rows import Row
 from app.domain.values import Finding, RemoteField, Write
@@ -48,6 +49,13 @@ async def offer(member: Member, writes: Sequence[Write]) -> dict[str, Exception]
     refused: dict[str, Exception] = {}
     known: dict[str, Mapping[str, RemoteField]] = {}
     for write in writes:
+        try:
+            await _offer_labels(member, write)
+        except StaleError as error:
+            refused[write.trace] = error
+        except RejectedError as error:
+            reason = f"the label could not be made: {error.reason}"
+            refused[write.trace] = HeldError(reason, field=ties.LABELS, value=error.value)
         for row in member.mappings[write.entity].rows:
             if row.values is None or row.values.unmapped != "create":
                 continue
@@ -81,6 +89,24 @@ async def _offer(member: Member, write: Write, row: Row, known: Mapping[str, Rem
         except RejectedError as error:
             raise RejectedError(error.reason, field=path, value=word) from error
         member.offered.add((path, word))
+
+
+async def _offer_labels(member: Member, write: Write) -> None:
+    """Make the labels that the links of a write are about to get, where the account says so."""
+    if member.config.labels != "create":
+        return
+    known: Mapping[str, Sequence[str]] | None = None
+    for relation, edit in write.relations.items():
+        for word in dict.fromkeys(word for _, word in edit.label):
+            if (relation, word) in member.offered:
+                continue
+            known = known or await member.connector.labels(write.entity)
+            if word not in known.get(relation, ()):
+                try:
+                    await member.connector.create_label(write.entity, relation, word)
+                except RejectedError as error:
+                    raise RejectedError(error.reason, field=ties.LABELS, value=word) from error
+            member.offered.add((relation, word))
 
 
 def _words(value: Any) -> list[str]:

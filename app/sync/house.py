@@ -210,7 +210,7 @@ class House:
         here = self._directories[account][0]
         said = [
             self.config.digest,
-            [[repr(d.pipelines), repr(d.tickets), d.options] for d in known],
+            [[repr(d.pipelines), repr(d.tickets), d.options, dict(d.labels)] for d in known],
             [dict(here.owners), sorted(here.retired)],
         ]
         return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -14,7 +14,7 @@ from app.db.lanes import Lane
 from app.db.links import Link
 from app.db.outbox import Mark
 from app.domain.decide import reading
-from app.domain.entities import relations_of
+from app.domain.entities import ties_of
 from app.domain.meeting import last_words
 from app.domain.values import NOTHING, Op, Ref
 from app.errors import AccountError, RateLimitedError, SyncError, TransientError
@@ -101,9 +101,7 @@ async def _look_before(house: House, member: Member, loser: Link) -> None:
         if link is None or record is None or link.state != "merging":
             return
         shown = reading(world.state_of(seen), found)
-        after, takes, clashes = last_words(
-            record, link.base, shown, without=relations_of(link.entity)
-        )
+        after, takes, clashes = last_words(record, link.base, shown, without=ties_of(link.entity))
         if after is record:
             return
         await records.change(db, [after], source=member.name)

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import lanes, links, outbox, records
+from app.domain import ties
 from app.domain.entities import relations_of
 from app.domain.state import RecordState
 from app.domain.values import Fields, Value
@@ -30,6 +31,8 @@ def parted(
 ) -> tuple[Fields, Fields]:
     """What a link knows once these parents are gone from its account."""
     without = {name: _without(base.get(name), gone) for name in names}
+    if ties.LABELS in names:
+        without[ties.LABELS] = ties.without(base.get(ties.LABELS), gone)
     told = {name: record.fields[name] for name in names if name in record.fields}
     return {**base, **without}, {**sent, **told}
 
@@ -62,6 +65,7 @@ async def _related(
         record = children[link.record_id]
         named = records.parents_of(record)
         names = [n for n in relations_of(record.entity) if {*named[n]} & {*parents}]
+        names += [ties.LABELS] if names and ties.LABELS in record.fields else []
         if link.state == "live" and names:
             found.append((link, record, names))
     return found

@@ -20,7 +20,7 @@ from app.db import conflicts, links, resyncs
 from app.db.links import Link
 from app.db.outbox import Mark
 from app.db.resyncs import Resync
-from app.domain import identity
+from app.domain import identity, ties
 from app.domain.decide import decide
 from app.domain.entities import relations_of, title_of
 from app.domain.state import OURS, Plan, RecordState, Result, State
@@ -206,6 +206,7 @@ class Preview:
         names = [name for name, ids in listed.items() if self.departed.intersection(map(str, ids))]
         if not names:
             return state
+        names += [ties.LABELS] if ties.LABELS in record.fields else []
         base, sent = parted(link.base, link.sent, record, names, self.departed)
         return replace(state, link=replace(link, base=base, sent=sent))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
@@ -129,7 +129,10 @@ async def _push(
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):
             return probing
-        jobs = await _plan(db, house, member, marks, counts)
+        strange: set[tuple[str, str]] = set()
+        jobs = await _plan(db, house, member, marks, counts, strange)
+    # Once it is known there, what was held for it is due again.
+    await _learn_of(house, member.name, strange)
     jobs = await adopt(house, member, jobs, counts)
     jobs = await bury_departed(house, member, jobs, counts)
     jobs = await _without_vain(house, jobs, counts)
@@ -158,6 +161,13 @@ async def _learn(house: House, account: str) -> None:
         raise LanePaused(error) from error
 
 
+async def _learn_of(house: House, account: str, strange: Collection[tuple[str, str]]) -> None:
+    try:
+        await house.ask_about(account, strange)
+    except (RateLimitedError, AccountError, TransientError) as error:
+        raise LanePaused(error) from error
+
+
 # --- what would be sent -----------------------------------------------------------------------
 
 
@@ -167,8 +177,12 @@ async def _plan(
     member: Member,
     marks: Sequence[Mark],
     counts: dict[str, int],
+    strange: set[tuple[str, str]],
 ) -> list[Job]:
-    """The jobs that have something to send; marks with nothing to say are cleared."""
+    """The jobs that have something to send; marks with nothing to say are cleared.
+
+    ``strange`` gets what the account's directory does not know and may by now.
+    """
     ids = [mark.record_id for mark in marks]
     found = await records.get(db, ids)
     own: dict[UUID, list[Link]] = {}
@@ -208,6 +222,7 @@ async def _plan(
     for job in here:
         kept = held.get(job.record.id, frozenset())
         wait = await prepare(db, house, member, job, kept, near)
+        strange |= job.strange
         if wait is not None and job.why is not None:
             shown = describe(TransientError(job.why), record=str(job.record.id))
             await outbox.wait(db, job.mark, until=now() + wait, error=shown)

@@ -200,7 +200,9 @@ def without_hidden(seen: Seen, missed: Mapping[str, set[UUID]], hidden: set[UUID
     """A relation of which an end is merely not shown is no opinion."""
     observation = seen.observation
     told = {n: r for n, r in observation.relations.items() if not missed.get(n, set()) & hidden}
-    return replace(seen, observation=replace(observation, relations=told), whole=True)
+    labels = observation.labels if told == observation.relations else None
+    observation = replace(observation, relations=told, labels=labels)
+    return replace(seen, observation=observation, whole=True)
 
 
 async def _at_once(house: House, batch: Sequence[Seen], *, scan: bool) -> list[Plan | Deferred]:

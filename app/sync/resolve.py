@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.config import Config, is_field
 from app.db import conflicts, journal, lanes, links, outbox, records
 from app.db.journal import Cause, Entry
-from app.domain import identity
+from app.domain import identity, ties
 from app.domain.codecs import ABSENT
-from app.domain.entities import relations_of
+from app.domain.entities import ties_of
 from app.domain.merge import Take
 from app.domain.state import RecordState
 from app.domain.values import Ref, Value
@@ -71,7 +71,7 @@ async def restore(
     if found is None:
         raise RejectedError(f"the record has no row {row_id} in its journal")
     name, value = found
-    if not is_field(record.entity, name) or name in relations_of(record.entity):
+    if not is_field(record.entity, name) or name in ties_of(record.entity):
         raise RejectedError(f"row {row_id} is about {name}: link and unlink records instead")
     for account in config.accounts:
         held = await conflicts.held_fields(db, [record.id], account)
@@ -103,10 +103,11 @@ async def _take(
     why: str = "a person decided",
 ) -> None:
     at: datetime = (await db.execute(sa.select(sa.func.now()))).scalar_one()
+    fields = {**record.fields, name: chosen}
     changed = RecordState(
         record.id,
         record.entity,
-        {**record.fields, name: chosen},
+        {**fields, **ties.whole(record.entity, fields)},
         {**record.stamps, name: {"at": at.isoformat(), "account": PERSON}},
         record.version + 1,
         record.container,

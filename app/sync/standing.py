@@ -12,7 +12,7 @@ import orjson
 from app.db.pages import Row
 from app.domain.codecs import ABSENT
 from app.domain.decide import writable
-from app.domain.entities import equal, is_blank, relations_of
+from app.domain.entities import equal, is_blank, ties_of
 from app.domain.mapping import tailored
 from app.domain.state import State
 from app.domain.values import Value
@@ -126,7 +126,7 @@ def _why_differs(
             f"written over (conflict {card['id']}). Next: add `{card['detail']['line']}` to "
             f"{card['detail']['key']}."
         )
-    if mapping.row_of(field) is None and field not in relations_of(entity):
+    if mapping.row_of(field) is None and field not in ties_of(entity):
         return "not_carried", f"{name} has no place for it: its mapping does not name {field}."
     if equal(shown, ours):
         return "same", f"{name} shows the same."

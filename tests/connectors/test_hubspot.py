@@ -177,19 +177,24 @@ async def test_a_new_record_is_linked_to_its_primary_company(hubspot, control: C
     path = f"/hubspot/crm/v4/objects/contacts/{jane.id}/associations/default/companies/{one.id}"
     await control.person("PUT", path)
     (seen,) = await hubspot.read([jane])
-    assert seen.relations == {"company": (two,)}
+    assert seen.relations == {"company": (two,), "companies": (one, two)}
     (listed,) = (await hubspot.scan("person", None, None)).observations
-    assert listed.relations == {"company": (two,)}
+    assert (listed.relations, listed.labels) == (seen.relations, seen.labels)
     (seen,) = await hubspot.read([made])
-    assert seen.relations == {"company": (two,), "people": (jane,)}
-    # Then it does, and the former one is unlinked.
+    assert seen.relations == {"company": (two,), "companies": (two,), "people": (jane,)}
+    # Then it does, and the former one stays linked.
     edit = write(hubspot, "person", {"firstname": "J"}, ref=jane)
     edit.relations["company"] = RelationEdit((one,), (one,), (two,))  # type: ignore[index]
     stored = good((await hubspot.write([edit]))[0]).stored
     assert stored is not None
     assert stored.relations == {"company": (one,)}
     (seen,) = await hubspot.read([jane])
-    assert seen.relations == {"company": (one,)}
+    assert seen.relations == {"company": (one,), "companies": (one, two)}
+    # Unlinked it is where it is none of its companies any more.
+    edit = relate(hubspot, "person", jane, "companies", remove=[two])
+    good((await hubspot.write([edit]))[0])
+    (seen,) = await hubspot.read([jane])
+    assert seen.relations == {"company": (one,), "companies": (one,)}
     edit = write(hubspot, "deal", {}, ref=made)
     edit.relations["people"] = RelationEdit((), (), (jane,))  # type: ignore[index]
     good((await hubspot.write([edit]))[0])
@@ -461,6 +466,61 @@ async def test_labels_that_people_gave_a_link_survive_a_change_of_the_primary(
     assert types == {one.id: {"", "Pays"}, two.id: {"", "Pays", "Primary"}}
 
 
+async def test_links_get_and_lose_the_labels_that_they_are_told(hubspot, control: Control):
+    one, two = [await make(hubspot, "company", {"name": n}) for n in "ef"]
+    await hubspot.create_label("person", "companies", "Decision maker")
+    await hubspot.create_label("person", "companies", "Decision maker")  # by somebody else just now
+    new = write(hubspot, "person", {"email": "jane@x.example"})
+    new.relations["company"] = RelationEdit((one,), (one,))  # type: ignore[index]
+    new.relations["companies"] = RelationEdit(  # type: ignore[index]
+        (one, two), (one, two), label=((one, "Decision maker"), (two, "Decision maker"))
+    )
+    jane = good((await hubspot.write([new]))[0]).ref
+    assert jane is not None
+    (seen,) = await hubspot.read([jane])
+    assert seen.relations == {"company": (one,), "companies": (one, two)}
+    assert seen.labels == {one: ("Decision maker",), two: ("Decision maker",)}
+    (listed,) = (await hubspot.scan("person", None, None)).observations
+    assert (listed.relations, listed.labels) == (seen.relations, seen.labels)
+
+    edit = write(hubspot, "person", {}, ref=jane)
+    edit.relations["companies"] = RelationEdit(  # type: ignore[index]
+        (one, two), label=((one, "Billing"),), unlabel=((one, "Decision maker"),)
+    )
+    (outcome,) = await hubspot.write([edit])
+    assert isinstance(outcome.error, RejectedError)
+    assert outcome.error.value == "Billing"
+    await hubspot.create_label("person", "companies", "Billing")
+    good((await hubspot.write([edit]))[0])
+    (seen,) = await hubspot.read([jane])
+    assert seen.relations["company"] == (one,)
+    assert seen.labels == {one: ("Billing",), two: ("Decision maker",)}
+
+    edit = write(hubspot, "person", {}, ref=jane)
+    edit.relations["companies"] = RelationEdit(  # type: ignore[index]
+        (one,), remove=(two,), unlabel=((two, "Decision maker"),)
+    )
+    good((await hubspot.write([edit]))[0])
+    (seen,) = await hubspot.read([jane])
+    assert (seen.relations["companies"], seen.labels) == ((one,), {one: ("Billing",)})
+    known = await hubspot.labels("person")
+    assert {"Billing", "Decision maker"} <= set(known["companies"])
+
+
+async def test_a_label_that_nobody_told_us_of_keeps_its_link(hubspot, control: Control):
+    one, two = [await make(hubspot, "company", {"name": n}) for n in "gh"]
+    jane = await make(hubspot, "person", {"firstname": "Jane"}, company=[one])
+    await hubspot.create_label("person", "companies", "Pays")
+    edit = write(hubspot, "person", {}, ref=jane)
+    edit.relations["companies"] = RelationEdit(  # type: ignore[index]
+        (one, two), (two,), label=((two, "Pays"),)
+    )
+    good((await hubspot.write([edit]))[0])
+    good((await hubspot.write([relate(hubspot, "person", jane, "companies", remove=[two])]))[0])
+    (seen,) = await hubspot.read([jane])
+    assert seen.labels == {one: (), two: ("Pays",)}
+
+
 async def limit(control: Control, start: str, end: str, type: int, most: int) -> None:
     """An administrator allows only so many links of this type."""
     path = f"/hubspot/crm/v4/associations/definitions/configurations/{start}/{end}/batch/create"
@@ -468,9 +528,10 @@ async def limit(control: Control, start: str, end: str, type: int, most: int) ->
     await control.person("POST", path, json={"inputs": [row]})
 
 
-def relate(hubspot, entity: str, one: Ref, relation: str, *, add=(), remove=()) -> Write:
+def relate(hubspot, entity: str, one: Ref, *relations: str, add=(), remove=()) -> Write:
     edit = write(hubspot, entity, {}, ref=one)
-    return replace(edit, relations={relation: RelationEdit(tuple(add), tuple(add), tuple(remove))})
+    moved = RelationEdit(tuple(add), tuple(add), tuple(remove))
+    return replace(edit, relations=dict.fromkeys(relations, moved))
 
 
 async def test_where_a_contact_may_have_one_company_it_moves_all_the_same(
@@ -479,7 +540,7 @@ async def test_where_a_contact_may_have_one_company_it_moves_all_the_same(
     old, new = [await make(hubspot, "company", {"name": name}) for name in ("Old", "New")]
     jane = await make(hubspot, "person", {"email": "jane@x.example"}, company=[old])
     await limit(control, "contacts", "companies", 279, 1)
-    moved = relate(hubspot, "person", jane, "company", add=[new], remove=[old])
+    moved = relate(hubspot, "person", jane, "company", "companies", add=[new], remove=[old])
     (outcome,) = await hubspot.write([moved])
     assert outcome.error is None
     (seen,) = await hubspot.read([jane])
@@ -493,7 +554,7 @@ async def test_where_the_new_company_is_full_the_old_link_comes_back_and_the_ref
     await make(hubspot, "person", {"email": "there@x.example"}, company=[full])
     jane = await make(hubspot, "person", {"email": "jane@x.example"}, company=[old])
     await limit(control, "companies", "contacts", 280, 1)
-    moved = relate(hubspot, "person", jane, "company", add=[full], remove=[old])
+    moved = relate(hubspot, "person", jane, "company", "companies", add=[full], remove=[old])
     (outcome,) = await hubspot.write([moved])
     assert isinstance(outcome.error, RejectedError)
     assert (outcome.error.field, outcome.error.value) == ("company", f"companies/{full.id}")

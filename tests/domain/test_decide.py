@@ -44,7 +44,8 @@ def test_what_is_written_once_goes_with_the_creation_alone():
 
 
 def test_a_row_that_only_reads_is_never_written():
-    assert writable(state(), "b", None) == {"title", "lead_status", "company"}
+    relations = {"company", "companies", "labels"}
+    assert writable(state(), "b", None) == {"title", "lead_status", *relations}
 
 
 def shown(title: str, version: datetime | None) -> Observation:

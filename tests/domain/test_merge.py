@@ -25,6 +25,13 @@ def fields(draw: st.DrawFn) -> dict[str, Value]:
     return {name: draw(sets if name == "emails" else plain) for name in names}
 
 
+def test_an_empty_set_in_a_record_just_met_is_no_news():
+    known: list[dict[str, Value]] = [{}, {"emails": []}, {"emails": None}]
+    for ours in known:
+        met = merge({}, {}, ours, {"emails": []}, policy=never)
+        assert (met.takes, met.base) == ((), {"emails": []})
+
+
 def theirs_win(_name: str, _ours: Value, _theirs: Value) -> tuple[Winner, str]:
     return Winner.THEIRS, "theirs"
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
@@ -34,6 +35,7 @@ async def apart(
                     "credentials": {"access_token": EUROPES_TOKEN},
                     "webhook_secret": HUBSPOT_SECRET,
                     "base_url": harness.SAME_SANDBOX,
+                    "labels": "create",
                 },
             },
             sandbox=told,
@@ -119,6 +121,215 @@ async def test_a_change_in_one_of_three_systems_is_two_writes(
         await world.hubspot.edit("companies", here, industry="COMPUTER_SOFTWARE")
     assert writes == {("hubspot", "company", "updated"): 1}
     assert (await europe.read("companies", there))["industry"] == "COMPUTER_SOFTWARE"
+    await world.steady()
+
+
+Shown = dict[str, set[str]]
+
+
+async def shown(portal: PersonAtHubSpot, type: str, id: str, end: str = "companies") -> Shown:
+    """What each linked record is called there: the words of its link, by its own name."""
+    answer = await portal.call("GET", f"/crm/v4/objects/{type}/{id}/associations/{end}")
+    links = {
+        str(row["toObjectId"]): {t["label"] for t in row["associationTypes"] if t["label"]}
+        for row in answer["results"]
+    }
+    field = "name" if end == "companies" else "email"
+    return {(await portal.read(end, one))[field]: words for one, words in links.items()}
+
+
+async def link(
+    portal: PersonAtHubSpot, type: str, id: str, end: str, other: str, *words: str
+) -> None:
+    """Exactly these words on the link of two records; one that nothing calls is plain."""
+    path = f"/crm/v4/associations/{type}/{end}/labels"
+    known = {t["label"]: t for t in (await portal.call("GET", path))["results"]}
+    body = [
+        {
+            "associationCategory": known[word]["category"],
+            "associationTypeId": known[word]["typeId"],
+        }
+        for word in (None, *words)
+    ]
+    await portal.call("PUT", f"/crm/v4/objects/{type}/{id}/associations/{end}/{other}", body)
+
+
+async def unlink(portal: PersonAtHubSpot, type: str, id: str, end: str, other: str) -> None:
+    await portal.call("DELETE", f"/crm/v4/objects/{type}/{id}/associations/{end}/{other}")
+
+
+async def name_links(portal: PersonAtHubSpot, type: str, end: str, *words: str) -> None:
+    for word in words:
+        body = {"label": word, "name": word.lower().replace(" ", "_")}
+        await portal.call("POST", f"/crm/v4/associations/{type}/{end}/labels", body)
+
+
+@dataclass
+class Three:
+    """A contact of hubspot, three companies there, and the same in the two others."""
+
+    names: tuple[str, str, str]
+    here: list[str]
+    contact: str
+    there: list[str]
+    copy: str
+    close: str
+
+    @classmethod
+    async def make(cls, world: World, company: Company) -> "Three":
+        names = [f"{company.name} {n}" for n in "ABC"]
+        here = [
+            await world.hubspot.create("companies", name=name, domain=f"{n}.{company.domain}")
+            for n, name in zip("abc", names, strict=True)
+        ]
+        email = company.email("grace")
+        contact = await world.hubspot.create("contacts", company=here[0], email=email)
+        await world.quiet()
+        other = world.syncline.counterpart
+        return cls(
+            (names[0], names[1], names[2]),
+            here,
+            contact,
+            [await other("hubspot", one, "company", "europe") for one in here],
+            await other("hubspot", contact, "person", "europe"),
+            await other("hubspot", contact, "person", "close"),
+        )
+
+    async def lead(self, world: World) -> str:
+        contact = await world.close.read("contact", self.close)
+        return str((await world.close.read("lead", contact["lead_id"]))["name"])
+
+
+async def test_a_contact_of_three_companies_shows_the_same_in_both_portals(
+    world: World, europe: PersonAtHubSpot, company: Company
+) -> None:
+    """In whatever order it is told: links come, get labels, change who is primary, and go."""
+    await name_links(world.hubspot, "contacts", "companies", "Decision maker")
+    found = await Three.make(world, company)
+    a, b, c = found.names
+
+    async with world.counting() as writes:
+        await link(world.hubspot, "contacts", found.contact, "companies", found.here[1])
+    assert writes == {("hubspot", "association", "created"): 1}
+    async with world.counting() as writes:
+        await link(
+            world.hubspot, "contacts", found.contact, "companies", found.here[1], "Decision maker"
+        )
+    assert writes == {("hubspot", "association", "updated"): 1}
+    plain: set[str] = set()
+    assert await shown(europe, "contacts", found.copy) == {a: {"Primary"}, b: {"Decision maker"}}
+
+    # All of it at once, told twice and in no order.
+    await world.crms.weather(duplicate=1, shuffle=True, paused=True)
+    await link(world.hubspot, "contacts", found.contact, "companies", found.here[2], "Primary")
+    await unlink(world.hubspot, "contacts", found.contact, "companies", found.here[1])
+    await link(
+        europe, "contacts", found.copy, "companies", found.there[0], "Primary", "Decision maker"
+    )
+    await world.crms.weather(paused=False)
+    await world.quiet()
+    wanted = {a: {"Decision maker"}, c: {"Primary"}}
+    assert await shown(world.hubspot, "contacts", found.contact) == wanted
+    assert await shown(europe, "contacts", found.copy) == wanted
+    assert await found.lead(world) == c
+
+    # The label goes where it was not given, and nobody's link with it.
+    await world.crms.fair_weather()
+    async with world.counting() as writes:
+        await link(world.hubspot, "contacts", found.contact, "companies", found.here[0])
+    assert writes == {("hubspot", "association", "updated"): 1}
+    wanted = {a: plain, c: {"Primary"}}
+    assert await shown(europe, "contacts", found.copy) == wanted
+    await world.steady()
+
+
+async def test_a_contact_that_moves_in_close_keeps_its_further_companies_and_labels_in_both(
+    world: World, europe: PersonAtHubSpot, company: Company
+) -> None:
+    await name_links(world.hubspot, "contacts", "companies", "Advisor")
+    found = await Three.make(world, company)
+    _, b, c = found.names
+    await link(world.hubspot, "contacts", found.contact, "companies", found.here[1], "Advisor")
+    await world.quiet()
+    lead = await world.syncline.counterpart("hubspot", found.here[2], "company", "close")
+
+    await world.close.edit("contact", found.close, lead_id=lead)
+    await world.quiet()
+
+    wanted = {b: {"Advisor"}, c: {"Primary"}}
+    assert await shown(world.hubspot, "contacts", found.contact) == wanted
+    assert await shown(europe, "contacts", found.copy) == wanted
+    assert await found.lead(world) == c
+    # Back in HubSpot to one of the further companies: the lead follows, and nothing is lost.
+    await link(europe, "contacts", found.copy, "companies", found.there[1], "Primary", "Advisor")
+    await world.quiet()
+    wanted = {b: {"Advisor", "Primary"}, c: set()}
+    assert await shown(world.hubspot, "contacts", found.contact) == wanted
+    assert await shown(europe, "contacts", found.copy) == wanted
+    assert await found.lead(world) == b
+    await world.steady()
+
+
+async def test_a_new_contact_and_a_new_deal_come_with_their_companies_and_labels(
+    world: World, europe: PersonAtHubSpot, company: Company
+) -> None:
+    await name_links(world.hubspot, "deals", "contacts", "Champion")
+    await name_links(world.hubspot, "contacts", "companies", "Founder")
+    await world.crms.weather(paused=True, shuffle=True)
+    here = [
+        await world.hubspot.create(
+            "companies", name=f"{company.name} {n}", domain=f"{n}.{company.domain}"
+        )
+        for n in "de"
+    ]
+    contact = await world.hubspot.create("contacts", company=here[0], email=company.email("ada"))
+    deal = await world.hubspot.create(
+        "deals",
+        company=here[0],
+        contact=contact,
+        dealname=f"{company.name} deal",
+        dealstage="appointmentscheduled",
+        pipeline="default",
+    )
+    await link(world.hubspot, "contacts", contact, "companies", here[1], "Founder")
+    await link(world.hubspot, "deals", deal, "companies", here[1])
+    await link(world.hubspot, "deals", deal, "contacts", contact, "Champion")
+    await world.crms.weather(paused=False)
+    await world.quiet()
+
+    copy = await world.syncline.counterpart("hubspot", contact, "person", "europe")
+    twin = await world.syncline.counterpart("hubspot", deal, "deal", "europe")
+    names = [f"{company.name} {n}" for n in "de"]
+    assert await shown(europe, "contacts", copy) == {names[0]: {"Primary"}, names[1]: {"Founder"}}
+    assert await shown(europe, "deals", twin) == {names[0]: {"Primary"}, names[1]: set()}
+    assert await shown(europe, "deals", twin, "contacts") == {company.email("ada"): {"Champion"}}
+    await world.steady()
+
+
+async def test_a_label_that_a_portal_does_not_have_is_told_and_goes_once_it_does(
+    world: World, europe: PersonAtHubSpot, company: Company
+) -> None:
+    """europe makes what it lacks; hubspot waits for somebody to make it."""
+    await name_links(europe, "contacts", "companies", "Référent")
+    found = await Three.make(world, company)
+    await link(europe, "contacts", found.copy, "companies", found.there[1], "Référent")
+    await europe.edit("contacts", found.copy, jobtitle="Rear Admiral")
+    await world.quiet()
+    assert (await world.hubspot.read("contacts", found.contact))["jobtitle"] == "Rear Admiral"
+    a, b, _ = found.names
+    assert await shown(world.hubspot, "contacts", found.contact) == {a: {"Primary"}, b: set()}
+    (letter,) = await world.syncline.dead_letters()
+    assert (letter["account"], letter["field"]) == ("hubspot", "labels")
+    assert "'Référent'" in letter["reason"]
+    assert "labels: create" in letter["reason"]
+
+    await name_links(world.hubspot, "contacts", "companies", "Référent")
+    await world.syncline.post("/api/accounts/hubspot/test")
+    await world.quiet()
+    assert await world.syncline.dead_letters() == []
+    wanted = {a: {"Primary"}, b: {"Référent"}}
+    assert await shown(world.hubspot, "contacts", found.contact) == wanted
+    assert await shown(europe, "contacts", found.copy) == wanted
     await world.steady()
 
 

@@ -110,7 +110,8 @@ async def process(url: str, control: Control, life: Life) -> AsyncIterator[Town]
 async def end(town: Town) -> dict[str, Any]:
     """How things stand in our books and in the CRMs, without ids and times."""
     queries = {
-        "records": "select entity, state, fields - '{company,people,owner}'::text[] from records",
+        "records": "select entity, state, "
+        "fields - '{company,companies,people,owner}'::text[] from records",
         "links": "select entity, account, state, ended from links",
         "outbox": "select account, entity, state from outbox",
         "unfinished": "select type, state from events where state <> 'done'",

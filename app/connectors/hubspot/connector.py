@@ -18,6 +18,7 @@ from app.connectors.hubspot import activities, calls, events, hooks, lifecycle, 
 from app.connectors.hubspot.calls import Calls
 from app.connectors.hubspot.dialect import HubSpotDialect, as_exists, row_error
 from app.connectors.hubspot.fields import as_fields, with_option
+from app.connectors.hubspot.labels import Labels
 from app.connectors.hubspot.relating import relate
 from app.connectors.hubspot.search import (
     BATCH,
@@ -38,7 +39,7 @@ from app.connectors.hubspot.shapes import (
     LINKS,
     NAMES,
     TICKETS,
-    Link,
+    Type,
     Types,
     as_associations,
     as_pipeline,
@@ -46,6 +47,7 @@ from app.connectors.hubspot.shapes import (
     by_age,
     chosen,
     edits_of,
+    ends_of,
     fates_of,
     full_name,
     links_listed,
@@ -56,6 +58,7 @@ from app.connectors.hubspot.shapes import (
     several,
     stamp,
     time_of,
+    words_of,
 )
 from app.sdk import (
     NO_SUCH_CALL,
@@ -120,6 +123,10 @@ class HubSpot(Connector):
     @cached_property
     def calls(self) -> Calls:
         return Calls(self.client)
+
+    @cached_property
+    def _labels(self) -> Labels:
+        return Labels(self.client)
 
     @classmethod
     def sign_in(cls, account: Account, wire: Wire, store: TokenStore | None) -> TokenSource:
@@ -272,15 +279,29 @@ class HubSpot(Connector):
         """Records with their relations, which come by calls of their own."""
         rows = [{**row, "id": str(row["id"])} for row in rows]
         relations: dict[str, dict[str, tuple[Ref, ...]]] = {row["id"]: {} for row in rows}
-        for link in LINKS[type]:
-            known = links_listed(rows, link) if listed else {}
+        labels: dict[str, dict[Ref, tuple[str, ...]]] = {row["id"]: {} for row in rows}
+        unlabelled: set[str] = set()
+        for to, links in ends_of(type).items():
+            known = links_listed(rows, type, to, links) if listed else {}
             ask = [id for id in relations if id not in known]
-            known.update(await self._linked(type, link, ask))
+            known.update(await self._linked(type, to, ask))
             for id, ends in known.items():
-                ids = chosen(ends, link)
-                refs = tuple(Ref(self.account.name, link.to, end) for end in ids)
-                relations[id][link.relation] = refs
-        return [self._observed(type, row, relations[row["id"]]) for row in rows]
+                for link in links:
+                    refs = (Ref(self.account.name, to, end) for end in chosen(ends, link))
+                    relations[id][link.relation] = tuple(refs)
+                for end, types in ends.items():
+                    labels[id][Ref(self.account.name, to, end)] = words_of(types, links)
+            told = {id for id, ends in known.items() if all(ends.values())}
+            unlabelled |= relations.keys() - told
+        return [
+            self._observed(
+                type,
+                row,
+                relations[row["id"]],
+                labels=None if row["id"] in unlabelled else labels[row["id"]],
+            )
+            for row in rows
+        ]
 
     def _observed(
         self,
@@ -288,6 +309,7 @@ class HubSpot(Connector):
         row: Raw,
         relations: Mapping[str, tuple[Ref, ...]],
         *,
+        labels: Mapping[Ref, tuple[str, ...]] | None = None,
         partial: bool = False,
     ) -> Observation:
         raw = row.get("properties") or {}
@@ -296,6 +318,7 @@ class HubSpot(Connector):
             raw,
             version=time_of(raw.get(modified_property(type)) or row.get("updatedAt")),
             relations=relations,
+            labels=labels if type in GROUPS else None,
             mentions=tuple(dict.fromkeys(ref for refs in relations.values() for ref in refs)),
             absorbed=tuple(
                 Ref(self.account.name, type, id) for id in several(raw, "hs_merged_object_ids")
@@ -303,16 +326,14 @@ class HubSpot(Connector):
             partial=partial,
         )
 
-    async def _linked(
-        self, type: str, link: Link, ids: Sequence[str]
-    ) -> dict[str, dict[str, Types]]:
+    async def _linked(self, type: str, to: str, ids: Sequence[str]) -> dict[str, dict[str, Types]]:
         """What each of these is linked to, with the types of each link; who is not there tells
         nothing of it.
         """
-        found: dict[str, dict[str, Types]] = {}
+        found: dict[str, dict[str, dict[Type, str | None]]] = {}
         inputs = [{"id": id} for id in ids]
         while inputs:
-            data = await self.calls.linked(type, link.to, inputs)
+            data = await self.calls.linked(type, to, inputs)
             for error in data.get("errors") or ():
                 # "Nothing is associated" is told as an error.
                 if error.get("category") != "OBJECT_NOT_FOUND":
@@ -325,13 +346,14 @@ class HubSpot(Connector):
                 found.setdefault(id, {})
                 for end in row["to"]:
                     types = {
-                        (t["category"], t["typeId"]) for t in end.get("associationTypes") or ()
+                        (t["category"], t["typeId"]): t.get("label")
+                        for t in end.get("associationTypes") or ()
                     }
-                    found.setdefault(id, {}).setdefault(str(end["toObjectId"]), set()).update(types)
+                    found.setdefault(id, {}).setdefault(str(end["toObjectId"]), {}).update(types)
                 after = ((row.get("paging") or {}).get("next") or {}).get("after")
                 if after:
                     inputs.append({"id": id, "after": after})
-        return found
+        return {id: dict(ends) for id, ends in found.items()}
 
     async def edits(
         self, refs: Sequence[Ref], paths: Collection[str]
@@ -412,8 +434,7 @@ class HubSpot(Connector):
         for link in LINKS[write.type]:
             edit = write.relations.get(link.relation)
             ends = [ref.id for ref in edit.wanted[:1]] if edit else []
-            back = Link(link.relation, write.type, 0)
-            for linked in (await self._linked(link.to, back, ends)).values():
+            for linked in (await self._linked(link.to, write.type, ends)).values():
                 ids += sorted(linked, key=by_age)[-BATCH:]
         seen = await self.read(
             [Ref(self.account.name, write.type, id) for id in dict.fromkeys(ids)]
@@ -453,7 +474,7 @@ class HubSpot(Connector):
             "limit": BATCH,
             "after": at.after,
             "properties": ",".join(self._asked(type)),
-            "associations": ",".join(link.to for link in LINKS[type]) or None,
+            "associations": ",".join(ends_of(type)) or None,
             "archived": "false",
         }
         answer = await self.client.call("GET", f"/crm/v3/objects/{type}", params=params)
@@ -542,7 +563,24 @@ class HubSpot(Connector):
             currency=details.data.get("companyCurrency") if details.status == 200 else None,
             retired=frozenset(str(row["id"]) for row in retired),
             zone=details.data.get("timeZone") if details.status == 200 else None,
+            labels={
+                entity: await self.labels(entity)
+                for entity, promise in self.manifest.entities.items()
+                if promise.type in GROUPS and promise.type in self.properties
+            },
         )
+
+    async def labels(self, entity: str) -> Mapping[str, Sequence[str]]:
+        type = self.manifest.entities[entity].type
+        return {
+            links[-1].relation: sorted(await self._labels.of(type, to, fresh=True))
+            for to, links in ends_of(type).items()
+        }
+
+    async def create_label(self, entity: str, relation: str, word: str) -> None:
+        type = self.manifest.entities[entity].type
+        (to,) = {link.to for link in LINKS[type] if link.relation == relation}
+        await self._labels.create(type, to, word)
 
     async def _pipelines(self, type: str) -> tuple[Pipeline, ...]:
         answer = await self.client.call("GET", f"/crm/v3/pipelines/{type}", accept=UNSEEN)
@@ -590,6 +628,7 @@ class HubSpot(Connector):
     async def _create(self, batch: Sequence[Write]) -> list[Outcome]:
         type = batch[0].type
         name = await self._external_id(type)
+        words = await self._words(batch)
         inputs = []
         for write in batch:
             properties = activities.completed(type, as_properties(write.fields), now())
@@ -600,13 +639,24 @@ class HubSpot(Connector):
             inputs.append(
                 {
                     "properties": properties,
-                    "associations": as_associations(write),
+                    "associations": as_associations(write, words),
                     # Only with a trace on each row does HubSpot tell each row's fate.
                     "objectWriteTraceId": write.trace,
                 }
             )
         fates = fates_of(await self.calls.create(type, inputs), batch)
         return [self._outcome(write, fates[write.trace]) for write in batch]
+
+    async def _words(self, batch: Sequence[Write]) -> dict[tuple[str, str], Type]:
+        """The types of the labels that these writes name, by other end and word."""
+        asked = {
+            (link.to, word)
+            for write in batch
+            for link in LINKS[write.type]
+            if (edit := write.relations.get(link.relation)) is not None
+            for _, word in edit.label
+        }
+        return {(to, word): await self._labels.find(batch[0].type, to, word) for to, word in asked}
 
     async def _update(self, batch: Sequence[Write]) -> list[Outcome]:
         backward = await self._backward(batch)
@@ -683,7 +733,8 @@ class HubSpot(Connector):
             }
         moving = [w for w in batch if w.relations and outcomes[w.trace].error is None]
         if moving:
-            outcomes |= await relate(self.calls, self._linked, moving, outcomes)
+            words = await self._words(moving)
+            outcomes |= await relate(self.calls, self._linked, words, moving, outcomes)
         return list(outcomes.values())
 
     def _outcome(self, write: Write, fate: Raw | Exception) -> Outcome:
@@ -810,8 +861,8 @@ class HubSpot(Connector):
     async def _check_links(self, type: str) -> list[Finding]:
         """What an administrator allows: nobody is linked to more than that."""
         found: list[Finding] = []
-        for link in LINKS[type]:
-            path = f"/crm/v4/associations/definitions/configurations/{type}/{link.to}"
+        for to in ends_of(type):
+            path = f"/crm/v4/associations/definitions/configurations/{type}/{to}"
             try:
                 answer = await self.client.call("GET", path, accept=UNSEEN)
             except SyncError:
@@ -819,7 +870,7 @@ class HubSpot(Connector):
             rows = answer.data.get("results") or () if answer.status == 200 else ()
             allowed = [most for row in rows if (most := row.get("userEnforcedMaxToObjectIds"))]
             if allowed:
-                text = f"each of the {type} may be linked to {min(allowed)} {link.to} at most"
+                text = f"each of the {type} may be linked to {min(allowed)} {to} at most"
                 remedy = (
                     "What exceeds that is refused: raise the limit in HubSpot, or live with it."
                 )

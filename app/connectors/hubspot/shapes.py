@@ -36,8 +36,9 @@ class Link:
 
     relation: str
     to: str
-    type_id: int  # primary where there is such a thing: that makes the unlabelled link as well
+    type_id: int  # primary where it is single: that makes the unlabelled link as well
     single: bool = False
+    category: str = "HUBSPOT_DEFINED"
 
 
 #: How the refusal of a single call is told among the results of several.
@@ -46,10 +47,15 @@ REFUSED = "refused"
 
 LINKS: Mapping[str, tuple[Link, ...]] = {
     COMPANIES: (),
-    CONTACTS: (Link("company", COMPANIES, 1, single=True),),
-    DEALS: (Link("company", COMPANIES, 5, single=True), Link("people", CONTACTS, 3)),
+    CONTACTS: (Link("company", COMPANIES, 1, single=True), Link("companies", COMPANIES, 279)),
+    DEALS: (
+        Link("company", COMPANIES, 5, single=True),
+        Link("companies", COMPANIES, 341),
+        Link("people", CONTACTS, 3),
+    ),
     TICKETS: (
         Link("company", COMPANIES, tickets.COMPANY, single=True),
+        Link("companies", COMPANIES, tickets.COMPANIES),
         Link("people", CONTACTS, tickets.CONTACT),
     ),
     **{
@@ -61,6 +67,14 @@ LINKS: Mapping[str, tuple[Link, ...]] = {
         for type, (company, person, deal) in activities.LINKS.items()
     },
 }
+
+
+def ends_of(type: str) -> dict[str, tuple[Link, ...]]:
+    """The relations of an object type, by what they lead to."""
+    found: dict[str, tuple[Link, ...]] = {}
+    for link in LINKS[type]:
+        found[link.to] = (*found.get(link.to, ()), link)
+    return found
 
 
 #: What carries identity or tells of a merge, asked for whatever the mapping reads.
@@ -79,6 +93,15 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     COMPANIES: ("name",),
     DEALS: ("dealname",),
     TICKETS: ("subject",),
+}
+
+
+#: What a list calls one of each in the names of its links.
+NAMES_OF_ONE: Mapping[str, str] = {
+    COMPANIES: "company",
+    CONTACTS: "contact",
+    DEALS: "deal",
+    TICKETS: "ticket",
 }
 
 
@@ -138,21 +161,41 @@ def _stage(row: Raw) -> Stage:
     return Stage(row["id"], row["label"], ("won" if won else "lost") if closed else "open")
 
 
-#: The types of one link: (category, type id). Ids of a portal's own labels may equal HubSpot's.
-Types: TypeAlias = set[tuple[str, int]]
-_OURS, _LABEL = "HUBSPOT_DEFINED", "USER_DEFINED"
+#: A type of links: (category, type id). Ids of a portal's own labels may equal HubSpot's.
+Type: TypeAlias = tuple[str, int]
+#: The types of one link, each with its word; there are none where the address does not tell.
+Types: TypeAlias = Mapping[Type, str | None]
 
 
-def links_listed(rows: Sequence[Raw], link: Link) -> dict[str, dict[str, Types]]:
-    """The links that a list shows well enough: complete, and with no choice to make."""
+def type_of(link: Link) -> Type:
+    return link.category, link.type_id
+
+
+def links_listed(
+    rows: Sequence[Raw], type: str, to: str, links: Sequence[Link]
+) -> dict[str, dict[str, Types]]:
+    """The links that a list shows well enough: complete, unlabelled, and with no choice to make.
+
+    A list names the types in a way of its own: the labels and the primary one v4 tells.
+    """
+    plain = {links[-1].category: links[-1].type_id}
+    pair = f"{NAMES_OF_ONE.get(type)}_to_{NAMES_OF_ONE.get(to)}"
+    single = any(link.single for link in links)
     known: dict[str, dict[str, Types]] = {}
     for row in rows:
-        shown = (row.get("associations") or {}).get(link.to) or {}
-        ends: dict[str, Types] = {str(end["id"]): set() for end in shown.get("results") or ()}
-        # A list names the types in a way of its own: which is the primary, v4 says.
-        if not shown.get("paging") and not (link.single and len(ends) > 1):
-            known[row["id"]] = ends
+        shown = (row.get("associations") or {}).get(to) or {}
+        ends = {str(end["id"]) for end in shown.get("results") or ()}
+        names = {end.get("type") for end in shown.get("results") or ()}
+        labelled = type in NAMES_OF_ONE and not names <= {pair, f"{pair}_unlabeled"}
+        if not shown.get("paging") and not (single and len(ends) > 1) and not labelled:
+            known[row["id"]] = {id: dict.fromkeys(plain.items()) for id in ends}
     return known
+
+
+def words_of(types: Types, links: Sequence[Link]) -> tuple[str, ...]:
+    """What a link is called beside what every one of its kind is."""
+    own = {type_of(link) for link in links}
+    return tuple(sorted(word for kind, word in types.items() if word and kind not in own))
 
 
 def by_age(id: str) -> tuple[int, str]:
@@ -165,7 +208,7 @@ def chosen(ends: Mapping[str, Types], link: Link) -> list[str]:
     ids = sorted(ends, key=by_age)
     if not link.single:
         return ids
-    return ([id for id in ids if (_OURS, link.type_id) in ends[id]] or ids)[:1]
+    return ([id for id in ids if type_of(link) in ends[id]] or ids)[:1]
 
 
 def as_properties(fields: Raw) -> dict[str, str]:
@@ -191,39 +234,27 @@ def named(write: Write) -> Ref:
     return write.ref
 
 
-def type_spec(link: Link) -> dict[str, Any]:
-    return {"associationCategory": _OURS, "associationTypeId": link.type_id}
-
-
-def labels(types: Types) -> list[dict[str, Any]]:
-    """The labels that people gave a link: what is written to it must name them to keep them."""
+def specs(types: Iterable[Type]) -> list[dict[str, Any]]:
     return [
-        {"associationCategory": category, "associationTypeId": id}
-        for category, id in sorted(types)
-        if category == _LABEL
+        {"associationCategory": category, "associationTypeId": id} for category, id in sorted(types)
     ]
 
 
-def as_associations(write: Write) -> list[dict[str, Any]]:
-    found = []
-    for link in LINKS[write.type]:
-        edit = write.relations.get(link.relation)
-        ends = edit.wanted if edit else ()
-        for end in ends[:1] if link.single else ends:
-            found.append({"to": {"id": end.id}, "types": [type_spec(link)]})
+def as_associations(write: Write, words: Mapping[tuple[str, str], Type]) -> list[dict[str, Any]]:
+    """The links of a new record; ``words`` are the types of labels, by other end and word."""
+    found: list[dict[str, Any]] = []
+    for to, links in ends_of(write.type).items():
+        types: dict[str, set[Type]] = {}
+        for link in links:
+            edit = write.relations.get(link.relation)
+            ends = edit.wanted if edit else ()
+            for end in ends[:1] if link.single else ends:
+                # The primary link is an unlabelled one as well.
+                types.setdefault(end.id, {type_of(link)})
+            for end, word in edit.label if edit else ():
+                types.setdefault(end.id, {type_of(link)}).add(words[to, word])
+        found += [{"to": {"id": id}, "types": specs(own)} for id, own in types.items()]
     return found
-
-
-def as_pair(write: Write, end: Ref) -> dict[str, Any]:
-    return {"from": {"id": named(write).id}, "to": {"id": end.id}}
-
-
-def to_link(write: Write, link: Link) -> Sequence[Ref]:
-    edit = write.relations.get(link.relation)
-    if edit is None:
-        return ()
-    # To make the first one primary again is harmless, and right after a change of order.
-    return edit.wanted[:1] if link.single else edit.add
 
 
 def with_relations(outcome: Outcome) -> Outcome:

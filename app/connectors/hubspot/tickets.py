@@ -10,9 +10,9 @@ from typing import Literal
 
 TICKETS = "tickets"
 TYPE_ID = "0-5"
-#: Association types from a ticket to its primary company and to a contact:
+#: Association types from a ticket to its primary company, to any company and to a contact:
 #: https://developers.hubspot.com/docs/api-reference/legacy/crm/associations/associate-records/guide
-COMPANY, CONTACT = 26, 16
+COMPANY, COMPANIES, CONTACT = 26, 339, 16
 #: HubSpot demands a subject; who has none is called so, which is never data of ours.
 NO_SUBJECT = "(no subject)"
 #: The one scope of tickets, their properties and their pipelines.

@@ -10,20 +10,23 @@ import asyncio
 import resource
 import time
 import tracemalloc
+from uuid import UUID
 
+import sqlalchemy as sa
 import uuid_utils.compat as uuid
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from app.clock import now
 from app.config import parse
-from app.db import migrations
+from app.db import foreseen, migrations
 from app.db.accounts import Box
 from app.db.engine import Database
 from app.db.journal import Cause
+from app.db.tables import resyncs
 from app.domain.values import Observation, Ref
 from app.sdk.registry import Registry
-from app.sync.house import build
+from app.sync.house import House, build
 from app.sync.preview import Preview
 from app.sync.world import Seen
 from tests.postgres import clone, make_template, server
@@ -47,6 +50,15 @@ def _person(number: int) -> Observation:
     return Observation(ref, raw)
 
 
+async def _page(house: House, id: UUID, start: int) -> None:
+    """One page of the dry run, kept as a worker keeps it."""
+    preview, cause, moment = Preview(id), Cause("resync", str(id)), now()
+    page = [_person(start + n) for n in range(PAGE)]
+    await preview.see(house, [Seen(one, cause, moment, moment) for one in page])
+    async with house.database.transaction() as db:
+        await foreseen.keep(db, id, preview.news())
+
+
 async def measure(records: int) -> None:
     url = server()
     template = await make_template(url, migrations.upgraded)
@@ -55,15 +67,18 @@ async def measure(records: int) -> None:
         config = parse(CONFIG, lambda name: registry.connector(name).manifest.entities)
         box = Box((SecretStr(Fernet.generate_key().decode()),))
         house = build(database, config, registry, box)
-        preview = Preview(uuid.uuid7())
+        id = uuid.uuid7()
+        async with database.transaction() as db:
+            await db.execute(
+                sa.insert(resyncs).values(
+                    id=id, account="hubspot", entities=["person"], dry_run=True
+                )
+            )
+        await _page(house, id, 0)  # what is loaded once is not counted
         tracemalloc.start()
         began = time.perf_counter()
-        cause = Cause("resync", str(preview.id))
-        for start in range(0, records, PAGE):
-            moment = now()
-            page = [_person(start + n) for n in range(PAGE)]
-            await preview.see(house, [Seen(one, cause, moment, moment) for one in page])
-            preview.sights = []
+        for start in range(PAGE, records + PAGE, PAGE):
+            await _page(house, id, start)
         kept, peak = tracemalloc.get_traced_memory()
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(

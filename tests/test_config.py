@@ -361,6 +361,66 @@ def test_every_mistake_is_reported_at_once():
     ]
 
 
+OWN = TWO + dedent("""\
+    x:
+      salesforce:
+        connector: salesforce
+        objects: {custom.project: Project__c, custom.site: {type: Site__c, company: Account__c}}
+        mapping:
+          custom.project: {name: Name, code: Code__c}
+          custom.site: {name: Name}
+      second:
+        connector: salesforce
+        objects: {custom.project: Vorhaben__c}
+        mapping: {custom.project: {name: Name, code: Nummer__c}}
+    """).removeprefix("x:\n")
+
+
+def test_an_entity_of_ones_own_travels_where_it_is_named_between_those_that_have_it():
+    found = parse(OWN + "sync: {custom.project: {keys: [code]}}")
+    project = found.sync["custom.project"]
+    assert (project.accounts, project.keys, project.conflict) == (
+        ("salesforce", "second"),
+        ("code",),
+        "salesforce",
+    )
+    assert "custom.site" not in found.sync
+    site = found.accounts["salesforce"].objects["custom.site"]
+    assert (site.type, site.lookups) == ("Site__c", {"company": "Account__c"})
+
+
+def test_mistakes_in_entities_of_ones_own():
+    assert complaints(
+        """\
+        accounts:
+          salesforce:
+            connector: salesforce
+            objects: {Project: Project__c, custom.thing: Thing__c, custom.job: Job__c}
+            mapping:
+              custom.job: {name: Name, people: Who__c, emails: Mails__c, custom.x: X__c}
+              custom.plan: {name: Name}
+        sync:
+          custom.job: {keys: [code], fields: {nam: {direction: off}, company: {write: once}}}
+          custom.jobs: {}
+        """
+    ) == [
+        "syncline.yaml:4: accounts.salesforce.objects.Project: an entity of your own is called "
+        "custom.<name>, in lower-case letters, digits and _",
+        "syncline.yaml:4: accounts.salesforce.objects.custom.thing: none of its fields travels: "
+        "map them, mapping.custom.thing",
+        "syncline.yaml:6: accounts.salesforce.mapping.custom.job.people: relations cannot be "
+        "mapped anew",
+        "syncline.yaml:6: accounts.salesforce.mapping.custom.job.emails: 'emails' is no field of "
+        "custom.job",
+        "syncline.yaml:7: accounts.salesforce.mapping.custom.plan: salesforce has no custom.plan "
+        "(did you mean 'custom.thing'?)",
+        "syncline.yaml:9: sync.custom.job.fields.nam: 'nam' is mapped nowhere (did you mean "
+        "'name'?)",
+        "syncline.yaml:9: sync.custom.job.keys[0]: 'code' is mapped nowhere",
+        "syncline.yaml:10: sync.custom.jobs: is no entity (did you mean 'custom.job'?)",
+    ]
+
+
 def test_mistakes_in_accounts():
     assert complaints(
         """\

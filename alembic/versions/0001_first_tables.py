@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("pause_reason", sa.Text(), nullable=True),
         sa.Column("refused_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("refused_reason", sa.Text(), nullable=True),
+        sa.Column("away_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("probe_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("probes", sa.Integer(), server_default="0", nullable=False),
         sa.Column("reread_since", sa.TIMESTAMP(timezone=True), nullable=True),
@@ -448,6 +449,8 @@ def upgrade() -> None:
         sa.Column(
             "seen_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False
         ),
+        sa.Column("pid", sa.Integer(), nullable=True),
+        sa.Column("session_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
     )
     op.create_table(
@@ -804,6 +807,20 @@ def upgrade() -> None:
         postgresql_where=sa.text("sent_at is null"),
     )
     op.create_table(
+        "foreseen",
+        sa.Column("resync_id", sa.UUID(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("record_id", sa.UUID(), nullable=False),
+        sa.Column(
+            "more",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            nullable=True,
+        ),
+        sa.ForeignKeyConstraint(["resync_id"], ["resyncs.id"], name=op.f("fk_foreseen_resync_id")),
+        sa.PrimaryKeyConstraint("resync_id", "kind", "name", name=op.f("pk_foreseen")),
+    )
+    op.create_table(
         "plan_items",
         sa.Column("resync_id", sa.UUID(), nullable=False),
         sa.Column("n", sa.BigInteger(), nullable=False),
@@ -970,6 +987,7 @@ def downgrade() -> None:
     op.drop_table("relations")
     op.drop_index("ix_plan_items_record", table_name="plan_items")
     op.drop_table("plan_items")
+    op.drop_table("foreseen")
     op.drop_table("loads")
     op.drop_index(
         "ix_outbox_load", table_name="outbox", postgresql_where=sa.text("load is not null")

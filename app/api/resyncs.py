@@ -28,7 +28,7 @@ from app.api.shapes import (
     error_shape,
     listed,
 )
-from app.db import lanes, listings
+from app.db import foreseen, lanes, listings
 
 router = APIRouter(prefix="/resyncs", tags=["resyncs"])
 
@@ -315,6 +315,7 @@ async def cancel(resync_id: UUID, database: DatabaseDep) -> ResyncShape:
     """Stop it after the page it is at; what was done stays done."""
     async with database.transaction() as db:
         cancelled = await listings.cancel_resync(db, resync_id)
+        await foreseen.forget(db, resync_id)
         row = cancelled or await listings.resync(db, resync_id)
     if row is None:
         raise _missing(resync_id)

@@ -17,7 +17,6 @@ from app.config.model import (
     LATEST,
     NO_KEYS,
     QUIET,
-    RELATIONS,
     REVIEW,
     STAGED,
     AccountConfig,
@@ -29,12 +28,15 @@ from app.config.model import (
     FieldSync,
     Guard,
     MappingRow,
+    ObjectConfig,
     OwnersConfig,
     StagePlace,
     field_names,
     is_account_name,
     is_field,
+    is_own_entity,
     key_parts,
+    relations_of,
 )
 from app.config.source import Path as Key
 from app.config.source import Source, did_you_mean
@@ -129,7 +131,9 @@ class _Accounts:
                 )
             if account := _valid(AccountConfig, settings, path, source):
                 self.built[name] = account
-                self.entities[name] = self._declared(account.connector, path, entities_of)
+                declared = self._declared(account.connector, path, entities_of)
+                self.entities[name] = declared and [*declared, *account.objects]
+                self._check_objects(name, account)
                 self._check_mapping(name, settings.get("mapping") or {})
         self._check_portals()
 
@@ -137,6 +141,23 @@ class _Accounts:
         """The accounts whose system has this entity, in the order of the file."""
         known = self.entities.items()
         return [name for name, declared in known if declared is None or entity in declared]
+
+    @property
+    def own(self) -> list[str]:
+        """The entities of the operator's own."""
+        return list(dict.fromkeys(n for a in self.built.values() for n in a.objects))
+
+    def _check_objects(self, name: str, account: AccountConfig) -> None:
+        for entity in account.objects:
+            path: Key = ("accounts", name, "objects", entity)
+            if not is_own_entity(entity):
+                self.source.blame(
+                    path,
+                    "an entity of your own is called custom.<name>, in lower-case letters, digits "
+                    "and _",
+                )
+            elif not account.mapping.get(entity):
+                self.source.blame(path, f"none of its fields travels: map them, mapping.{entity}")
 
     def _declared(
         self, connector: str, path: Key, entities_of: EntitiesOf
@@ -161,7 +182,7 @@ class _Accounts:
             for key in rows:
                 self.source.name_also((*path, key), (*path, ", ".join(field_names(key))))
                 for field in field_names(key):
-                    if field in RELATIONS.get(entity, ()):
+                    if field in relations_of(entity):
                         self.source.blame((*path, key), "relations cannot be mapped anew")
                     else:
                         _check_field(self.source, (*path, key), entity, field)
@@ -183,12 +204,12 @@ class _Sync:
         self.source = source
         self.accounts = accounts
         self.built: dict[str, EntitySync] = {}
-        known = [*FIELDS, *FAMILIES]
+        known = [*FIELDS, *FAMILIES, *accounts.own]
         for entity in given:
             if entity not in known:
                 hint = did_you_mean(entity, known) or f": there are {', '.join(known)}"
                 source.blame(("sync", entity), f"is no entity{hint}")
-        for entity in FIELDS:
+        for entity in dict.fromkeys((*FIELDS, *accounts.own)):
             key = _key_of(entity, given)
             if key is not None:
                 settings = given.get(key)
@@ -236,6 +257,8 @@ class _Sync:
         for name in found.deletes:
             if name != EVERYWHERE:
                 self._is_account((*here, "deletes", name), name, members)
+        if entity not in FIELDS:
+            self._check_own(key, entity, found, members)
         for key, lines in (("stages", found.stages), ("pipelines", found.pipelines)):
             if lines and entity not in STAGED:
                 self.source.blame((*here, key), f"only deals and tickets have {key}")
@@ -244,6 +267,29 @@ class _Sync:
                     self._is_account((*here, key, ours, name), name, members)
         for place, complaint in ambiguities(found):
             self.source.blame((*here, *place), complaint)
+
+    def _check_own(
+        self, key: str, entity: str, found: EntitySync, members: tuple[str, ...]
+    ) -> None:
+        """An entity of one's own has the fields that somebody maps."""
+        accounts = [self.accounts.built[name] for name in members if name in self.accounts.built]
+        mapped = {
+            field
+            for account in accounts
+            for row in account.mapping.get(entity, {})
+            for field in field_names(row)
+        }
+        named: list[tuple[Key, str]] = [(("fields", name), name) for name in found.fields]
+        named += [
+            (("keys", number), part)
+            for number, rule in enumerate(found.keys or ())
+            for part in key_parts(rule)
+            if part != "external_id"
+        ]
+        for place, name in named:
+            if name not in mapped and name not in relations_of(entity):
+                hint = did_you_mean(name, sorted(mapped))
+                self.source.blame(("sync", key, *place), f"{name!r} is mapped nowhere{hint}")
 
     def _check_direction(self, path: Key, direction: str, members: Sequence[str]) -> None:
         _, _, account = direction.partition(" ")
@@ -285,7 +331,7 @@ def _key_of(entity: str, given: Mapping[str, Any]) -> str | None:
     """The key under `sync` that speaks of this entity; None if it is not to travel."""
     family = next((name for name, members in FAMILIES.items() if entity in members), entity)
     named = next((key for key in (entity, family) if key in given), None)
-    return named if named or entity in QUIET else entity
+    return named if named or entity in QUIET or entity not in FIELDS else entity
 
 
 def _section(source: Source, data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -312,9 +358,11 @@ def _handlers(given: tuple[str, ...], folder: Path, source: Source) -> tuple[str
 
 
 def _check_field(source: Source, path: Key, entity: str, field: str) -> None:
-    if entity in FIELDS and not is_field(entity, field):
-        hint = did_you_mean(field, FIELDS[entity]) or "; your own are called custom.<name>"
-        source.blame(path, f"{field!r} is no field of {entity}{hint}")
+    if is_field(entity, field):
+        return
+    own = "; your own are called custom.<name>"
+    hint = did_you_mean(field, FIELDS[entity]) or own if entity in FIELDS else ""
+    source.blame(path, f"{field!r} is no field of {entity}{hint}")
 
 
 # ---------------------------------------------------------------- pydantic's errors, in words
@@ -327,6 +375,7 @@ _KEYS: Final[tuple[tuple[tuple[str | None, ...], type[BaseModel]], ...]] = (
     (("accounts", None, "guard"), Guard),
     (("accounts", None, "catch_up"), CatchUp),
     (("accounts", None, "mapping", None, None), MappingRow),
+    (("accounts", None, "objects", None), ObjectConfig),
     (("sync", None), EntitySync),
     (("sync", None, "fields", None), FieldSync),
     (("sync", None, "stages", None, None, None), StagePlace),

@@ -145,6 +145,8 @@ FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {"activity": ("note", "call", "
 QUIET: Final = frozenset({"ticket", "note", "call", "email", "meeting", "task"})
 #: What stands in a stage of a pipeline.
 STAGED: Final = ("deal", "ticket")
+#: The records that anything may be about.
+ABOUT: Final = ("company", "people", "deals")
 #: The fields that name other records, or what people call the link to one; their mapping is the
 #: connector's own.
 RELATIONS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -152,7 +154,7 @@ RELATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "person": ("company", "companies", "labels"),
     "deal": ("company", "companies", "people", "labels"),
     "ticket": ("company", "companies", "people", "labels"),
-    **dict.fromkeys(("note", "call", "email", "meeting", "task"), ("company", "people", "deals")),
+    **dict.fromkeys(("note", "call", "email", "meeting", "task"), ABOUT),
 }
 
 #: By what two records are recognised as one unless the file says otherwise, strongest first.
@@ -172,6 +174,11 @@ Mode: TypeAlias = Literal["live", "observe", "paused"]
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _CUSTOM: Final = re.compile(r"custom\.\w[\w.-]*")
+#: An entity of the operator's own, and a field of one.
+_OWN: Final = re.compile(r"custom\.[a-z][a-z0-9_]{0,62}")
+_OWN_FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+#: Several values in one, wherever they stand: no field of an entity of one's own is called so.
+_LISTS: Final = frozenset({"emails", "phones", "companies", "labels", "to", "cc"})
 _DIRECTION: Final = re.compile(r"both|off|(?:from|to) \S+")
 #: Text around a single name: what such a template makes can be read back.
 _AROUND: Final = re.compile(r"[^{}]*\{\{[^{}|]+\}\}[^{}]*")
@@ -199,13 +206,32 @@ _Token = Annotated[_Secret, AfterValidator(_url_safe)]
 
 
 def is_field(entity: str, field: str) -> bool:
-    """Whether this is a canonical field of that entity."""
+    """Whether this is a canonical field of that entity; one of the operator's own has those that
+    its mapping names.
+    """
+    if is_own_entity(entity) and _OWN_FIELD.fullmatch(field) is not None:
+        return field not in _LISTS
     return field in FIELDS.get(entity, ()) or _CUSTOM.fullmatch(field) is not None
+
+
+def relations_of(entity: str) -> tuple[str, ...]:
+    """The fields of an entity that name other records."""
+    return RELATIONS.get(entity, ABOUT)
+
+
+def is_own_entity(name: str) -> bool:
+    """Whether this names an entity of the operator's own: `custom.<name>`."""
+    return _OWN.fullmatch(name) is not None
 
 
 def is_account_name(name: str) -> bool:
     """Whether an account may be called this: it stands in URLs and beside the policies."""
     return _NAME.fullmatch(name) is not None and name not in {LATEST, "lww", REVIEW}
+
+
+def _named_by(*entities: str) -> dict[str, Any]:
+    """These entities, and any of the operator's own."""
+    return {"anyOf": [{"enum": list(entities)}, {"pattern": f"^{_OWN.pattern}$"}]}
 
 
 class _Frozen(BaseModel):
@@ -444,6 +470,27 @@ def _days(kept: int | Literal["forever"]) -> float:
     return inf if kept == "forever" else kept
 
 
+class ObjectConfig(_Frozen):
+    """An object of the account's own that is an entity of ours; a bare text is its type."""
+
+    type: str = Field(
+        pattern=r"^[\w-]+$", description="The vendor's name of it, such as `Project__c`."
+    )
+    company: str | None = Field(None, min_length=1, description="Its field that names a company.")
+    people: str | None = Field(None, min_length=1, description="Its field that names a person.")
+    deals: str | None = Field(None, min_length=1, description="Its field that names a deal.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_is_a_type(cls, given: Any) -> Any:
+        return {"type": given} if isinstance(given, str) else given
+
+    @property
+    def lookups(self) -> Mapping[str, str]:
+        """The fields that name other records, by relation."""
+        return {name: path for name in ABOUT if (path := getattr(self, name)) is not None}
+
+
 class AccountConfig(_Frozen):
     """One signed-in tenancy of a connector."""
 
@@ -552,6 +599,11 @@ class AccountConfig(_Frozen):
     )
     leads: _Flag = Field(
         False, description="Salesforce: leads are people too; one that is converted is its contact."
+    )
+    objects: dict[str, ObjectConfig] = Field(
+        default_factory=dict,
+        description="Entities of your own, `custom.<name>`, each with the object that it is here.",
+        json_schema_extra={"propertyNames": {"pattern": f"^{_OWN.pattern}$"}},
     )
     mapping: dict[str, dict[str, MappingRow]] = Field(
         default_factory=dict,
@@ -864,8 +916,8 @@ class Config(_Frozen):
     sync: dict[str, EntitySync] = Field(
         default_factory=dict,
         description="Entity, then how it travels. Company, person and deal sync two-way everywhere "
-        "unless named; tickets, activities and tasks only where named.",
-        json_schema_extra={"propertyNames": {"enum": [*FIELDS, *FAMILIES]}},
+        "unless named; tickets, activities, tasks and entities of your own only where named.",
+        json_schema_extra={"propertyNames": _named_by(*FIELDS, *FAMILIES)},
     )
     privacy: Literal["purge", "propagate"] = Field(
         "purge",
@@ -914,8 +966,12 @@ def schema() -> dict[str, Any]:
     row = {"anyOf": [{"type": "string", "minLength": 1}, {"$ref": "#/$defs/MappingRow"}]}
     found = Config.model_json_schema(by_alias=True)
     mapping = found["$defs"]["AccountConfig"]["properties"]["mapping"]
-    mapping["propertyNames"] = {"enum": list(FIELDS)}
+    mapping["propertyNames"] = _named_by(*FIELDS)
     mapping["additionalProperties"]["additionalProperties"] = row
+    objects = found["$defs"]["AccountConfig"]["properties"]["objects"]
+    objects["additionalProperties"] = {
+        "anyOf": [{"type": "string", "minLength": 1}, {"$ref": "#/$defs/ObjectConfig"}]
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **found,

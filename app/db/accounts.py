@@ -115,6 +115,7 @@ async def resume(db: AsyncConnection, name: str) -> bool:
             pause_reason=None,
             refused_at=None,
             refused_reason=None,
+            away_at=None,
             probe_at=None,
             probes=0,
         )

@@ -26,7 +26,7 @@ from app.errors import ReadinessError
 log = logs.get()
 
 FLUSHERS = 2
-ENOUGH = 16  # rows that are worth a second flight beside the first (measured: 1 to 200)
+ENOUGH = 64  # rows that are worth a second flight: one of 64 costs half a row what one of 16 does
 LATE = 0.05  # seconds after which a flight is waited for no longer
 BATCH = 200  # rows; more gains nothing (measured)
 BATCH_BYTES = 16 * 2**20

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,6 +27,9 @@ class Lane:
     fence: int
 
 
+#: What waits until a CRM that is away has answered one call: all that calls it for certain, and
+#: what has met that. What came in may bring all that is needed, and a bus may go on telling.
+WAITS = "(a.away_at is not null and (l.direction in ('out', 'scan') or l.failures > 0))"
 #: Accounts that must be read anew before anybody is written to (db/rereads.py). One that nobody
 #: works on is not waited for: it is read once somebody does.
 _HOLDING = """
@@ -69,24 +73,24 @@ async def claim(
     rows = await db.execute(
         sa.text(
             f"""
-            update lanes l set owner = :owner, fence = l.fence + 1, due_at = null,
+            update lanes set owner = :owner, fence = lanes.fence + 1, due_at = null,
                    lease_until = now() + make_interval(secs => :lease), worked_at = now()
             from (
-                select lanes.account, lanes.direction from lanes
-                join accounts a on a.name = lanes.account and a.refused_at is null
-                                and (:listening or not a.paused)
-                where lanes.account = any(:accounts)
-                  and (lanes.direction = 'listen') = :listening
-                  and (lanes.direction <> 'out' or lanes.account = any(:writers)
+                select l.account, l.direction from lanes l
+                join accounts a on a.name = l.account and a.refused_at is null
+                                and (:listening or not a.paused) and not {WAITS}
+                where l.account = any(:accounts)
+                  and (l.direction = 'listen') = :listening
+                  and (l.direction <> 'out' or l.account = any(:writers)
                        and not exists ({_HOLDING}))
-                  and (lanes.paused_until is null or lanes.paused_until <= now())
-                  and ((lanes.owner is null and lanes.due_at <= now())
-                       or (lanes.owner is not null and lanes.lease_until < now()))
-                order by lanes.direction = 'scan', lanes.due_at
-                limit :limit for update of lanes skip locked
+                  and (l.paused_until is null or l.paused_until <= now())
+                  and ((l.owner is null and l.due_at <= now())
+                       or (l.owner is not null and l.lease_until < now()))
+                order by l.direction = 'scan', l.due_at
+                limit :limit for update of l skip locked
             ) due
-            where l.account = due.account and l.direction = due.direction
-            returning l.account, l.direction, l.fence
+            where lanes.account = due.account and lanes.direction = due.direction
+            returning lanes.account, lanes.direction, lanes.fence
             """  # noqa: S608
         ),
         {
@@ -124,8 +128,35 @@ async def beat(db: AsyncConnection, owner: str) -> None:
     )
 
 
+async def attend(connection: asyncpg.Connection, owner: str) -> None:
+    """This session lasts as long as its worker: who sees it gone need not wait for the lease."""
+    await connection.execute(
+        "insert into workers (id, pid, session_at)"
+        " select $1, pid, backend_start from pg_stat_activity where pid = pg_backend_pid()"
+        " on conflict (id) do update set pid = excluded.pid, session_at = excluded.session_at",
+        owner,
+    )
+
+
+async def absent(db: AsyncConnection, owner: str) -> set[tuple[str, int]]:
+    """The other workers whose session is gone, each with that session.
+
+    One that only lost its connection is back with another at once. Where the start of a session
+    is not ours to see, its number alone must do.
+    """
+    found = await db.execute(
+        sa.text(
+            "select id, pid from workers w where pid is not null and id <> :owner and not exists ("
+            " select from pg_stat_activity s where s.pid = w.pid"
+            " and coalesce(s.backend_start, w.session_at) = w.session_at)"
+        ),
+        {"owner": owner},
+    )
+    return {(row.id, row.pid) for row in found}
+
+
 async def leave(db: AsyncConnection, owner: str) -> None:
-    """A worker goes for good; what it was cut off in is due for the next one."""
+    """A worker is gone for good; what it was cut off in is due for the next one."""
     await db.execute(sa.delete(workers).where(workers.c.id == owner))
     await db.execute(
         sa.update(lanes)
@@ -288,8 +319,8 @@ async def next_due(
         sa.text(
             f"""
             select extract(epoch from min(greatest(due_at, coalesce(paused_until, due_at))) - now())
-            from lanes join accounts a on a.name = account and a.refused_at is null
-            where owner is null and due_at is not null
+            from lanes l join accounts a on a.name = account and a.refused_at is null
+            where owner is null and due_at is not null and not {WAITS}
               and case direction when 'listen' then account = any(:listeners)
                                  else account = any(:accounts) and not a.paused end
               and (direction <> 'out' or account = any(:writers) and not exists ({_HOLDING}))

@@ -54,11 +54,6 @@ async def add(db: AsyncConnection, resync_id: UUID, found: Sequence[Match], *, s
         )
 
 
-async def forget(db: AsyncConnection, resync_id: UUID) -> None:
-    """The dry run begins anew."""
-    await db.execute(sa.delete(matches).where(matches.c.resync_id == resync_id))
-
-
 _TOGETHER = sa.text(
     """
     with fresh as (

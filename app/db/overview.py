@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.lanes import WAITS
 from app.db.pages import Row, rows
 from app.db.tables import workers
 
 #: A paused lane is not late: its lag is what it will have to catch up with all the same.
-_LANES = """
+_LANES = f"""
 with waiting as (
     select account, 'in' as direction, count(*) as pending, min(due_at) as oldest
     from (
@@ -41,18 +42,20 @@ select l.account, l.direction, l.owner, l.lease_until, l.worked_at, l.failures,
        greatest(coalesce(extract(epoch from now() - w.oldest), 0), 0)::float as lag_seconds,
        (coalesce(a.paused, false) or a.refused_at is not null
         or l.direction = 'out' and r.reason is not null
-        or coalesce(l.paused_until > now(), false)) as paused,
-       case when l.paused_until > now() then l.paused_until end as paused_until,
+        or coalesce(l.paused_until > now(), false) or {WAITS}) as paused,
+       case when {WAITS} then a.probe_at
+            when l.paused_until > now() then l.paused_until end as paused_until,
        case when a.paused then coalesce(a.pause_reason, 'paused by a person')
             when a.refused_at is not null then a.refused_reason
             when l.direction = 'out' and r.reason is not null then r.reason
+            when {WAITS} then coalesce(l.pause_reason, 'it does not answer')
             when l.paused_until > now() then l.pause_reason end as pause_reason
 from lanes l
 left join accounts a on a.name = l.account
 left join waiting w on w.account = l.account and w.direction = l.direction
 left join reread r on true
 order by l.account, l.direction
-"""
+"""  # noqa: S608
 
 _DEAD = """
 select account, count(*) as dead from (

@@ -192,7 +192,7 @@ _OF_RUNS = """
 async def forget_plans(db: AsyncConnection, before: datetime) -> int:
     """Delete what dry runs and comparisons found that ended before this, up to a batch of each."""
     gone = 0
-    runs = {"plan_items": "resync", "matches": "resync", "differences": "drift"}
+    runs = dict.fromkeys(("plan_items", "matches", "foreseen"), "resync") | {"differences": "drift"}
     for table, run in runs.items():
         query = sa.text(_OF_RUNS.format(table, BATCH, run))
         gone += int((await db.execute(query, {"before": before})).rowcount)

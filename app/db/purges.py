@@ -21,6 +21,7 @@ from app.db.tables import (
     differences,
     drifts,
     events,
+    foreseen,
     intake_bases,
     intakes,
     journal,
@@ -178,7 +179,7 @@ async def forget_words(db: AsyncConnection, words: Collection[str]) -> list[int]
     """
     if not words:
         return []
-    for table in (plan_items, matches, differences):
+    for table in (plan_items, matches, foreseen, differences):
         row = sa.func.lower(sa.cast(sa.text(table.name), sa.Text))
         said = [row.contains(word.lower(), autoescape=True) for word in words]
         await db.execute(sa.delete(table).where(sa.or_(*said)))

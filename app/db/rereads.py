@@ -23,7 +23,7 @@ from app.db.tables import accounts, pulse
 #: Workers say every few seconds that they live; after so much silence nobody did.
 SILENCE: Final = timedelta(seconds=60)
 #: A CRM that is away is not waited for any longer than this, where nothing proves a restore.
-PATIENCE: Final = timedelta(minutes=1)
+PATIENCE: Final = timedelta(seconds=15)
 
 
 class Why(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import uuid_utils.compat as uuid
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import foreseen
 from app.db.arrays import columns, insert_rows
 from app.db.tables import plan_items, resyncs
 
@@ -53,14 +54,6 @@ async def current(db: AsyncConnection, account: str) -> Resync | None:
     )
     row = found.one_or_none()
     return None if row is None else Resync(**row._mapping)
-
-
-async def open_ids(db: AsyncConnection) -> frozenset[UUID]:
-    """The resyncs that are not over."""
-    found = await db.execute(
-        sa.select(resyncs.c.id).where(resyncs.c.state.in_(("queued", "running")))
-    )
-    return frozenset(found.scalars())
 
 
 async def are_under_way(db: AsyncConnection) -> bool:
@@ -180,12 +173,4 @@ async def finish(
         .where(resyncs.c.id == resync.id, resyncs.c.state.in_(("queued", "running")))
         .values(**values)
     )
-
-
-async def restart(db: AsyncConnection, resync: Resync) -> Resync:
-    """Begin a dry run anew: what it had found is forgotten."""
-    await db.execute(sa.delete(plan_items).where(plan_items.c.resync_id == resync.id))
-    await db.execute(
-        sa.update(resyncs).where(resyncs.c.id == resync.id).values(cursor=None, counts={})
-    )
-    return replace(resync, cursor=None, counts={})
+    await foreseen.forget(db, resync.id)

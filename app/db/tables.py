@@ -57,7 +57,8 @@ accounts = sa.Table(
     sa.Column("pause_reason", sa.Text),
     _at("refused_at", null=True),  # since when the CRM refuses its credential
     sa.Column("refused_reason", sa.Text),
-    _at("probe_at", null=True),  # when it is asked next whether it is let in again
+    _at("away_at", null=True),  # since when the CRM does not answer
+    _at("probe_at", null=True),  # when it is asked next whether it lets us in, or answers
     sa.Column("probes", sa.Integer, nullable=False, server_default="0"),
     _at("reread_since", null=True),  # its log must be read to here before anybody is written to
     _at("reread_read_at", null=True),  # when it was; what was found may still be dealt with
@@ -357,6 +358,8 @@ workers = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),
     _at("started_at", default=True),
     _at("seen_at", default=True),
+    sa.Column("pid", sa.Integer),  # its session here, which lasts as long as the worker
+    _at("session_at", null=True),  # … and when that began: numbers are given again
 )
 
 #: What scripts and agents sent us: a repeat of one with its key is answered as the first was.
@@ -562,6 +565,18 @@ catchups = sa.Table(
     sa.Column("listed", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("missed", sa.BigInteger, nullable=False, server_default="0"),
     _json("error", null=True),
+)
+
+#: What the pages of a dry run so far would have made, linked or deleted: later pages find it, and
+#: nothing of it stays when the run is over.
+foreseen = sa.Table(
+    "foreseen",
+    metadata,
+    sa.Column("resync_id", UUID(as_uuid=True), sa.ForeignKey(resyncs.c.id), primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("record_id", UUID(as_uuid=True), nullable=False),
+    _json("more", null=True),
 )
 
 #: What a dry run would do: {op, account, entity, record_id, remote_id, fields}.

@@ -13,13 +13,16 @@ SETS = frozenset({"emails", "phones", "companies", "people", "deals", "labels", 
 #: What happened, or is to be done, between people: activities and tasks.
 ACTIVITIES = ("note", "call", "email", "meeting", "task")
 
+#: What anything may be about; so may an entity of the operator's own.
+ABOUT: dict[str, str] = {"company": "company", "people": "person", "deals": "deal"}
 #: Relations of an entity: canonical field -> entity of the parent. The plural ones are sets; a
 #: ``company`` is the primary one of the ``companies``.
 RELATIONS: dict[str, dict[str, str]] = {
+    "company": {},
     "person": {"company": "company", "companies": "company"},
     "deal": {"company": "company", "companies": "company", "people": "person"},
     "ticket": {"company": "company", "companies": "company", "people": "person"},
-    **{name: {"company": "company", "people": "person", "deals": "deal"} for name in ACTIVITIES},
+    **dict.fromkeys(ACTIVITIES, ABOUT),
 }
 
 #: Parents before children: the order in which entities are scanned and pushed.
@@ -27,7 +30,7 @@ ORDER = ("company", "person", "deal", "ticket", *ACTIVITIES)
 
 
 def relations_of(entity: str) -> dict[str, str]:
-    return RELATIONS.get(entity, {})
+    return RELATIONS.get(entity, ABOUT)
 
 
 def ties_of(entity: str) -> frozenset[str]:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.errors import UnsupportedEventError
+from app.domain.values import RemoteObject
+from app.errors import ConfigError, UnsupportedEventError
 
 Verb = Literal["create", "update", "delete", "merge"]
 
@@ -43,6 +44,19 @@ class EntityPromise(_Frozen):
     clears_first: Mapping[str, str] = {}
 
 
+class ObjectPromise(_Frozen):
+    """What we may do to objects that the operator has made there, whatever they are called.
+
+    ``events`` are the types of the events that tell of one, with `{type}` for its type.
+    """
+
+    write: tuple[Verb, ...] = ()
+    keys: tuple[str, ...] = ()
+    unique: tuple[str, ...] = ()
+    relations: frozenset[str] = frozenset()
+    events: tuple[str, ...] = ()
+
+
 class WebhookPromise(_Frozen):
     """How the system calls us. ``events`` map an event type to the entity to look at."""
 
@@ -69,6 +83,8 @@ class Manifest(_Frozen):
     docs: str
     base_url: str
     entities: Mapping[str, EntityPromise]
+    #: What an account's own objects may be; None where there are none.
+    objects: ObjectPromise | None = None
     signature: tuple[str, ...]
     webhook: WebhookPromise
     limits: Mapping[str, Limit] = Field(default_factory=dict)
@@ -96,6 +112,37 @@ class Manifest(_Frozen):
     def entity_of(self, remote_type: str) -> str | None:
         """The entity that this vendor word stands for."""
         return next((e for e, p in self.entities.items() if p.type == remote_type), None)
+
+    def with_objects(self, objects: Mapping[str, RemoteObject]) -> Manifest:
+        """What is promised to an account with these entities of its operator's own.
+
+        Raises ConfigError for what the system cannot have.
+        """
+        if not objects:
+            return self
+        if self.objects is None:
+            raise ConfigError(f"entities of your own are not there yet for {self.title}")
+        entities, events = dict(self.entities), dict(self.webhook.events)
+        for entity, object in objects.items():
+            taken = next((e for e, p in entities.items() if p.type == object.type), None)
+            if taken is not None:
+                raise ConfigError(f"{entity}: {object.type} is the {taken} of {self.title} already")
+            if lost := sorted(object.lookups.keys() - self.objects.relations):
+                raise ConfigError(f"{entity}: {self.title} cannot say its {lost[0]}")
+            own = self.objects.model_dump(include={"write", "keys", "unique"})
+            entities[entity] = EntityPromise(
+                type=object.type, relations=frozenset(object.lookups), **own
+            )
+            events |= {name.format(type=object.type): entity for name in self.objects.events}
+        webhook = self.webhook.model_copy(update={"events": events})
+        return self.model_copy(update={"entities": entities, "webhook": webhook})
+
+    def may_send(self, event_type: str) -> bool:
+        """Whether the system sends such events, if perhaps of an object of somebody's own."""
+        known = {*self.webhook.events, *self.webhook.ignores}
+        own = self.objects.events if self.objects else ()
+        endings = [name.removeprefix("{type}") for name in own]
+        return event_type in known or event_type.endswith(tuple(endings))
 
     def route(self, event_type: str) -> str | None:
         """The entity to look at; None if the event is knowingly ignored.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
-from app.config import FIELDS, RELATIONS
+from app.config import is_field, relations_of
 from app.domain import activities
 from app.domain.codecs import ABSENT, CODECS, Codec
 from app.domain.conditions import Condition, compile_condition
@@ -152,7 +152,7 @@ def compile_row(entity: str, key: str, given: Any, place: str) -> Row:
     names = tuple(name.strip() for name in key.split(","))
     spec: Mapping[str, Any] = {"path": given} if isinstance(given, str) else given
     for name in names:
-        if name not in FIELDS.get(entity, ()) and not name.startswith("custom."):
+        if not is_field(entity, name):
             raise wrong(f"{name!r} is not a field of {entity}")
     paths = (spec["path"],) if spec.get("path") else tuple(spec.get("paths") or ())
     direction = cast(Direction, spec.get("direction") or "both")
@@ -245,9 +245,9 @@ def _check_names(
     entity: str, names: Sequence[str], what: str, wrong: Callable[[str], ConfigError]
 ) -> None:
     for name in names:
-        if name not in FIELDS.get(entity, ()) and not name.startswith("custom."):
+        if not is_field(entity, name):
             raise wrong(f"{what}: {name!r} is not a field of {entity}")
-        if name in RELATIONS.get(entity, ()):
+        if name in relations_of(entity):
             raise wrong(f"{what}: {name!r} is another record, not a value")
 
 

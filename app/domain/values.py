@@ -217,6 +217,16 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteObject:
+    """An object of an account's own: the vendor's word for it, and its fields that name other
+    records, by relation.
+    """
+
+    type: str
+    lookups: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """Creates that go as one file, which the account works through by itself.
 

@@ -451,6 +451,7 @@ class Client:
         headers: Mapping[str, str] = NOTHING,
         text: bool = False,
         signs_in: bool = True,
+        repeats: bool = True,
     ) -> Answer:
         """One call; the answer of a 2xx or of an ``accept``-ed status.
 
@@ -458,9 +459,9 @@ class Client:
         ``reads`` marks a POST that only asks (a search): it may be repeated here. ``creates``
         marks one that must never be repeated blindly: where it is not known whether it was
         done, UnknownOutcomeError is raised. ``text`` says that no JSON is asked for. ``content`` is
-        sent as it is, its type among the ``headers``. One that
-        ``signs_in`` not carries a credential of its own. Errors say method, path, status and the
-        vendor's reason, never a credential.
+        sent as it is, its type among the ``headers``. One that ``signs_in`` not carries a
+        credential of its own; one that ``repeats`` not is made once. Errors say method, path,
+        status and the vendor's reason, never a credential.
         """
         if self._dialect.counts_by_path:
             group = f"{group} {method} {path}"
@@ -491,7 +492,12 @@ class Client:
 
         on = _is_short if reads else _is_short_limit
         async for attempt in stamina.retry_context(
-            on=on, attempts=3, timeout=SHORT_WAIT, wait_initial=0.2, wait_max=1.0, wait_jitter=0.2
+            on=on,
+            attempts=3 if repeats else 1,
+            timeout=SHORT_WAIT,
+            wait_initial=0.2,
+            wait_max=1.0,
+            wait_jitter=0.2,
         ):
             with attempt:
                 try:

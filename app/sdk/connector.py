@@ -25,6 +25,7 @@ from app.domain.values import (
     Page,
     Ref,
     RemoteField,
+    RemoteObject,
     Subscription,
     Trail,
     Write,
@@ -54,6 +55,8 @@ class Account:
     options: Mapping[str, object] = field(default_factory=lambda: NOTHING)
     #: Names that may lead into a private network.
     private_hosts: tuple[str, ...] = ()
+    #: The entities of its operator's own.
+    objects: Mapping[str, RemoteObject] = field(default_factory=lambda: NOTHING)
 
 
 class Connector:
@@ -64,7 +67,8 @@ class Connector:
     `app.errors`.
     """
 
-    manifest: ClassVar[Manifest]
+    #: Of an object, with the entities of its account's own in it.
+    manifest: Manifest
     #: How this vendor words refusals and limits.
     dialect: ClassVar[Dialect] = Dialect()
     #: What a delivery with its token in the path is answered: media type and text.
@@ -82,6 +86,7 @@ class Connector:
         self.account = account
         self.client = client
         self.properties = properties
+        self.manifest = type(self).manifest.with_objects(account.objects)
 
     @classmethod
     def home(cls, account: Account) -> str:
@@ -137,7 +142,8 @@ class Connector:
 
     async def greet(self) -> None:
         """See that the credential signs us in, by one cheap call. Raises AccountError if not."""
-        await self.client.call("GET", self.manifest.whoami, accept=(403, *NO_SUCH_CALL))
+        accept = (403, *NO_SUCH_CALL)
+        await self.client.call("GET", self.manifest.whoami, accept=accept, repeats=False)
 
     async def check(self) -> list[Finding]:
         """What works and what is missing, in words; never raises for the vendor's refusals."""

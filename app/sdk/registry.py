@@ -127,14 +127,17 @@ class Registry:
         return kind(account, client, properties)
 
     def answer(
-        self, connector: str, event_type: str, *, travels: Callable[[str], bool] = lambda _: True
+        self,
+        manifest: Manifest,
+        event_type: str,
+        *,
+        travels: Callable[[str], bool] = lambda _: True,
     ) -> Verdict:
         """Which answer an event will get, before anybody is asked what it means.
 
         ``travels`` says whether an entity does: the others' events are for users' handlers alone.
         Raises UnsupportedEventError for an event that the manifest does not name.
         """
-        manifest = self.connector(connector).manifest
         entity = manifest.route(event_type)
         handled = entity is not None and travels(entity)
         wanted = handled or (manifest.name, event_type) in self._routes
@@ -309,9 +312,9 @@ def _check_mark(handler: Handler, mark: Mark, connectors: Mapping[str, type[Conn
         raise ConfigError(f"{where}: a handler is an `async def`")
     if mark.connector not in connectors:
         raise ConfigError(f"{where}: no such connector{nearest(mark.connector, connectors)}")
-    webhook = connectors[mark.connector].manifest.webhook
-    known = [*webhook.events, *webhook.ignores]
-    if mark.event not in known:
+    manifest = connectors[mark.connector].manifest
+    if not manifest.may_send(mark.event):
+        known = [*manifest.webhook.events, *manifest.webhook.ignores]
         raise ConfigError(f"{where}: no such event{nearest(mark.event, known)}")
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.resources import files
-from typing import Any
-from uuid import UUID
 
 import orjson
 import structlog
@@ -28,7 +26,7 @@ from app.domain.mapping import EntityMapping, compile_mapping, overlay
 from app.domain.picklists import limited, options_of
 from app.domain.proof import prove
 from app.domain.state import State
-from app.domain.values import Directory
+from app.domain.values import Directory, RemoteObject
 from app.errors import AccountError, ConfigError, RejectedError
 from app.sdk.connector import Account, Connector
 from app.sdk.quota import Allowance
@@ -70,8 +68,6 @@ class House:
     registry: Registry
     box: Box
     members: Mapping[str, Member]
-    #: Dry runs in progress in this process, by resync.
-    previews: dict[UUID, Any] = field(default_factory=dict)
     #: What the purged are hashed with, once somebody was.
     peppers: list[bytes] = field(default_factory=list)
     _directories: dict[str, tuple[Directory, datetime]] = field(default_factory=dict)
@@ -261,6 +257,7 @@ def mappings_of(
         entity: {left: row.model_dump(by_alias=True) for left, row in own.items()}
         for entity, own in account.mapping.items()
     }
+    builtin |= {entity: {} for entity in account.objects}
     settings = account.options
     found: dict[str, EntityMapping] = {}
     for entity, source in builtin.items():
@@ -291,6 +288,12 @@ def build(database: Database, config: Config, registry: Registry, box: Box) -> H
                 f"{config.where('accounts', name, 'credentials', key)}: {manifest.title} has no "
                 f"such credential{nearest(key, known) or '; it takes ' + ', '.join(sorted(known))}"
             )
+        objects = {n: RemoteObject(o.type, o.lookups) for n, o in settings.objects.items()}
+        try:
+            manifest = manifest.with_objects(objects)
+        except ConfigError as error:
+            where = config.where("accounts", name, "objects")
+            raise ConfigError(f"{where}: {error}") from None
         place = partial(config.where, "accounts", name, "mapping")
         mappings = mappings_of(manifest, settings, where=place)
         account = Account(
@@ -302,6 +305,7 @@ def build(database: Database, config: Config, registry: Registry, box: Box) -> H
             tolerance=settings.webhook_tolerance,
             options=settings.options,
             private_hosts=config.private_hosts,
+            objects=objects,
         )
         connector = registry.connect(
             account,

@@ -146,7 +146,7 @@ def _answer(house: House, member: Member, event: Event) -> Answered:
         )
     try:
         said = house.registry.answer(
-            member.connector.manifest.name,
+            member.connector.manifest,
             event.type,
             travels=lambda entity: house.sync_of(entity, account) is not None,
         )
@@ -461,7 +461,7 @@ async def _observe(
         reading: dict[str, list[Ref]] = {}
         for ref in fresh:
             look, link = looks[ref], linked.get(ref)
-            if look.ours and _is_written(look, link, begun):
+            if look.ours and link is None and _is_begun(look, begun):
                 fates.deferred.update(look.events)
                 continue
             if link is not None and _is_known(house, member, look, link, linked):
@@ -474,6 +474,9 @@ async def _observe(
                 # It came and went before we ever met it, unless it is what we are creating.
                 if begun is not None and begun <= look.known_at:
                     fates.deferred.update(look.events)
+            elif link is not None and link.writing:
+                # What is read beside a write of ours is not believed. Its answer may tell as much.
+                fates.deferred.update(look.events)
             else:
                 reading.setdefault(ref.type, []).append(ref)
         for remote_type in sorted(reading, key=lambda t: order_of(member.entity_of(t) or t)):
@@ -495,12 +498,10 @@ async def _observe(
     )
 
 
-def _is_written(look: Look, link: Link | None, begun: datetime | None) -> bool:
-    """Whether a write of ours is on its way that may be told here: its answer is worth a moment,
+def _is_begun(look: Look, begun: datetime | None) -> bool:
+    """Whether this may be what a create of ours has just made: its answer is worth a moment,
     and saves a reading.
     """
-    if link is not None:
-        return link.writing
     return begun is not None and begun <= look.known_at and now() - look.known_at < ANSWERED
 
 

@@ -21,7 +21,9 @@ async def report(house: House, preview: Preview, fates: Fates) -> list[Match]:
     """The rows of the matching report for the sights of this page."""
     sights = [s for s in preview.sights if s.observation.raw is not None]
     ids = {s.record.id for s in sights if s.record is not None}
-    ids |= {record_id for s in sights for record_id in s.candidates.values()}
+    candidates = {record_id for s in sights for record_id in s.candidates.values()}
+    await preview.recall_made(house, candidates)
+    ids |= candidates
     async with house.database.transaction() as db:
         known = await records.get(db, ids)
         linked: dict[UUID, list[Link]] = {}

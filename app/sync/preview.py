@@ -1,7 +1,7 @@
 """A dry run: the same load and the same decide, but nothing is applied.
 
-What earlier pages would have created is kept in memory, so that later pages find it. A worker
-that starts anew starts the dry run anew; it has no effects to repeat.
+What a page would have created is kept in the database, so that later pages find it, whoever
+works on them; in memory is one page at a time.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import uuid_utils.compat as uuid
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now
-from app.db import conflicts, links, resyncs
+from app.db import conflicts, foreseen, links, records
+from app.db.foreseen import Foreseen, Kind, Name
 from app.db.links import Link
 from app.db.outbox import Mark
-from app.db.resyncs import Resync
 from app.domain import identity, ties
 from app.domain.decide import decide
 from app.domain.entities import relations_of, title_of
 from app.domain.state import OURS, Plan, RecordState, Result, State
 from app.domain.unread import Unread
-from app.domain.values import NOTHING, Key, Observation, Ref
+from app.domain.values import NOTHING, Key, Observation, Ref, Value
 from app.sync.deletes import (
     can_delete,
     is_barred,
@@ -83,7 +83,9 @@ Fates: TypeAlias = dict[tuple[str, UUID], Fate]
 
 @dataclass(slots=True)
 class Preview:
-    """What a dry run has seen so far. ``sights`` are those of this page."""
+    """One page of a dry run, with what it has to know of the pages before: all that is recalled,
+    and nothing more.
+    """
 
     id: UUID
     links: dict[Ref, UUID] = field(default_factory=dict)
@@ -97,19 +99,74 @@ class Preview:
     #: The records that are gone from the account, though nobody has told.
     departed: set[str] = field(default_factory=set)
     sights: list[Sight] = field(default_factory=list)
+    _recalled: dict[Name, Foreseen] = field(default_factory=dict)
 
-    @classmethod
-    async def load(cls, house: House, job: Resync) -> Preview:
-        """The preview of this dry run, as far as this process has come with it."""
-        if job.cursor is None or job.id not in house.previews:
-            async with house.database.transaction() as db:
-                still = await resyncs.open_ids(db)
-            for other in house.previews.keys() - still:
-                del house.previews[other]
-            house.previews[job.id] = cls(job.id)
-        found: Preview = house.previews[job.id]
-        found.sights = []
+    def news(self) -> dict[Name, Foreseen]:
+        """What this page adds to what is known of those before."""
+        found: dict[Name, Foreseen] = {
+            **{("link", str(ref)): Foreseen(own) for ref, own in self.links.items()},
+            **{("key", _text(*key)): Foreseen(own) for key, own in self.keys.items()},
+            **{
+                ("made", str(own)): Foreseen(own, [ref.account, ref.type, ref.id, title])
+                for own, (ref, title) in self.made.items()
+            },
+            **{("adopted", str(ref)): Foreseen(own) for ref, own in self.adopted.items()},
+            **{("doomed", str(own)): Foreseen(own) for own in self.doomed},
+            **{("departed", own): Foreseen(UUID(own)) for own in self.departed},
+        }
+        return {name: it for name, it in found.items() if self._recalled.get(name) != it}
+
+    async def _recall(self, house: House, kind: Kind, names: Iterable[str]) -> dict[str, Foreseen]:
+        """What the pages before say of these, if it was not recalled yet."""
+        asked = {name for name in names if (kind, name) not in self._recalled}
+        if not asked:
+            return {}
+        async with house.database.transaction() as db:
+            found = await foreseen.recall(db, self.id, kind, asked)
+        self._recalled |= {(kind, name): it for name, it in found.items()}
         return found
+
+    async def recall_links(self, house: House, refs: Collection[Ref]) -> None:
+        """Whom these refs would belong to."""
+        found = await self._recall(house, "link", map(str, refs))
+        for ref in refs:
+            if (it := found.get(str(ref))) is not None:
+                self.links.setdefault(ref, it.record_id)
+
+    async def recall_made(self, house: House, ids: Collection[UUID]) -> None:
+        """Which of these records are only foreseen, and what would make them."""
+        for it in (await self._recall(house, "made", map(str, ids))).values():
+            account, type, remote_id, title = it.more
+            self.made.setdefault(it.record_id, (Ref(account, type, remote_id), title))
+
+    async def _recall_adopted(self, house: House, refs: Collection[Ref]) -> None:
+        found = await self._recall(house, "adopted", map(str, refs))
+        for ref in refs:
+            if (it := found.get(str(ref))) is not None:
+                self.adopted.setdefault(ref, it.record_id)
+
+    async def _recall_around(self, world: World, batch: Sequence[Seen]) -> None:
+        """All that the pages before say of these observations."""
+        house, shown = world.house, [seen.observation for seen in batch]
+        named = {ref for one in shown for refs in one.relations.values() for ref in refs}
+        await self.recall_links(house, named | {one.ref for one in shown})
+        before = [
+            str(parent)
+            for one in shown
+            if (link := world.links.get(one.ref)) is not None
+            for name in relations_of(link.entity)
+            for parent in _listed(link.base.get(name))
+        ]
+        self.departed |= (await self._recall(house, "departed", before)).keys()
+        keys: set[tuple[str, Key]] = set()
+        for seen in batch:
+            if seen.observation.raw is not None and seen.observation.ref not in world.links:
+                state = self._with_parents(world.state_of(seen), seen)
+                keys |= {(state.entity, k) for k in shown_keys(house, state, seen.observation)}
+        found = await self._recall(house, "key", (_text(*key) for key in keys))
+        for key in keys:
+            if (it := found.get(_text(*key))) is not None:
+                self.keys.setdefault(key, it.record_id)
 
     async def see(self, house: House, batch: Sequence[Seen]) -> list[str]:
         """What reconcile would do with these observations."""
@@ -117,6 +174,7 @@ class Preview:
             return []
         async with house.database.transaction() as db:
             world = await World.load(db, house, batch, lock=False)
+        await self._recall_around(world, batch)
         asked = {one.observation.ref: world.missed(one) for one in batch}
         missed = {ref: own for ref, own in asked.items() if own}
         if missed:
@@ -134,6 +192,7 @@ class Preview:
         if departed:
             async with house.database.transaction() as db:
                 world = await World.load(db, house, departed, lock=False)
+            await self._recall_around(world, departed)
             for one in departed:
                 self._see(world, one)
         shown = [one.observation.ref for one in seen if not one.observation.gone]
@@ -178,9 +237,7 @@ class Preview:
 
     def _with_memory(self, house: House, state: State, seen: Seen) -> State:
         """The state as it would be had the earlier pages been applied."""
-        named = [ref for refs in seen.observation.relations.values() for ref in refs]
-        virtual = {ref: self.links[ref] for ref in named if ref in self.links}
-        state = self._parted(replace(state, parents={**virtual, **state.parents}))
+        state = self._parted(self._with_parents(state, seen))
         if state.link is not None or seen.observation.raw is None:
             return state
         keys = shown_keys(house, state, seen.observation)
@@ -196,13 +253,18 @@ class Preview:
             taken=(*state.taken, *met.values()),
         )
 
+    def _with_parents(self, state: State, seen: Seen) -> State:
+        named = [ref for refs in seen.observation.relations.values() for ref in refs]
+        virtual = {ref: self.links[ref] for ref in named if ref in self.links}
+        return replace(state, parents={**virtual, **state.parents})
+
     def _parted(self, state: State) -> State:
         """What the link knows once those are gone whom an earlier look has missed."""
         link, record = state.link, state.record
         if link is None or record is None or not self.departed:
             return state
         own = {name: link.base.get(name) for name in relations_of(state.entity)}
-        listed = {n: v if isinstance(v, list) else [v] for n, v in own.items() if v}
+        listed = {name: _listed(value) for name, value in own.items()}
         names = [name for name, ids in listed.items() if self.departed.intersection(map(str, ids))]
         if not names:
             return state
@@ -228,6 +290,7 @@ class Preview:
         for sight in self.sights:
             items += await self._deletes(house, sight)
             items += _unread(house, sight)
+        await self.recall_made(house, known_now)
         return self._named_alike(items, fates)
 
     async def _deletes(self, house: House, sight: Sight) -> list[dict[str, Any]]:
@@ -235,6 +298,10 @@ class Preview:
         record, ref = sight.record, sight.observation.ref
         if record is None or not (sight.deletes or sight.unseen):
             return []
+        async with house.database.transaction() as db:
+            children = await records.children(db, [record.id])
+        doomed = await self._recall(house, "doomed", map(str, children))
+        self.doomed |= {it.record_id for it in doomed.values()}
         async with house.database.transaction() as db:
             own = [one for one in await links.by_record(db, [record.id]) if one.ref != ref]
             living = [one for one in own if one.state == "live"]
@@ -330,6 +397,7 @@ class Preview:
         seen = [o for found in there.values() for o, _ in found.values()]
         parents = [ref for o in seen for refs in o.relations.values() for ref in refs]
         others, _ = await known(house, [o.ref for o in seen] + parents)
+        await self._recall_adopted(house, [o.ref for o in seen] + parents)
         items: list[dict[str, Any]] = []
         async with house.database.transaction() as db:
             jobs = [Job(_mark(member, record), record, linked.get(record.id)) for record in rows]
@@ -411,6 +479,14 @@ class Preview:
         held = f"{member.name} has {len(hits)} records that could be this one: {named}"
         taken = f"what could be this one in {member.name} belongs to another record: {named}"
         return Fate("hold", hits, key, held if free else taken)
+
+
+def _text(entity: str, key: Key) -> str:
+    return f"{entity} {key.kind} {key.value}"
+
+
+def _listed(value: Value) -> list[Any]:
+    return value if isinstance(value, list) else [value] if value else []
 
 
 def _unread(house: House, sight: Sight) -> list[dict[str, Any]]:

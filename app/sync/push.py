@@ -82,7 +82,7 @@ async def _turn(house: House, lane: Lane, *, answers: bool) -> bool:
         marks = [] if probing else await load.take(db, member)
         marks = marks or await outbox.take(db, lane.account, limit=BATCH)
     # Children are worked out after their parents were written: then the parents have refs.
-    for (scan, _), group in groupby(sorted(marks, key=_rank), key=_rank):
+    for (scan, *_), group in groupby(sorted(marks, key=_rank), key=_rank):
         alike = list(group)
         if not scan:
             probing = await _push(house, lane, member, alike, counts, probing=probing)
@@ -110,9 +110,9 @@ async def _turn(house: House, lane: Lane, *, answers: bool) -> bool:
     return len(marks) == BATCH and not counts.get("put_off")
 
 
-def _rank(mark: Mark) -> tuple[bool, int]:
+def _rank(mark: Mark) -> tuple[bool, int, str]:
     """Live work before scans, parents before children."""
-    return mark.scan, order_of(mark.entity)
+    return mark.scan, order_of(mark.entity), mark.entity
 
 
 async def _push(
@@ -124,7 +124,7 @@ async def _push(
     *,
     probing: bool,
 ) -> bool:
-    """Marks of one rank; whether it is still in doubt that the system answers."""
+    """Marks of one entity; whether it is still in doubt that the system answers."""
     marks = await merge_there(house, lane, member, marks, counts)
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):

@@ -1,4 +1,4 @@
-"""A credential that the CRM refuses: the whole account waits, and is asked until it is let in."""
+"""A CRM that refuses our credential, or does not answer: one call asks it until it does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 from app.clock import now
 from app.db import catchups, events, lanes, outbox, refusals
 from app.domain.verdict import retry_at
-from app.errors import AccountError, SyncError
+from app.errors import AccountError, RateLimitedError, SyncError, TransientError
 from app.sync.house import House
 
 log = structlog.get_logger()
@@ -18,6 +18,10 @@ log = structlog.get_logger()
 LONGEST = timedelta(minutes=10)
 #: What could not be asked is asked again after this.
 AGAIN = timedelta(seconds=15)
+#: The longest pause between two questions while a CRM is away: work resumes soon after it is back.
+PROBE = timedelta(seconds=5)
+#: After so long webhooks may be lost as well.
+OUTAGE = timedelta(seconds=30)
 
 
 async def is_refused(house: House, account: str, error: AccountError) -> bool:
@@ -36,27 +40,47 @@ async def is_refused(house: House, account: str, error: AccountError) -> bool:
     return False
 
 
+async def is_silent(house: House, account: str) -> bool:
+    """Whether the CRM answers nothing, and not one kind of call alone.
+
+    If a cheap call is not answered either, what calls it waits from now on.
+    """
+    async with house.database.transaction() as db:
+        if await refusals.is_away(db, account):
+            return True  # it is asked by whoever's turn it is
+    try:
+        await house.members[account].connector.greet()
+    except TransientError as trouble:
+        return not isinstance(trouble, RateLimitedError) and await _miss(house, account, trouble)
+    except SyncError:
+        return False  # an answer, all the same
+    await admit(house, account)
+    return False
+
+
 async def ask(house: House, account: str, *, probes: int) -> None:
-    """See whether a refused account is let in again; ``probes`` is how often that was asked."""
+    """See whether an account is let in, or answered; ``probes`` is how often it was asked."""
     try:
         await house.members[account].connector.greet()
     except AccountError as refusal:
         await _refuse(house, account, refusal, probes=probes)
     except SyncError as trouble:
-        log.info("account.unasked", account=account, reason=str(trouble)[:300])
-        async with house.database.transaction() as db:
-            await refusals.put_off(db, account, until=now() + AGAIN)
+        await _miss(house, account, trouble, probes=probes)
     else:
         await admit(house, account)
 
 
 async def admit(house: House, account: str) -> bool:
-    """It is let in: all of its work goes on, and its log is read. False if it was not refused."""
+    """It is let in, and answered: all of its work goes on. False if nothing had stopped it."""
     async with house.database.transaction() as db:
-        if not await refusals.admit(db, account):
+        over = await refusals.admit(db, account)
+        if over is None:
             return False
-        # An app that was removed there has lost its webhooks as well.
-        await catchups.request(db, account, "refused")
+        if over.refused_at is not None:
+            # An app that was removed there has lost its webhooks as well.
+            await catchups.request(db, account, "refused")
+        elif over.away_at is not None and now() - over.away_at >= OUTAGE:
+            await catchups.request(db, account, "outage")
         await events.end_backoff(db, account)
         await outbox.end_backoff(db, account)
         await lanes.notify(db)
@@ -70,3 +94,15 @@ async def _refuse(house: House, account: str, error: AccountError, *, probes: in
         new = await refusals.refuse(db, account, error.reason[:500], until=until)
     if new:
         log.warning("account.refused", account=account, reason=error.reason[:300])
+
+
+async def _miss(house: House, account: str, trouble: SyncError, *, probes: int = 0) -> bool:
+    async with house.database.transaction() as db:
+        if await refusals.put_off(db, account, until=now() + AGAIN):
+            log.info("account.unasked", account=account, reason=str(trouble)[:300])
+            return False
+        until = retry_at(probes, now(), cap=PROBE)
+        new = await refusals.miss(db, account, until=until)
+    if new:
+        log.warning("account.away", account=account, reason=trouble.reason[:300])
+    return True

@@ -14,7 +14,7 @@ import structlog
 
 from app import clock
 from app.clock import now
-from app.db import lanes, matches, outbox, resyncs
+from app.db import foreseen, lanes, matches, outbox, resyncs
 from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.matches import Match
@@ -77,10 +77,6 @@ async def _page(
     """Take in the next page while the one after it is read, if there is time for that."""
     member = house.members[job.account]
     await house.learn(job.account)
-    if job.dry_run and job.cursor is not None and job.id not in house.previews:
-        async with house.database.transaction() as db:
-            await matches.forget(db, job.id)
-            job = await resyncs.restart(db, job)
     at = _place(job)
     entity = str(at["entity"])
     if ahead is not None and (ahead.job, ahead.cursor) != (job.id, (entity, at["cursor"])):
@@ -129,7 +125,7 @@ async def _take_page(
     member = house.members[job.account]
     at = _place(job)
     entity = str(at["entity"])
-    preview = await Preview.load(house, job) if job.dry_run else None
+    preview = Preview(job.id) if job.dry_run else None
     # Pages overlap by a little, so that nothing slips between them while records move.
     before = set(at.get("page", ()))
     fresh = [o for o in page.observations if o.ref.id not in before]
@@ -171,6 +167,8 @@ async def _take_page(
         )
         if kept:
             await matches.add(db, job.id, found, start=rows)
+        if kept and preview is not None:
+            await foreseen.keep(db, job.id, preview.news())
         if kept and following is None:
             if job.match_id is not None:
                 await matches.conclude(db, job.match_id)
@@ -178,8 +176,6 @@ async def _take_page(
         if kept and (following is None or following["entity"] != entity):
             await outbox.end_waits(db, job.account, [entity])
             await lanes.wake(db, job.account, "out")
-    if following is None:
-        house.previews.pop(job.id, None)
     log.info(
         "resync.paged",
         account=job.account,
@@ -215,10 +211,11 @@ async def _parents(
         for observation in observed
         for refs in observation.relations.values()
         for ref in refs
-        if (preview is None or ref not in preview.links)
-        and (entity := member.entity_of(ref.type))
-        and house.sync_of(entity, ref.account)
+        if (entity := member.entity_of(ref.type)) and house.sync_of(entity, ref.account)
     }
+    if preview is not None:
+        await preview.recall_links(house, named)
+        named -= preview.links.keys()
     met, _ = await known(house, list(named))
     unmet = sorted(named - met.keys(), key=lambda r: (order_of(member.entity_of(r.type) or ""), r))
     size = max(50, member.connector.manifest.read_batch)

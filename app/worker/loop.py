@@ -24,7 +24,7 @@ from app.db.accounts import Box
 from app.db.engine import Database, is_away
 from app.db.lanes import CHANNEL, Lane
 from app.domain.verdict import retry_at
-from app.errors import AccountError, ConfigError, RateLimitedError
+from app.errors import AccountError, ConfigError, RateLimitedError, TransientError
 from app.sdk.quota import background
 from app.sdk.registry import Registry
 from app.settings import Settings
@@ -33,7 +33,7 @@ from app.sync.house import DIRECTORY_AGE, House, build
 from app.sync.ingest import ingest
 from app.sync.listen import listen
 from app.sync.push import push
-from app.sync.refusal import ask, is_refused
+from app.sync.refusal import PROBE, ask, is_refused, is_silent
 from app.sync.rekey import rekey
 from app.sync.scan import scan
 from app.sync.trouble import LanePaused
@@ -45,15 +45,14 @@ log = structlog.get_logger()
 LEASE = 30
 #: Seconds between renewals, heartbeats and sweeps.
 BEAT = 10
+#: Seconds between looks for workers that are gone; who is not seen twice in a row is.
+LOOK = 2.0
 #: Seconds between looks when no notification came: the net under NOTIFY.
 POLL = 1.0
 #: Lanes one process works on at the same time.
 LANES = 12
 #: Seconds that work in hand may take after SIGTERM.
 DRAIN = 20
-#: While a system is down it is asked this often, so that work resumes soon after it is back.
-PROBE = timedelta(seconds=8)
-
 #: While one kind of call is refused it is tried this often; somebody may have mended that.
 REFUSED = timedelta(seconds=60)
 #: After so many failures in a row (half a minute) webhooks may be lost as well.
@@ -116,6 +115,7 @@ class Worker:
         background = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._beat()),
+            asyncio.create_task(self._bury()),
             asyncio.create_task(tidy_forever(self.house.database, self.house.config.retention)),
             asyncio.create_task(self._wake_on(stop)),
             asyncio.create_task(keep_watch(self.house.database, self.house.config)),
@@ -272,7 +272,7 @@ class Worker:
             await self._release(lane, paused_until, reason, failed=failed)
 
     async def _ask(self, account: str, probes: int) -> None:
-        """See whether a refused account is let in again."""
+        """See whether an account is let in, or answered, again."""
         with contextlib.suppress(*AWAY):  # then somebody asks in a minute
             await ask(self.house, account, probes=probes)
 
@@ -290,6 +290,10 @@ class Worker:
                 until = min(retry_at(failures, now()), now() + REFUSED)
                 if await is_refused(self.house, lane.account, cause):
                     until = now()  # the account waits, and not the lane
+            case TransientError():
+                until = min(retry_at(failures, now()), now() + PROBE)
+                with contextlib.suppress(*AWAY):
+                    await is_silent(self.house, lane.account)
             case _:
                 until = min(retry_at(failures, now()), now() + PROBE)
         log.warning(
@@ -346,6 +350,22 @@ class Worker:
             except AWAY as error:
                 log.warning("worker.waiting", worker=self.id, reason=logs.words(error))
 
+    async def _bury(self) -> None:
+        """Take over at once from workers whose session is gone: a lease is for those that stall."""
+        missed: set[tuple[str, int]] = set()
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                async with self.house.database.transaction() as db:
+                    absent = await lanes.absent(db, self.id)
+                    for worker, _ in absent & missed:
+                        await lanes.leave(db, worker)
+                for worker, _ in absent & missed:
+                    log.warning("worker.missed", worker=worker)
+                missed = absent
+            except AWAY:
+                missed = set()  # then all of them have lost their sessions
+
     async def _listen(self) -> None:
         """Wake when somebody notifies; polling is the net while the connection is away."""
         while True:
@@ -353,9 +373,10 @@ class Worker:
                 connection = await asyncpg.connect(self.house.database.url, timeout=5)
                 lost = asyncio.Event()
                 connection.add_termination_listener(lambda *_, lost=lost: lost.set())
-                await connection.add_listener(CHANNEL, lambda *_: self._wake.set())
-                self._wake.set()
                 try:
+                    await connection.add_listener(CHANNEL, lambda *_: self._wake.set())
+                    await lanes.attend(connection, self.id)
+                    self._wake.set()
                     await lost.wait()
                     self._unsure = True
                 finally:

@@ -16,7 +16,7 @@ import asyncpg
 import httpx
 
 from app.db import embedded, migrations
-from app.worker.loop import PROBE
+from app.sync.refusal import PROBE
 from tests.full import harness
 from tests.full.harness import PersonAtClose, PersonAtHubSpot, Program, World, until
 
@@ -58,25 +58,25 @@ class Ground:
         await self.world.quiet(within=within, calm=1, pause=0.25)
         return time.monotonic() - began - 1
 
-    async def settled(self) -> None:
-        """Return once nothing waits in any lane of the service."""
+    async def settled(self, *directions: str) -> None:
+        """Return once nothing waits in any lane of the service, or in those of these directions."""
 
         async def nothing() -> bool:
-            return not await self.world.syncline.pending()
+            return not await self.world.syncline.pending(*directions)
 
         await until(nothing, why=self.world.syncline.explain, within=PATIENCE, pause=0.25)
 
     async def age(self, seconds: float) -> None:
         """Let so much time have passed: whatever waits, rests or was agreed on was longer ago.
 
-        Lanes that rest have failed as often as in that time.
+        A CRM that is away was asked as often as in that time, and somebody was at work in it.
         """
         columns = await self.sql(
             "select c.table_name, string_agg(format('%1$I = %1$I - $1', c.column_name), ', ') sets"
             " from information_schema.columns c join pg_class on relname = c.table_name"
             " where c.table_schema = 'public' and c.data_type = 'timestamp with time zone'"
             " and relkind = 'r' and not relispartition"
-            " and c.table_name not in ('workers', 'quotas')"
+            " and c.table_name not in ('workers', 'quotas', 'pulse')"
             " group by c.table_name"
         )
         connection = await asyncpg.connect(self.world.syncline.database_url)
@@ -84,7 +84,7 @@ class Ground:
             async with connection.transaction():
                 probes = round(seconds / PROBE.total_seconds())
                 await connection.execute(
-                    "update lanes set failures = failures + $1 where failures > 0", probes
+                    "update accounts set probes = probes + $1 where probes > 0", probes
                 )
                 for table in columns:
                     statement = f"update {table['table_name']} set {table['sets']}"

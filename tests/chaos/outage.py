@@ -15,11 +15,13 @@ DAY, HOUR = 86_400.0, 3_600.0
 CONNECTIONS = 16
 #: Changes of one company that come one right after the other, as people and programs make them.
 BURST = 10
-#: What the CRM takes in one call; and what a write needs: a look before it, itself, and a look at
-#: what the CRM tells of it.
-ROWS, CALLS = 100, 3
+#: What the CRM takes in one call; and what a write needs: a look before it, and itself.
+ROWS, CALLS = 100, 2
 #: How much longer than the quota allows it may take, and how soon work must go on.
 SLACK, SOON = 1.2, 10.0
+#: The call that asks whether a CRM is back, the shortest time between two of them, and how soon
+#: nothing but that is called.
+PROBE, APART, MET = "/account-info/v3/details", 4.5, 15.0
 
 
 async def day(folder: Path, *, changes: int, companies: int, limit: int) -> Result:
@@ -32,7 +34,7 @@ async def day(folder: Path, *, changes: int, companies: int, limit: int) -> Resu
     async with ground(folder, workers=1, sandbox=["--no-quota", *options]) as place:
         leads = await _known(place, companies)
         await _allow(place, limit)
-        await place.world.crms.weather(lose=True)
+        await place.world.crms.weather(lose=True, vendor="close")  # we tell what happens there
         await place.world.crms.fault("hubspot", "outage")
         posts, last = await _edits(place, leads, changes)
         senders = Senders(place.world.syncline.port, posts)
@@ -71,21 +73,37 @@ async def refusals(folder: Path, *, companies: int) -> Result:
         for lead in leads:
             await place.close.edit("lead", lead, description="edited meanwhile")
         await _taken_in(place)
+        await asyncio.sleep(MET)
+        met = time.time()
         await asyncio.sleep(15)
         await place.age(HOUR)
-        await asyncio.sleep(25)
-        spent = time.time() - began
-        probes = len(await _calls(place, since=began))
+        await asyncio.sleep(15)
+        calls = await _calls(place, since=began)
         result.accepted = len(leads)
-        result.notes.append(f"{probes} calls in {spent:.0f} s of refusals")
-        # Each lane of the account, an attempt with its quick repeats, every eight seconds or so.
-        result.demand(probes <= spent, "more than probes while all was refused")
+        _judge_probes(result, calls, met=met, until=time.time())
         await place.world.crms.clear_faults()
         result.recovered = await _drained(place)
         result.demand(result.recovered <= SOON, f"drained only after {result.recovered:.0f} s")
         result.lost += await _differences(place, leads, dict.fromkeys(leads, "edited meanwhile"))
     result.judge()
     return result
+
+
+def _judge_probes(result: Result, calls: list[Json], *, met: float, until: float) -> None:
+    """Once every lane has met that all is refused, one kind of call is made, now and then."""
+    at = [datetime.fromisoformat(call["at"]).timestamp() for call in calls]
+    later = [n for n, moment in enumerate(at) if moment > met]
+    others = sum(calls[n]["path"] != PROBE for n in later)
+    gaps = [at[n] - at[n - 1] for n in later[1:]]
+    hasty = sum(gap < APART for gap in gaps)
+    result.notes.append(
+        f"{len(calls) - len(later)} calls until all had met it, then {len(later) - others} probes"
+        f" and {others} other calls in {until - met:.0f} s"
+    )
+    result.demand(bool(later), "nobody asked whether it is back")
+    result.demand(not others, f"{others} calls beside probes while all was refused")
+    # One comes early: it was due in the hour that was let pass.
+    result.demand(hasty <= 1, f"{hasty} probes came too soon after another")
 
 
 async def _known(place: Ground, count: int) -> list[str]:
@@ -157,9 +175,9 @@ async def _taken_in(place: Ground) -> None:
 
 
 async def _drained(place: Ground) -> float:
-    """Seconds until nothing waits to be pushed."""
+    """Seconds until all is taken in and carried; what scans look at again is no part of that."""
     began = time.monotonic()
-    await place.settled()
+    await place.settled("in", "out")
     return time.monotonic() - began
 
 

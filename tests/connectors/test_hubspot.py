@@ -46,6 +46,18 @@ def test_an_event_names_its_portal_and_what_changed():
     assert first.key == third.key != second.key
 
 
+def test_what_our_own_app_has_done_is_told_from_what_others_do():
+    row = {"subscriptionType": "contact.propertyChange", "objectId": 7, "propertyName": "phone"}
+    by_us = {**row, "appId": 54321, "changeSource": "INTEGRATION", "sourceId": "54321"}
+    events = parse(
+        by_us,
+        {**by_us, "sourceId": "999", "eventId": 2},
+        {**by_us, "changeSource": "CRM_UI", "sourceId": "userId:54321", "eventId": 3},
+        {**row, "changeSource": "INTEGRATION", "eventId": 4},
+    )
+    assert [event.by_program for event in events] == [True, False, False, False]
+
+
 def test_the_docs_name_of_the_type_is_taken_too_and_generic_events_are_translated():
     (event,) = parse({"eventType": "deal.creation", "objectId": 7})
     assert event.type == "deal.creation"

@@ -12,9 +12,10 @@ from app.clock import now
 from app.connectors.salesforce import changes, shapes
 from app.connectors.salesforce import connector as module
 from app.connectors.salesforce.dialect import SalesforceDialect, whole
-from app.domain.values import Change, Key, Op, Ref, RelationEdit
+from app.domain.values import Change, Key, Op, Ref, RelationEdit, RemoteObject
 from app.errors import (
     AccountError,
+    ConfigError,
     ExistsError,
     NotFoundError,
     RateLimitedError,
@@ -22,9 +23,10 @@ from app.errors import (
     StaleError,
     TransientError,
     UnknownOutcomeError,
+    UnsupportedEventError,
 )
 from app.sdk.client import Answer
-from tests.connectors.conftest import NOON, SALESFORCE, Control, good, make, write
+from tests.connectors.conftest import CLOSE, NOON, REGISTRY, SALESFORCE, Control, good, make, write
 from tests.connectors.test_catch_up import events, trails
 
 API = "/salesforce/services/data/v62.0"
@@ -608,3 +610,67 @@ async def test_a_code_says_more_than_its_status(status: int, code: str, kind: ty
     with pytest.raises(kind) as caught:
         await connector.client.call("POST", "/x")
     assert code in str(caught.value)
+
+
+# --------------------------------------------------------------- objects of the org's own
+
+
+@pytest.fixture
+async def projects(control: Control):
+    """An account whose org has made an object, which is about companies and people."""
+    await control.person("POST", "/salesforce/custom-objects", json={"name": "Project__c"})
+    for name, target in (("Customer", "Account"), ("Lead", "Contact")):
+        metadata = {"type": "Lookup", "referenceTo": target, "relationshipName": f"{name}s"}
+        body = {"FullName": f"Project__c.{name}__c", "Metadata": {**metadata, "label": name}}
+        await control.person("POST", f"{API}/tooling/sobjects/CustomField", json=body)
+    lookups = {"company": "Customer__c", "people": "Lead__c"}
+    account = replace(
+        SALESFORCE.account(control.base),
+        objects={"custom.project": RemoteObject("Project__c", lookups)},
+    )
+    properties = {**SALESFORCE.properties(), "Project__c": ("Name",)}
+    connector = REGISTRY.connect(account, properties=properties)
+    yield connector
+    await connector.aclose()
+
+
+async def test_an_object_of_the_orgs_own_is_written_read_scanned_and_deleted(projects, control):
+    company = await make(projects, "company", SALESFORCE.named["company"]("Acme"))
+    ada = await make(projects, "person", SALESFORCE.named["person"]("Ada"))
+    ben = await make(projects, "person", SALESFORCE.named["person"]("Ben"))
+    ref = await make(
+        projects, "custom.project", {"Name": "Roof"}, company=[company], people=[ada, ben]
+    )
+    (seen,) = await projects.read([ref])
+    assert (seen.raw or {})["Name"] == "Roof"
+    assert seen.relations == {"company": (company,), "people": (ada,)}
+    page = await projects.scan("custom.project", None, None)
+    assert [one.ref for one in page.observations] == [ref]
+    told = await events(projects, "custom.project", now() - timedelta(minutes=1))
+    assert [(one.type, one.ref) for one in told] == [("Project__c.update", ref)]
+    assert "Name" in await projects.fields("custom.project")
+    good((await projects.write([write(projects, "custom.project", {}, ref=ref, op=Op.DELETE)]))[0])
+    (gone,) = await projects.read([ref])
+    assert gone.gone
+
+
+async def test_a_create_of_such_an_object_whose_answer_was_lost_is_known_by_its_texts(projects):
+    ref = await make(projects, "custom.project", {"Name": "Roof"})
+    lost = write(projects, "custom.project", {"Name": "Roof"})
+    other = write(projects, "custom.project", {"Name": "Cellar"})
+    since = now() - timedelta(minutes=1)
+    assert [one.ref for one in await projects.probe(lost, since)] == [ref]
+    assert await projects.probe(other, since) == []
+
+
+def test_all_ways_of_push_name_such_an_object():
+    objects = {"custom.project": RemoteObject("Project__c")}
+    manifest = SALESFORCE.manifest.with_objects(objects)
+    for change in ("create", "update", "delete", "undelete"):
+        assert manifest.route(f"Project__c.{change}") == "custom.project"
+    with pytest.raises(UnsupportedEventError):
+        SALESFORCE.manifest.route("Project__c.update")
+    with pytest.raises(ConfigError, match="Contact is the person of Salesforce already"):
+        SALESFORCE.manifest.with_objects({"custom.x": RemoteObject("Contact")})
+    with pytest.raises(ConfigError, match="not there yet for Close"):
+        CLOSE.manifest.with_objects(objects)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 
@@ -171,3 +172,43 @@ async def test_a_worker_is_seen_while_it_lives(work: Database):
         assert (await db.execute(count)).scalar_one() == 1
         await lanes.leave(db, "w1")
         assert (await db.execute(count)).scalar_one() == 0
+
+
+async def _absent(database: Database, owner: str) -> set[str]:
+    async with database.transaction() as db:
+        return {worker for worker, _ in await lanes.absent(db, owner)}
+
+
+async def test_a_worker_is_absent_once_its_session_is_gone_and_until_it_has_another(
+    work: Database,
+):
+    session = await asyncpg.connect(work.url)
+    await lanes.attend(session, "w1")
+    assert await _absent(work, "w2") == set()
+    await session.close()
+    assert await _absent(work, "w2") == {"w1"}
+    assert await _absent(work, "w1") == set()  # nobody buries itself
+    another = await asyncpg.connect(work.url)
+    await lanes.attend(another, "w1")
+    assert await _absent(work, "w2") == set()
+    await another.close()
+
+
+async def test_a_session_whose_number_was_given_again_is_another(work: Database):
+    session = await asyncpg.connect(work.url)
+    await lanes.attend(session, "w1")
+    async with work.transaction() as db:
+        await db.execute(sa.text("update workers set session_at = now() - interval '1 hour'"))
+    assert await _absent(work, "w2") == {"w1"}
+    await session.close()
+
+
+async def test_whoever_is_gone_for_good_settles_nothing_and_its_lanes_are_due(work: Database):
+    await wake(work)
+    (old,) = await claim(work, "w1")
+    async with work.transaction() as db:
+        await lanes.leave(db, "w1")
+    async with work.transaction() as db:
+        assert not await lanes.holds(db, old)
+    (new,) = await claim(work, "w2")
+    assert new.fence > old.fence

@@ -683,10 +683,13 @@ class Syncline:
         ]
         return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 
-    async def pending(self) -> int:
-        """What waits in any lane, plus the lanes that are being worked on; who listens is idle."""
+    async def pending(self, *directions: str) -> int:
+        """What waits in any lane, or in those of these directions, plus the lanes that are being
+        worked on; who listens is idle.
+        """
         lanes = (await self.get("/health/lanes"))["lanes"]
-        busy = [lane for lane in lanes if lane["direction"] != "listen"]
+        wanted = directions or ("in", "out", "scan")
+        busy = [lane for lane in lanes if lane["direction"] in wanted]
         return sum(lane["pending"] + (lane["owner"] is not None) for lane in busy)
 
     async def resync(self, **wanted: Any) -> Json:

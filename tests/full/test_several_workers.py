@@ -99,3 +99,25 @@ async def test_a_worker_killed_while_idle_is_not_missed(world: World, company: C
     await world.close.create("lead", name=company.name, url=f"https://{company.domain}")
     await world.quiet(within=15)
     assert len(await world.hubspot.find("companies", domain=company.domain)) == 1
+
+
+async def test_what_a_killed_worker_had_in_hand_goes_on_in_another_at_once(
+    world: World, company: Company
+) -> None:
+    """Nobody waits for its lease, which is for workers that stall."""
+    lead = await world.close.create("lead", name=company.name, url=f"https://{company.domain}")
+    await world.quiet()
+    await world.crms.fault("hubspot", "latency", path="/batch/", seconds=60, times=1)
+    await world.close.edit("lead", lead["id"], description="after it")
+    await until(world.crms.struck, why=world.syncline.explain)
+    query = "select owner from lanes where (account, direction) = ('hubspot', 'out')"
+    (held,) = await world.syncline.sql(query)
+    pid = held["owner"].split(":")[1]
+    (doomed,) = [one for one in world.syncline.workers if str(one.pid) == pid]
+    world.syncline.workers.remove(doomed)
+    await doomed.kill()
+
+    await world.quiet(within=20)
+
+    (there,) = await world.hubspot.find("companies", domain=company.domain)
+    assert there["description"] == "after it"

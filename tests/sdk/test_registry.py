@@ -121,12 +121,15 @@ async def test_an_event_gets_one_of_three_answers():
     registry = Registry.load()
     ignored = await ask(registry, event("task.incoming_email.created"))
     assert (ignored.answer, ignored.wishes) == (Verdict.IGNORED, Wishes())
-    assert registry.answer("close", "task.incoming_email.created") is Verdict.IGNORED
-    assert registry.answer("close", "lead.updated") is Verdict.HANDLED
+    assert (
+        registry.answer(registry.connector("close").manifest, "task.incoming_email.created")
+        is Verdict.IGNORED
+    )
+    assert registry.answer(registry.connector("close").manifest, "lead.updated") is Verdict.HANDLED
     with pytest.raises(UnsupportedEventError, match=r"lead\.painted"):
         await ask(registry, event("lead.painted"))
     with pytest.raises(UnsupportedEventError):
-        registry.answer("close", "lead.painted")
+        registry.answer(registry.connector("close").manifest, "lead.painted")
 
 
 async def test_a_users_handler_adds_to_the_house(tmp_path):
@@ -145,7 +148,10 @@ async def test_a_users_handler_adds_to_the_house(tmp_path):
     # An event that the manifest ignores is handled once somebody asks for it, by them alone.
     found = await ask(registry, event("task.incoming_email.created"))
     assert (found.answer, found.wishes.marks) == (Verdict.HANDLED, (person,))
-    assert registry.answer("close", "task.incoming_email.created") is Verdict.HANDLED
+    assert (
+        registry.answer(registry.connector("close").manifest, "task.incoming_email.created")
+        is Verdict.HANDLED
+    )
 
 
 async def test_a_users_handler_may_stand_instead_of_the_house(tmp_path):

@@ -9,9 +9,16 @@ import pytest
 import sqlalchemy as sa
 import uuid_utils.compat as uuid
 
+from app.clock import now
+from app.db import foreseen
+from app.db import resyncs as resyncs_of
 from app.db.engine import Database
+from app.db.journal import Cause
 from app.db.tables import plan_items, resyncs
+from app.domain.values import Observation, Ref
+from app.sync.preview import Preview
 from app.sync.resync import resync
+from app.sync.world import Seen
 from tests.connectors.conftest import Control, control, sandbox
 from tests.sync.test_deletes import a_deal_of_ada
 from tests.sync.test_unread import mapped
@@ -80,3 +87,39 @@ async def test_who_is_merely_not_shown_is_taken_from_no_deal(town: Town, control
     hidden = {"vendor": "close", "fault": "status", "status": 404}
     await control.fault(**hidden, match={"path": f"/contact/{ada.id}/"})
     assert await rehearse(town, "close", "deal", ids=[here.id]) == []
+
+
+async def test_a_page_knows_what_the_pages_before_would_make_whoever_works_on_it(town: Town):
+    """As if each page were in the hands of another worker; nothing is remembered in between."""
+    name, house = uuid.uuid7(), town.house
+    async with town.db.transaction() as db:
+        row = {"id": name, "account": "hubspot", "entities": ["company"], "dry_run": True}
+        await db.execute(sa.insert(resyncs).values(**row))
+
+    async def page(type: str, id: str, *companies: str, **raw: Any) -> tuple[str, Preview]:
+        refs = tuple(Ref("hubspot", "companies", one) for one in companies)
+        relations = {"company": refs[:1], "companies": refs} if type == "contacts" else {}
+        shown = Observation(Ref("hubspot", type, id), raw, relations=relations)
+        preview, moment = Preview(name), now()
+        (said,) = await preview.see(house, [Seen(shown, Cause("resync", "1"), moment, moment)])
+        async with town.db.transaction() as db:
+            await foreseen.keep(db, name, preview.news())
+        return said, preview
+
+    said, first = await page("companies", "1", name="Acme", domain="acme.example")
+    assert said == "created"
+    said, _ = await page("companies", "1", name="Acme", domain="acme.example")
+    assert said == "unchanged"
+    said, second = await page("companies", "2", name="Other", domain="acme.example")
+    assert said == "held"
+    assert set(second.sights[0].candidates.values()) == first.made.keys()
+    said, child = await page("contacts", "3", "1", email="ada@acme.example")
+    assert said == "created"
+    record = child.sights[0].record
+    assert record is not None
+    assert record.fields["company"] == str(next(iter(first.made)))
+    async with town.db.transaction() as db:
+        job = await resyncs_of.current(db, "hubspot")
+        assert job is not None
+        await resyncs_of.finish(db, job, "done")
+    assert await town.scalar("select count(*) from foreseen") == 0

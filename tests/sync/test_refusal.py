@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.db import accounts, lanes, refusals
+from app.db import accounts, catchups, lanes, refusals
 from app.db.engine import Database
 from app.errors import AccountError
 from app.sync import refusal
@@ -173,3 +173,69 @@ async def test_a_worker_lets_the_account_wait_and_goes_on_when_the_key_works_aga
     path = f"/_sandbox/as-person/hubspot/crm/v3/objects/contacts/{there.id}?properties=jobtitle"
     shown = (await town.control.http.get(path)).json()
     assert shown["properties"]["jobtitle"] == "Countess"
+
+
+AWAY = {"vendor": "hubspot", "fault": "status", "status": 503}
+
+
+async def _met(town: Town, *directions: str) -> None:
+    """These lanes of HubSpot have failed."""
+    async with town.db.transaction() as db:
+        await db.execute(
+            sa.text(
+                "update lanes set failures = failures + 1"
+                " where account = 'hubspot' and direction = any(:directions)"
+            ),
+            {"directions": list(directions)},
+        )
+
+
+async def test_while_a_crm_is_away_what_calls_it_waits_until_one_call_is_answered(town):
+    await town.control.fault(**AWAY)
+    await _met(town, "out")
+    assert await refusal.is_silent(town.house, "hubspot")
+    # What came in may bring all that is needed, until it has met that as well.
+    assert await claimable(town) == {*CLOSE, ("hubspot", "in")}
+    await _met(town, "in")
+    assert await claimable(town) == CLOSE
+    await town.control.http.delete("/_sandbox/faults")
+    assert await claimable(town) == CLOSE
+    for name, probes in (await probes_due(town)).items():
+        await refusal.ask(town.house, name, probes=probes)
+    assert await claimable(town) == EVERY
+    assert await town.scalar("select max(failures) from lanes") == 0
+
+
+async def test_a_crm_that_is_away_is_asked_by_one_call_after_1_2_4_and_then_5_seconds(town):
+    await town.control.fault(**AWAY)
+    assert await refusal.is_silent(town.house, "hubspot")
+    pauses = []
+    for _ in range(5):
+        asked = await town.scalar("select probe_at - now() from accounts where probes > 0")
+        pauses.append(round(asked.total_seconds()))
+        for name, probes in (await probes_due(town)).items():
+            await refusal.ask(town.house, name, probes=probes)
+    assert pauses == [1, 2, 4, 5, 5]
+    calls = (await town.control.http.get("/_sandbox/calls?vendor=hubspot")).json()["calls"]
+    assert sum(call["status"] == 503 for call in calls) == 6
+
+
+async def test_one_kind_of_call_that_is_not_answered_stops_no_other(town):
+    await town.control.fault(**AWAY, match={"path": "/crm/v3/objects/deals"})
+    await _met(town, "out")
+    assert not await refusal.is_silent(town.house, "hubspot")
+    assert await claimable(town) == EVERY
+
+
+@pytest.mark.parametrize(("minutes", "why"), [(0, "schedule"), (5, "outage")])
+async def test_after_an_outage_that_may_have_cost_webhooks_the_log_is_read(town, minutes, why):
+    async with town.db.transaction() as db:
+        await catchups.register(db, "hubspot", ["person"], every=None)
+    await town.control.fault(**AWAY)
+    assert await refusal.is_silent(town.house, "hubspot")
+    async with town.db.transaction() as db:
+        earlier = "update accounts set away_at = away_at - make_interval(mins => :minutes)"
+        await db.execute(sa.text(earlier), {"minutes": minutes})
+    await town.control.http.delete("/_sandbox/faults")
+    await refusal.ask(town.house, "hubspot", probes=1)
+    assert await town.scalar("select reason from catchups") == why

@@ -127,8 +127,7 @@ def _read(row: Raw, account: str, primary: Collection[tuple[object, ...]]) -> It
         change=_CHANGES.get(kind, Change.CHANGED),
         tenant=None if row.get("portalId") is None else _id(row, "portalId"),
         fields=fields,
-        # https://developers.hubspot.com/docs/api-reference/legacy/webhooks/guide
-        by_program=row.get("changeSource") == "INTEGRATION",
+        by_program=_by_our_app(row),
         names=names,
         born=kind == "creation",
         data=row,
@@ -137,6 +136,19 @@ def _read(row: Raw, account: str, primary: Collection[tuple[object, ...]]) -> It
         yield from _merged(event, row, account, type)
     else:
         yield event
+
+
+def _by_our_app(row: Raw) -> bool:
+    """Whether the app that is told of this has done it.
+
+    https://developers.hubspot.com/docs/api-reference/legacy/webhooks/guide
+    """
+    app = row.get("appId")
+    return (
+        app is not None
+        and row.get("changeSource") == "INTEGRATION"
+        and row.get("sourceId") == str(app)
+    )
 
 
 def _key(row: Raw, said: str) -> str:

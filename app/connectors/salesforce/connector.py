@@ -54,6 +54,7 @@ from app.connectors.salesforce.shapes import (
     LEAD,
     NAMES,
     OPPORTUNITY,
+    SYSTEM,
     body_of,
     chunked,
     http_date,
@@ -134,6 +135,8 @@ class Salesforce(Connector):
         #: When what was read last had been changed: what is written alone is written on that.
         self._read_as_of: dict[Ref, str] = {}
         self._words: Mapping[str, str] | None = None
+        #: The lookups of objects of the org's own.
+        self._lookups = {object.type: object.lookups for object in account.objects.values()}
 
     @classmethod
     def home(cls, account: Account) -> str:
@@ -223,7 +226,8 @@ class Salesforce(Connector):
         """What is read of an object: the mapped fields that our user may see."""
         own = [self.account.external_id] if self.account.external_id else []
         described = await self.org.describe(type)
-        always = activities.ASKED.get(type) or ALWAYS[type]
+        own += self._lookups.get(type, NOTHING).values()
+        always = activities.ASKED.get(type) or ALWAYS.get(type, SYSTEM)
         mapped = self.properties.get(CONTACT if type == LEAD else type, ())
         return described.sees([*always, *mapped, *own])
 
@@ -270,6 +274,7 @@ class Salesforce(Connector):
                 type,
                 row,
                 people.contacts(named_by[row["Id"]]) if type == OPPORTUNITY else None,
+                self._lookups.get(type),
             )
             for row in rows
         ]
@@ -390,10 +395,10 @@ class Salesforce(Connector):
             rows = await self._query(write.type, await self._asked(write.type), made)
             found = await self._observe(write.type, rows)
             return [one for one in found if activities.is_it(write, one.raw or {})]
-        body = body_of(write)
-        conditions = [
-            soql.equals(name, str(body[name])) for name in NAMES[write.type] if body.get(name)
-        ]
+        body = self._body(write)
+        described = await self.org.describe(write.type)
+        names = NAMES.get(write.type) or sorted(body.keys() & described.texts)
+        conditions = [soql.equals(name, str(body[name])) for name in names if body.get(name)]
         conditions.append(soql.since("CreatedDate", since - SKEW))
         where = soql.every(*conditions)
         rows = await self._query(write.type, await self._asked(write.type), where)
@@ -411,7 +416,10 @@ class Salesforce(Connector):
         others = [ref.id for ref in departed if ref.id not in fresh]
         older = await self.org.by_ids(("Id", "CreatedDate"), type, others)
         return [
-            *(observed(self.account.name, type, row) for row in rows),
+            *(
+                observed(self.account.name, type, row, None, self._lookups.get(type))
+                for row in rows
+            ),
             *(Observation(self.ref(entity, str(row["Id"])), None) for row in older),
         ]
 
@@ -556,7 +564,7 @@ class Salesforce(Connector):
         self, write: Write, current: Raw = NOTHING, words: Mapping[str, str] = NOTHING
     ) -> dict[str, Any]:
         if write.type not in activities.ASKED:
-            return body_of(write)
+            return body_of(write, self._lookups.get(write.type))
         body = activities.body_of(write, current, words)
         return {n: notes.encoded(v) if n == notes.CONTENT else v for n, v in body.items()}
 

@@ -120,7 +120,7 @@ def row_error(errors: Iterable[Any], made: str | None = None) -> SyncError:
     text = f"Salesforce refused the row: {why}"[:500]
     code = code_of(found[0]) if found else ""
     if made is not None and code in DUPLICATE:
-        return _exists(found[0], text, PREFIXES[made])
+        return _exists(found[0], text, PREFIXES.get(made, ""))
     kind = _SORTED.get(code, RejectedError)
     if kind is RateLimitedError:
         return RateLimitedError(now() + DAY_IS_SPENT, text)

@@ -54,6 +54,12 @@ class Described:
     raw: Raw
     told: bool = True
 
+    @property
+    def texts(self) -> frozenset[str]:
+        """The fields by whose text a record can be looked for."""
+        found = ("string", "email", "phone", "url", "picklist", "combobox")
+        return frozenset(n for n, f in self.fields.items() if f.get("type") in found)
+
     def sees(self, names: Iterable[str]) -> list[str]:
         known = dict.fromkeys(names)
         if not self.told:

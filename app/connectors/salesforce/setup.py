@@ -67,6 +67,9 @@ def _used(account: Account, properties: Mapping[str, Sequence[str]]) -> dict[str
     found: dict[str, list[str]] = {}
     for type in (*TYPES, *(type for type in MORE if type in properties)):
         found.setdefault(object_of(type), []).extend(properties.get(type, ()))
+    for own in account.objects.values():
+        if own.type in properties:
+            found[own.type] = [*properties[own.type], *own.lookups.values()]
     if leads.travel(account):
         found[LEAD] = list(properties.get(CONTACT, ()))
     return {type: list(dict.fromkeys(names)) for type, names in found.items()}
@@ -108,7 +111,7 @@ async def _check_type(
 
 
 def _always(type: str) -> Sequence[str]:
-    return activities.ASKED.get(type) or ALWAYS[type]
+    return activities.ASKED.get(type) or ALWAYS.get(type, ("Id",))
 
 
 def _check_fields(described: Described, type: str, wanted: Sequence[str]) -> list[Finding]:
@@ -214,7 +217,7 @@ async def prepare(
     if not name:
         remedy = "Set external_id in the configuration, for example to Syncline_Id__c."
         return [Finding("external_id", False, "the account names no field", remedy)]
-    types = [type for type in _used(account, properties) if type in ALWAYS]
+    types = [type for type in _used(account, properties) if type not in activities.ASKED]
     return [await _prepare(org, type, name) for type in types]
 
 

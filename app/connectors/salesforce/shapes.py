@@ -82,10 +82,29 @@ def shown(type: str, row: Raw) -> dict[str, Any]:
     return raw
 
 
-def observed(account: str, type: str, row: Raw, people: Sequence[str] | None = None) -> Observation:
-    """A row with its relations; ``people`` are the contacts of an opportunity, if asked for."""
+#: What the lookups of an object of the org's own name.
+LOOKED_UP: Mapping[str, str] = {"company": ACCOUNT, "people": CONTACT, "deals": OPPORTUNITY}
+
+
+def observed(
+    account: str,
+    type: str,
+    row: Raw,
+    people: Sequence[str] | None = None,
+    lookups: Mapping[str, str] | None = None,
+) -> Observation:
+    """A row with its relations; ``people`` are the contacts of an opportunity, if asked for.
+
+    ``lookups`` are the fields by relation of an object of the org's own.
+    """
     relations: dict[str, tuple[Ref, ...]] = {}
-    if "AccountId" in row and type != ACCOUNT:
+    if lookups is not None:
+        relations = {
+            name: (Ref(account, LOOKED_UP[name], str(row[path])),) if row[path] else ()
+            for name, path in lookups.items()
+            if path in row
+        }
+    elif "AccountId" in row and type != ACCOUNT:
         parent = row["AccountId"]
         relations["company"] = (Ref(account, ACCOUNT, parent),) if parent else ()
     if type == CASE:
@@ -106,11 +125,16 @@ def is_person(row: Raw) -> bool:
     return row.get("IsPersonAccount") is True
 
 
-def body_of(write: Write) -> dict[str, Any]:
+def body_of(write: Write, lookups: Mapping[str, str] | None = None) -> dict[str, Any]:
     """A record as Salesforce takes it: what it demands stands in for what there is not."""
     body = dict(write.fields)
     if body.get("RecordTypeId") == MASTER_TYPE:
         del body["RecordTypeId"]  # to have none is no choice that can be written
+    if lookups is not None:
+        for name, path in lookups.items():
+            if (one := one_of(without_leads(write), name)) is not None:
+                body[path] = one[0].id if one else None
+        return body
     company = write.relations.get("company")
     if company is not None and write.type not in (ACCOUNT, LEAD):
         body["AccountId"] = company.wanted[0].id if company.wanted else None

@@ -44,7 +44,7 @@ from app.sync.adopt import adopt, hold, link_to
 from app.sync.anew import look_anew
 from app.sync.deletes import deleted, is_barred, latest, prepare_deletes
 from app.sync.departed import bury_departed
-from app.sync.draft import Job, Near, bury_held, count, prepare, travels
+from app.sync.draft import Job, Near, bury_held, count, only_learned, prepare, travels
 from app.sync.fields import offer
 from app.sync.house import House, Member
 from app.sync.merges import merge_there
@@ -535,9 +535,14 @@ async def _as_planned(
             same = same and job.link is link
         else:
             deleting = job.write is not None and job.write.op is Op.DELETE
-            same = same and (link.base, link.sent) == (job.link.base, job.link.sent)
-            same = same and (deleting or held.get(job.record.id, frozenset()) == job.kept)
+            same = same and (
+                (link.base, link.sent) == (job.link.base, job.link.sent)
+                if deleting
+                else only_learned(job.link, link, job.ours, job.names)
+                and held.get(job.record.id, frozenset()) == job.kept
+            )
         if same:
+            job.link = link
             still.append(job)
         else:
             count(counts, "moved")

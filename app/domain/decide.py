@@ -262,7 +262,7 @@ def _update(
 ) -> Plan:
     account = observation.ref.account
     before = state.link or LinkState(record.id, intended=state.intended)
-    link = _as_intended(before, theirs, state.mapping.passing_blank)
+    link = _as_intended(before, theirs, state.mapping.passing_blank, now)
     merged, untimed = _merge(state, observation, theirs, record, link, now)
     lost, unsure = overwritten(state, observation, theirs, link)
     seen_now = len(merged.takes)
@@ -320,12 +320,15 @@ def _update(
         untimed=(*untimed, *unsure),
         kept=revived and not back,
         back=link.state == "gone",
+        written=link.written if link.written is not before.written else None,
     )
 
 
-def _as_intended(link: LinkState, theirs: Fields, passing_blank: frozenset[str]) -> LinkState:
+def _as_intended(
+    link: LinkState, theirs: Fields, passing_blank: frozenset[str], now: datetime
+) -> LinkState:
     """What shows the value that a write of ours was to bring has had its answer: it is agreed,
-    also in a spelling of the vendor's own.
+    also in a spelling of the vendor's own, and remembered as written.
 
     So is a blank that such a write goes through, if it ended there: it still has to set the value.
     Without this our own value would come back as somebody's edit, and could win a conflict.
@@ -338,7 +341,8 @@ def _as_intended(link: LinkState, theirs: Fields, passing_blank: frozenset[str])
         return link
     sent = {name: value for name, value in link.sent.items() if name not in shown}
     sent |= {name: value for name, value in said.items() if not equal(shown[name], value)}
-    return replace(link, base={**link.base, **shown}, sent=sent)
+    written = fights.after_write(link.written, link.base, shown, said, now)
+    return replace(link, base={**link.base, **shown}, sent=sent, written=written)
 
 
 def _held(

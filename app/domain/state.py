@@ -137,6 +137,8 @@ class Plan:
     kept: bool = False
     #: Its link was gone, and it was seen alive.
     back: bool = False
+    #: What we have written there, where a write turned out to be done that was never answered.
+    written: Written | None = None
     untimed: tuple[str, ...] = ()
     unread: tuple[Unread, ...] = ()
     understood: tuple[str, ...] = ()

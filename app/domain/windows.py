@@ -22,6 +22,8 @@ MARGIN = 0.05
 LOST = 60.0
 #: What the vendor says is left of a day is believed so long; then one call asks again.
 STALE = 3600.0
+#: A day that rolls is the last 24 hours; of one that is used up some calls come free all the time.
+ROLLS, WHOLE_DAY = 900.0, 86400.0
 #: The forecast looks at the calls of the last hour, in pieces of five minutes.
 RECENT, PIECE = 3600.0, 300.0
 #: A day that has more left than we thought, by this part of all, has begun anew.
@@ -39,7 +41,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What an answer's headers say of the quota; ``reset`` in seconds from now."""
+    """What an answer's headers say of the quota; ``reset`` in seconds from now.
+
+    ``rolling`` says that the vendor's day is the last 24 hours, and has no end.
+    """
 
     limit: int | None = None
     per: float | None = None
@@ -47,6 +52,7 @@ class Rate:
     reset: float | None = None
     daily: int | None = None
     daily_remaining: int | None = None
+    rolling: bool = False
 
 
 @dataclass(slots=True)
@@ -169,7 +175,10 @@ class Window:
 
 @dataclass(slots=True)
 class Day:
-    """The calls of one day, from midnight to midnight where the account lives."""
+    """The calls of one day, from midnight to midnight where the account lives.
+
+    What the vendor says is left may be of the last 24 hours: then midnight changes nothing in it.
+    """
 
     ends: float
     spent: int = 0
@@ -181,13 +190,15 @@ class Day:
     told_at: float = 0.0
     #: Calls by the piece of an hour they were made in: what the forecast goes by.
     pieces: dict[str, int] = field(default_factory=dict)
+    rolling: bool = False
 
     @classmethod
     def of(cls, kept: Kept, now: float, *, own: int | None = None, zone: str = "UTC") -> Day:
         """The day as it was kept, or a new one if that is over."""
         told = dict(kept.told)
         if told.get("ends", 0.0) <= now:
-            told = {key: told[key] for key in ("calls", "pieces") if key in told}
+            lasts = ("left", "told_at", "rolling") if told.get("rolling") else ()
+            told = {key: told[key] for key in ("calls", "pieces", *lasts) if key in told}
             told["ends"] = midnight(now, zone)
         return cls(**(told | {"own": own}))
 
@@ -214,6 +225,8 @@ class Day:
             return 0.0
         if self.own is not None and self.own - self.spent - kept_back < 1:
             return self.ends - now
+        if self.rolling:
+            return self.told_at + ROLLS - now
         # Midnight of the vendor's own time zone is a guess: one call in a while asks.
         return min(self.ends, self.told_at + STALE) - now
 
@@ -221,7 +234,7 @@ class Day:
         self.spent += 1
         if self.left is not None:
             self.left -= 1
-        if now >= self.told_at + STALE:
+        if now >= self.told_at + (ROLLS if self.rolling else STALE):
             self.told_at = now
         piece = str(int(now // PIECE))
         self.pieces[piece] = self.pieces.get(piece, 0) + 1
@@ -234,13 +247,19 @@ class Day:
         if rate.daily_remaining is None:
             return
         left = rate.daily_remaining - after
+        self.rolling = rate.rolling
+        if self.rolling:  # it grows as well: what was called a day ago weighs no more
+            self.left, self.told_at = left, now
+            return
         anew = self.left is None or left > self.left + (self.calls or 0) * ANEW
         # Within a day it only sinks: an answer that says more is an older one.
         self.left = left if anew else min(left, self.left or 0.0)
         self.told_at = now
 
     def ends_at(self, now: float) -> float | None:
-        """When the budget is used up at the pace of the last hour; None if the day ends first."""
+        """When the budget is used up at the pace of the last hour; None if the day ends first, or
+        as much comes free.
+        """
         oldest = int((now - RECENT) // PIECE)
         recent = {int(key): n for key, n in self.pieces.items() if int(key) >= oldest}
         if self.free is None or not recent:
@@ -249,6 +268,8 @@ class Day:
             return now
         pace = sum(recent.values()) / max(PIECE, min(RECENT, now - min(recent) * PIECE))
         at = now + self.free / pace
+        if self.rolling and self.own is None:
+            return at if pace * WHOLE_DAY > (self.calls or 0) and at < now + WHOLE_DAY else None
         return at if at < self.ends else None
 
 
@@ -276,7 +297,8 @@ def standing(name: str, kept: Kept, now: float) -> Standing:
             None,
             day.spent,
             day.free,
-            resets_at=_moment(day.ends),
+            # In a day that rolls, what weighs now weighs no more after 24 hours.
+            resets_at=_moment(now + WHOLE_DAY if day.rolling and day.own is None else day.ends),
             ends_at=_moment(day.ends_at(now)),
         )
     window = Window.of(kept)

@@ -93,8 +93,10 @@ class Changes:
             self.linked.append(link)
             return link
         # What tells nothing new, not even a later moment, is written down nowhere.
-        if plan.base is not None or plan.seen_at not in (None, link.seen_at):
-            self.agreed.append(links.Agreement(plan.ref, plan.base, plan.sent, plan.seen_at))
+        news = (plan.base, plan.written) != (None, None)
+        if news or plan.seen_at not in (None, link.seen_at):
+            seen_at, written = plan.seen_at, plan.written
+            self.agreed.append(links.Agreement(plan.ref, plan.base, plan.sent, seen_at, written))
         if plan.back:
             self.revived.append(plan.ref)
         return link.now(
@@ -102,6 +104,7 @@ class Changes:
             base=plan.base if plan.base is not None else link.base,
             sent=plan.sent if plan.sent is not None else link.sent,
             seen_at=plan.seen_at or link.seen_at,
+            written=plan.written if plan.written is not None else link.written,
         )
 
     async def flush(self, db: AsyncConnection, house: House, account: str, *, scan: bool) -> None:

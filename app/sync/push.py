@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import logs, metrics
@@ -48,7 +49,7 @@ from app.sync.draft import Job, Near, bury_held, count, only_learned, prepare, t
 from app.sync.fields import offer
 from app.sync.house import House, Member
 from app.sync.merges import merge_there
-from app.sync.reconcile import known, reconcile
+from app.sync.reconcile import is_collision, known, reconcile
 from app.sync.settle import done
 from app.sync.trouble import LanePaused, describe, judge
 from app.sync.world import Seen
@@ -61,6 +62,8 @@ BATCH = 200
 TRACES = 20
 #: How often a record that is not shown there is looked for before its mark is a dead letter.
 LOOKS = 3
+#: How often an answer is kept anew because another worker was faster.
+_TRIES = 5
 
 
 async def push(house: House, lane: Lane) -> None:
@@ -525,7 +528,8 @@ async def _as_planned(
     ids = [job.record.id for job in batch]
     there = await links.by_record(db, ids, account=member.name, lock=True)
     living = {link.record_id: link for link in there if link.state == "live"}
-    fresh = await records.get(db, ids)
+    # Locked: whoever deletes it now sees that this create has begun, or we that it is deleted.
+    fresh = await records.get(db, ids, lock=True)
     held = await conflicts.held_fields(db, ids, member.name, kinds=conflicts.UNWRITTEN)
     still: list[Job] = []
     for job in batch:
@@ -574,27 +578,50 @@ async def _settle(
         # Not a row's trouble: the system itself is asked again soon, with one row.
         pause = ended[0][1].error  # type: ignore[assignment]
     down = pause is not None
+    for left in reversed(range(_TRIES)):
+        try:
+            await _keep(house, member, batch, ended, moment, down=down)
+            break
+        except DBAPIError as error:
+            # It is done there: what is not kept now would count as somebody's.
+            if not left or not is_collision(error):
+                raise
+    for job, outcome in ended:
+        fate = "failed" if outcome.error else f"{outcome.write.op}d"
+        metrics.WRITES.labels(member.name, outcome.write.op, fate).inc()
+        count(counts, fate)
+        if isinstance(outcome.error, RateLimitedError | AccountError):
+            pause = outcome.error
+        if isinstance(outcome.error, StaleError | NotFoundError):
+            await _look_again(house, member, job, outcome)
+    await _others_edited(house, member, [outcome for _, outcome in ended if not outcome.error])
+    if pause is not None:
+        raise LanePaused(pause)
+
+
+async def _keep(
+    house: House,
+    member: Member,
+    batch: Sequence[Job],
+    ended: Sequence[tuple[Job, Outcome]],
+    moment: datetime,
+    *,
+    down: bool,
+) -> None:
+    """Remember what became of these writes, in one transaction."""
     async with house.database.transaction() as db:
+        # In the order of the in-lanes, which wait for each other so.
+        await links.by_ref(db, [job.link.ref for job in batch if job.link], lock=True)
+        await records.get(db, [job.record.id for job in batch], lock=True)
         await journal.attempted(db, member.name, [_attempt(*one) for one in ended])
         fine = [(job, outcome) for job, outcome in ended if outcome.error is None]
         await done(db, house, member, [one for one in fine if one[1].write.op is not Op.DELETE])
         await deleted(db, [job for job, outcome in fine if outcome.write.op is Op.DELETE])
         for job, outcome in ended:
-            fate = "failed" if outcome.error else f"{outcome.write.op}d"
-            metrics.WRITES.labels(member.name, outcome.write.op, fate).inc()
-            count(counts, fate)
             if outcome.error is not None:
                 await _failed(db, member, job, outcome.error, moment, down=down)
-                if isinstance(outcome.error, RateLimitedError | AccountError):
-                    pause = outcome.error
         await links.end_writes(db, [job.link.ref for job in batch if job.link])
         await records.touch(db, [job.record.id for job, _ in fine])
-    for job, outcome in ended:
-        if isinstance(outcome.error, StaleError | NotFoundError):
-            await _look_again(house, member, job, outcome)
-    await _others_edited(house, member, [outcome for _, outcome in fine])
-    if pause is not None:
-        raise LanePaused(pause)
 
 
 def _is_down(error: Exception | None) -> bool:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.manifest import Limit
-from app.domain.windows import BLANK, Day, Rate, Window, midnight, standing
+from app.domain.windows import BLANK, ROLLS, Day, Rate, Window, midnight, standing
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()
 
@@ -49,6 +49,34 @@ def test_what_is_spent_outlives_the_process_and_not_the_day():
     assert (again.spent, again.left, again.most) == (1, 300, 10)
     tomorrow = Day.of(day.kept(), day.ends + 1, own=10)
     assert (tomorrow.spent, tomorrow.left, tomorrow.calls) == (0, None, 500)
+
+
+def test_a_day_that_rolls_knows_no_midnight_and_grows_again():
+    day = Day.of(BLANK, NOON)
+    day.take(NOON)
+    day.learn(Rate(daily=1000, daily_remaining=0, rolling=True), NOON, after=0)
+    later = Day.of(day.kept(), day.ends + 1)
+    assert later.left == 0
+    # Some calls come free all the time: one asks after a quarter of an hour.
+    assert day.wait(NOON + 60) == ROLLS - 60
+    assert day.wait(NOON + ROLLS) <= 0
+    day.learn(Rate(daily=1000, daily_remaining=3, rolling=True), NOON + ROLLS, after=1)
+    assert (day.left, day.wait(NOON + ROLLS)) == (2, 0)
+    shown = standing("day", day.kept(), NOON + ROLLS)
+    assert shown.left == 2
+    assert shown.resets_at == datetime.fromtimestamp(NOON + ROLLS + 86400, UTC)
+
+
+def test_a_day_that_rolls_ends_only_if_more_is_called_than_comes_free():
+    day = Day.of(BLANK, NOON)
+    for second in range(0, 3600, 10):
+        day.take(NOON + second)
+    day.learn(Rate(daily=100_000, daily_remaining=50, rolling=True), NOON + 3600, after=0)
+    assert day.ends_at(NOON + 3600) is None  # 360 an hour are 8,640 a day
+    day.learn(Rate(daily=1000, daily_remaining=50, rolling=True), NOON + 3600, after=0)
+    ends = day.ends_at(NOON + 3600)
+    assert ends is not None
+    assert NOON + 3600 + 400 < ends < NOON + 3600 + 700
 
 
 @given(st.lists(st.floats(0, 3), max_size=40), st.integers(1, 9), st.floats(0.1, 5))

@@ -5,10 +5,15 @@ Here the worker is asked to end in the middle; there it may be killed, which tak
 
 from pathlib import Path
 
-from tests.prove.full import crowd, service
+import pytest
+
+from tests.prove.full import SETTINGS, Setting, crowd, service
 
 
-async def test_whatever_people_do_in_three_crms_every_promise_is_kept(tmp_path: Path) -> None:
-    async with service(tmp_path) as world:
-        counts = await crowd(world, range(12), kill=False, pause=0.05)
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.accounts[-1])
+async def test_whatever_people_do_in_three_crms_every_promise_is_kept(
+    tmp_path: Path, setting: Setting
+) -> None:
+    async with service(tmp_path, setting) as world:
+        counts = await crowd(world, setting, range(12), kill=False, pause=0.05)
     assert counts["histories"] == 12

@@ -462,6 +462,7 @@ class Engine:
             if plan.base is not None:
                 link.base, link.intended = plan.base, {}
             link.sent = plan.sent if plan.sent is not None else link.sent
+            link.written = plan.written if plan.written is not None else link.written
             link.seen_at = max(filter(None, (link.seen_at, plan.seen_at)), default=None)
             link.synced_at = self.tick()
         if plan.back:

@@ -105,8 +105,10 @@ class Witness:
     swallowed: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     #: Blanks that a merge has filled, in a spelling that nobody has agreed on.
     filled: set[tuple[str, str, str]] = field(default_factory=set)
-    #: Those that somebody has cleared again, which nobody can know who has not seen them filled.
-    emptied: set[tuple[str, str, str]] = field(default_factory=set)
+    #: Those that nobody may have seen filled, and of these what somebody has edited since: it
+    #: cannot be told from an edit of the blank, and is a conflict.
+    unseen_fills: set[tuple[str, str, str]] = field(default_factory=set)
+    retyped: set[tuple[str, str, str]] = field(default_factory=set)
     quiet: int = 0  # edits up to this one were known to the engine when all was at rest
     numbers: int = 0
     #: Records that the engine has made, or that were there when all was at rest.
@@ -149,13 +151,15 @@ class Witness:
             self.renamed.add(thing)
         if path == "phones":
             before, after = set(old or ()), set(new)
-            self.forgiven_elements |= (before - after) & self.doubted.get((account, id), set())
+            doubted = self.doubted.get((account, id), set())
+            filled = before if (account, id, path) in self.unseen_fills else set[str]()
+            self.forgiven_elements |= (before - after) & (doubted | filled)
             self.added.setdefault(thing, {}).update(dict.fromkeys(after - before, id))
             self.removed.setdefault(thing, {}).update(dict.fromkeys(before - after, id))
             self.had.setdefault((account, id), set()).update(after)
             return
-        if (account, id, path) in self.filled and essence(path, new) is None:
-            self.emptied.add((account, id, path))
+        if (account, id, path) in self.unseen_fills:
+            self.retyped.add((account, id, path))
         cell = self.cells.setdefault((account, id, path), Cell())
         self.numbers += 1
         if (account, id, path) in self.doubtful:
@@ -308,8 +312,10 @@ class Witness:
                 origin = self._again(kept, path, cell, over)
                 self.cells[account, id, path] = Cell(origin, cell.seen | over)
                 self.filled.add((account, now, path))
+                self.unseen_fills.add((account, now, path))
         if "phones" in filled:
             self.had.setdefault((account, id), set()).update(self.had.get((account, loser), ()))
+            self.unseen_fills.add((account, now, "phones"))
         if now != id:
             self._rename(account, id, now)
 
@@ -418,6 +424,7 @@ class Witness:
         self.doubtful.clear()
         self.doubted.clear()
         if not lossy:
+            self.unseen_fills.clear()
             every = self.living.items()
             self.known |= {(account, id) for (account, _), ids in every for id in ids}
 
@@ -494,7 +501,7 @@ class Witness:
         if not fresh:
             # Two who merge the same records in two CRMs, each their own way, contradict each other.
             crossed = len(self.merged_in.get(thing, ())) > 1
-            crossed = crossed or (account, id, path) in self.emptied
+            crossed = crossed or (account, id, path) in self.retyped
             if self.sources.get(path, account) == account and not crossed:
                 raise BrokenError(f"flipped back: {where}")
             fresh = known  # what was typed where it does not count is undone

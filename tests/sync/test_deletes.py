@@ -24,6 +24,7 @@ from app.sync.merges import give_up
 from app.sync.purge import purge
 from app.sync.trouble import LanePaused
 from tests.connectors.conftest import Control, control, sandbox
+from tests.full.harness import until
 from tests.sync.town import Town, founded
 
 __all__ = ["control", "sandbox"]
@@ -638,3 +639,22 @@ async def test_what_a_merge_has_put_into_one_that_we_deleted_just_then_is_made_a
     assert record.state == "live"
     (left,) = (await town.close("GET", "/lead/"))["data"]
     assert (await town.record_of(Ref("close", "lead", left["id"]))).id == record.id
+
+
+async def test_what_is_deleted_in_the_instant_before_its_create_is_not_made(town: Town):
+    properties = {"name": "Acme", "domain": "acme.example"}
+    path = "/crm/v3/objects/companies"
+    id = (await town.hubspot("POST", path, properties=properties))["id"]
+    await town.hear_hubspot("company.creation", id)
+    record = await town.record_of(Ref("hubspot", "companies", id))
+    async with town.db.transaction() as db:
+        await records.get(db, [record.id], lock=True)
+        await records.bury(db, [record.id])
+        making = asyncio.create_task(town.work("close"))
+
+        async def waits_or_is_done() -> bool:
+            return making.done() or await town.anybody_waits()
+
+        await until(waits_or_is_done)
+    await making
+    assert await town.wrote("close") == []

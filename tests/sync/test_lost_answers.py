@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import sqlalchemy as sa
 
+from app.db import links, records
 from app.db.engine import Database
 from app.db.tables import outbox as marks
-from app.domain.values import Ref
+from app.domain.values import Outcome, Ref, Write
 from app.sync.trouble import LanePaused
 from tests.connectors.conftest import Control, control, sandbox
+from tests.full.harness import until
 from tests.sync.town import Town, founded
 
 __all__ = ["control", "sandbox"]
@@ -114,3 +117,37 @@ async def test_what_is_merged_into_what_an_unanswered_create_has_made_is_one_wit
     assert (await town.record_of(first)).id == (await town.record_of(second)).id
     assert await town.scalar("select count(*) from outbox") == 0
     assert await town.scalar("select count(*) from conflicts where kind <> 'merge'") == 0
+
+
+async def test_an_answer_is_kept_though_another_worker_stands_in_the_way(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+):
+    ada, hers = await town.ada()
+    await town.close("PUT", f"/contact/{ada.id}/", title="Countess")
+    await town.hear_close("contact", "updated", ada.id)
+    record = await town.record_of(ada)
+    connector = town.house.members["hubspot"].connector
+    write, locked = connector.write, asyncio.Event()
+
+    async def cross() -> None:
+        """The same locks the other way round: one of the two transactions is given up."""
+        async with town.db.transaction() as db:
+            await records.get(db, [record.id], lock=True)
+            locked.set()
+            await until(town.anybody_waits)
+            await links.by_ref(db, [hers], lock=True)
+
+    async def cross_the_answer(batch: Sequence[Write]) -> list[Outcome]:
+        outcomes: list[Outcome] = await write(batch)
+        crossing.append(asyncio.create_task(cross()))
+        await locked.wait()
+        return outcomes
+
+    crossing: list[asyncio.Task[None]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(connector, "write", cross_the_answer)
+        await town.work("hubspot")
+    await asyncio.gather(*crossing)
+    link = await town.link_of(hers)
+    assert (link.base["title"], link.writing) == ("Countess", False)
+    assert await town.marks() == {}

@@ -489,6 +489,23 @@ async def test_an_edit_that_our_write_replaced_unseen_is_settled_by_the_policy(
 
 
 @pytest.mark.parametrize("policy", ["hubspot"])
+async def test_an_edit_is_found_that_a_write_replaced_whose_worker_died(company: Company):
+    await company.see(contact(title="base"))
+    await company.see(hub_contact(**ADA, jobtitle="base"))
+    await company.see(contact(title="from close", minute=1))
+    there = hub_contact(**ADA, jobtitle="from close")
+    async with company.db.transaction() as db:
+        await links.begin_writes(db, {there.ref: {"title": "from close"}})
+        await links.forget_writes(db, [there.ref])
+    await company.see(there)
+    _, moment = await known(company.house, [])
+    claim = Claim(moment, {"jobtitle": "from hubspot"}, {})
+    company.edits = {there.ref: {"jobtitle": _history("from close", "from hubspot", "base")}}
+    await company.see(replace(there, claims=(claim,)))
+    assert (await company.record_of(contact().ref)).fields["title"] == "from hubspot"
+
+
+@pytest.mark.parametrize("policy", ["hubspot"])
 async def test_an_old_edit_told_late_is_no_edit_that_we_replaced(company: Company):
     there, told = await _we_wrote_over_an_edit(company)
     values = ["from close", "base", "from hubspot"]

@@ -199,6 +199,11 @@ class Town(Company):
         for account in ("close", "hubspot"):
             await self._turn(account, "out", push)
 
+    async def anybody_waits(self) -> bool:
+        """Whether a transaction waits for another one."""
+        here = "datname = current_database() and wait_event_type = 'Lock'"
+        return bool(await self.scalar(f"select count(*) from pg_stat_activity where {here}"))
+
     # --- what is there now
 
     async def there(self, ref: Ref) -> bool:

@@ -89,7 +89,7 @@ class SalesforceDialect(Dialect):
         if not left:
             return Rate()
         remaining, most = min(left)
-        return Rate(daily=most, daily_remaining=max(0, remaining))
+        return Rate(daily=most, daily_remaining=max(0, remaining), rolling=True)
 
 
 def problems(data: Any) -> list[Raw]:

@@ -35,7 +35,7 @@ import yaml
 
 from app.db import embedded, migrations
 from bench import machine, report
-from bench.processes import cpu
+from bench.processes import cpu, peak
 from bench.service import running
 from bench.serving import Peer, serving, uvicorn
 from tests.full.harness import CLOSE_SIGNATURE_KEY, clean_environment
@@ -45,7 +45,7 @@ PEERS = Path(__file__).with_name("peers")
 KEY = "058bfb6a3d8cfdc4da7c3be5901b16ae11da982b46a25fb2cd7016e97a140a1c"
 NOWHERE = "http://127.0.0.1:9"
 PARTS = ("closed", "batches", "open")
-RATES = (100, 400)
+RATES = (100, 400, 1600)
 BATCH = 100
 #: Contacts of the back-fill that keeps a worker busy.
 BACKLOG = 4_000
@@ -125,7 +125,7 @@ class Bench:
         after = cpu(peer.pid), cpu(self.database)
         spent = [(b - a) / found["answers"] * 1e6 for a, b in zip(before, after, strict=True)]
         found["cpu_us"], found["database_us"] = map(round, spent)
-        return {**found, "stored": asyncio.run(empty(self.url))}
+        return {**found, "peak_mib": peak(peer.pid), "stored": asyncio.run(empty(self.url))}
 
     def pgbench(self) -> Found:
         """Single-row inserts of the same size by as many clients, by PostgreSQL's own program."""

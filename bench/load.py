@@ -180,6 +180,7 @@ class Load:
         self.over = False
         self.measuring = False
         self.seconds: list[float] = []
+        self._first = asyncio.Event()
         self.statuses: Counter[str] = Counter()
         self.answers = 0  # the warm-up's too
         self._idle: deque[Sender] = deque()
@@ -202,6 +203,7 @@ class Load:
         self.answers += 1
         if self.measuring:
             self.seconds.append(seconds)
+            self._first.set()
             self.statuses[str(status)] += 1
 
     def left(self, error: Exception | None) -> None:
@@ -233,6 +235,7 @@ class Load:
         self.measuring = True
         started, worked = time.perf_counter(), time.process_time()
         await asyncio.sleep(seconds)
+        await self._first.wait()  # of somebody who is slower than that
         self.measuring = False
         took, cpu = time.perf_counter() - started, time.process_time() - worked
         self.over = True

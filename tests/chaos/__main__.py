@@ -64,6 +64,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     results: list[Result] = []
     began = time.monotonic()
+    print(f"seed {asked.seed}", flush=True)
     for name in asked.scenario or known:
         print(f"· {name} …", flush=True)
         with tempfile.TemporaryDirectory(prefix="syncline-chaos-") as folder:

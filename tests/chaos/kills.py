@@ -23,6 +23,8 @@ EVENTFUL = ("--close-consolidation", "0")
 HUBSPOT_EVERY = 4
 #: How many repeats come much later than what they repeat.
 LATE = 0.1
+#: Kills between two lines for whoever waits.
+TOLD = 25
 #: Events in one webhook of HubSpot, at most.
 BATCH = 100
 
@@ -137,6 +139,8 @@ class Killer:
             self.result.kills[name] += 1
             self.result.restarts[name] += await kill()
             self.result.back.setdefault(name, []).append(time.monotonic() - began)
+            if self.kills_done % TOLD == 0:
+                self.place.say(f"{self.kills_done} kills, {self.senders.taken:,} posts accepted")
 
     async def api(self) -> int:
         service = self.place.world.syncline
@@ -173,6 +177,7 @@ async def kills(folder: Path, *, posts: int, kills: int, firms: int, seed: int) 
         await place.world.crms.weather(lose=True)
         made = await Firms.founded(place, firms)
         storm = made.storm(posts, seed)
+        place.say(f"{firms:,} companies, {len(storm):,} posts")
         senders = Senders(place.world.syncline.port, storm)
         killer = Killer(place, senders, result, dice, len(storm) / max(kills, 1))
         if not kills:
@@ -183,6 +188,7 @@ async def kills(folder: Path, *, posts: int, kills: int, firms: int, seed: int) 
             senders.run(CONNECTIONS),
             *(killer.run(name, shares[name], way) for name, way in ways.items()),
         )
+        place.say(f"all accepted amid {kills} kills; waiting until all is done")
         result.recovered = await place.idle()
         result.accepted = senders.taken
         result.notes.append(

@@ -6,10 +6,10 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from tests.chaos.ground import Ground, at_once, ground
+from tests.chaos.ground import PATIENCE, Ground, at_once, ground
 from tests.chaos.posts import Post, Senders
 from tests.chaos.result import Result
-from tests.full.harness import Company, Json, until
+from tests.full.harness import THREE_STAGES, Company, Json, until
 
 DAY, HOUR = 86_400.0, 3_600.0
 CONNECTIONS = 16
@@ -33,15 +33,19 @@ async def day(folder: Path, *, changes: int, companies: int, limit: int) -> Resu
     options = ["--state", str(state)]
     async with ground(folder, workers=1, sandbox=["--no-quota", *options]) as place:
         leads = await _known(place, companies)
+        place.say(f"{companies:,} companies in both CRMs")
         await _allow(place, limit)
         await place.world.crms.weather(lose=True, vendor="close")  # we tell what happens there
         await place.world.crms.fault("hubspot", "outage")
         posts, last = await _edits(place, leads, changes)
+        place.say(f"{len(posts):,} posts to send")
         senders = Senders(place.world.syncline.port, posts)
         senders.release(len(posts))
         await senders.run(CONNECTIONS)
         result.accepted = senders.taken
+        place.say("all accepted; waiting until they are taken in")
         await _taken_in(place)
+        place.say("HubSpot comes back")
         await place.age(DAY)
         began = time.time()
         await place.world.crms.clear_faults()
@@ -64,15 +68,31 @@ async def day(folder: Path, *, changes: int, companies: int, limit: int) -> Resu
 
 
 async def refusals(folder: Path, *, companies: int) -> Result:
-    """HubSpot answers 503 to everything for an hour, of which less than a minute is waited for."""
+    """HubSpot answers 503 to everything for an hour, of which less than a minute is waited for;
+    Salesforce, the third, is served meanwhile.
+    """
     result = Result("an hour of 5xx")
-    async with ground(folder, workers=1, sandbox=["--no-quota"]) as place:
+    three = {
+        "accounts": {"salesforce": {"external_id": "Syncline_Id__c"}},
+        "config": {"sync": {"deal": {"stages": THREE_STAGES}}},
+    }
+    async with ground(folder, workers=1, sandbox=["--no-quota"], **three) as place:
         leads = await _known(place, companies)
         began = time.time()
         await place.world.crms.fault("hubspot", "status", status=503)
         for lead in leads:
             await place.close.edit("lead", lead, description="edited meanwhile")
         await _taken_in(place)
+        served = time.monotonic()
+        await until(
+            lambda: _is_told(place, "edited meanwhile", companies),
+            why=place.world.syncline.explain,
+            within=PATIENCE,
+            pause=0.5,
+        )
+        told = f"Salesforce had all of it {time.monotonic() - served:.0f} s after it was taken in"
+        result.notes.append(told)
+        place.say(f"{told}; counting probes")
         await asyncio.sleep(MET)
         met = time.time()
         await asyncio.sleep(15)
@@ -160,6 +180,12 @@ def _edited(event: Json, number: int, *, before: int) -> Post:
     return Post.of_close({**told, "date_created": when, "date_updated": when})
 
 
+async def _is_told(place: Ground, text: str, count: int) -> bool:
+    """Whether so many accounts of Salesforce say this."""
+    rows = await place.world.salesforce.query("SELECT Name, Description FROM Account")
+    return len([row for row in rows if row["Description"] == text]) == count
+
+
 async def _taken_in(place: Ground) -> None:
     """Return once all that came in was looked at; what goes out waits."""
 
@@ -171,7 +197,7 @@ async def _taken_in(place: Ground) -> None:
             if (lane["account"], lane["direction"]) == ("close", "in")
         )
 
-    await until(read, why=place.world.syncline.explain, within=600, pause=0.5)
+    await until(read, why=place.world.syncline.explain, within=PATIENCE, pause=0.5)
 
 
 async def _drained(place: Ground) -> float:

@@ -44,6 +44,7 @@ async def versions(folder: Path, *, posts: int, firms: int, seed: int) -> Result
         port = free_port()
         at_old, at_new = Senders(old.port, before), Senders(port, after)
         at_old.release(len(before) // 4)
+        place.say(f"{len(storm):,} posts to both versions")
         newer = _newer(place, folder / "newer", port)
         sending = asyncio.gather(at_old.run(CONNECTIONS), at_new.run(CONNECTIONS))
         try:

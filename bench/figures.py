@@ -98,6 +98,7 @@ def _ingest(lines: Sequence[Found]) -> str:
             )
             axes.bar_label(bars, [f" {rate:,.0f}" for rate in rates])
             axes.set_xlabel("accepted webhooks per second")
+            axes.margins(x=0.1)
 
         alt = "Accepted webhooks per second, ours and others"
         parts.append(_figure("ingest", alt, draw))
@@ -137,10 +138,30 @@ def _ingest(lines: Sequence[Found]) -> str:
             )
             for rate, o in found["busy"].items()
         ]
+        parts.append("How long a sender waits at a steady rate:")
         parts.append(
-            "How long a sender waits at a steady rate:\n\n" + _table(("", "p50 ms", "p99 ms"), rows)
+            _figure("wait", "The p99 of a sender's wait by posts per second", _waits(found))
         )
+        parts.append(_table(("", "p50 ms", "p99 ms"), rows))
     return "\n\n".join(parts)
+
+
+def _waits(found: Found) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        rates = list(found["open"])
+        by_name = {
+            "Syncline": [found["open"][rate]["ours"] for rate in rates],
+            "Syncline, its worker busy": [found["busy"][rate] for rate in rates],
+            TITLES["plain"]: [found["open"][rate]["plain"] for rate in rates],
+        }
+        for (name, each), colour in zip(by_name.items(), (OURS, THIRD, THEIRS), strict=True):
+            axes.plot(rates, [one["p99_ms"] for one in each], "o-", color=colour, label=name)
+        axes.set_xlabel("posts per second")
+        axes.set_ylabel("p99, ms")
+        axes.set_yscale("log")
+        axes.legend(frameon=False)
+
+    return draw
 
 
 def _resync(lines: Sequence[Found]) -> str:
@@ -155,6 +176,7 @@ def _resync(lines: Sequence[Found]) -> str:
         bars = axes.barh(names, [rates[name]["per_second"] for name in names], color=colours)
         axes.bar_label(bars, [f" {rates[name]['per_second']:,}" for name in names])
         axes.set_xlabel("contacts per second")
+        axes.margins(x=0.1)
 
     parts = [_figure("resync", "Contacts per second in a resync, ours and others", draw)]
     headings = (
@@ -281,11 +303,16 @@ def _machine(lines: Sequence[Found]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in last["versions"].items())
     days = sorted({line["at"][:10] for line in lines})
     loads = sorted(line["load"] for line in lines)
+    busy = (
+        " **Others kept the machine busy: rates are lower and waits longer than they need be.**"
+        if loads[-1] > last["cores"] + 1
+        else ""
+    )
     return (
         f"Measured {' and '.join(dict.fromkeys((days[0], days[-1])))} on {last['cores']} cores of"
         f" {last['processor']} ({last['system']}), Python {last['python']}, {versions}; commits"
         f" {', '.join(sorted({str(line['commit']) for line in lines}))}; load of the machine when"
-        f" each began {loads[0]} to {loads[-1]}."
+        f" each began {loads[0]} to {loads[-1]}.{busy}"
     )
 
 

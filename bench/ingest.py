@@ -45,7 +45,7 @@ PEERS = Path(__file__).with_name("peers")
 KEY = "058bfb6a3d8cfdc4da7c3be5901b16ae11da982b46a25fb2cd7016e97a140a1c"
 NOWHERE = "http://127.0.0.1:9"
 PARTS = ("closed", "batches", "open")
-RATES = (100, 400)
+RATES = (100, 400, 1600)
 BATCH = 100
 #: Contacts of the back-fill that keeps a worker busy.
 BACKLOG = 4_000

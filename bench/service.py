@@ -68,7 +68,7 @@ class Service:
                 )
             )
 
-        await until(over, why=self.world.syncline.explain, within=within, pause=0.05)
+        await until(over, why=self.world.syncline.explain, within=within, pause=0.1)
 
     async def rows(self) -> dict[str, int]:
         """Rows inserted, updated and deleted so far, by table, beside the housekeeping."""

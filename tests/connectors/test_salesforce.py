@@ -172,6 +172,44 @@ async def test_people_of_a_deal_are_contact_roles_and_the_first_is_the_primary_o
     assert seen.relations["people"][0] == eve
 
 
+async def test_a_deal_is_made_with_its_people_and_read_back_by_one_call(keyed, control):
+    ana, bob = [await make(keyed, "person", SALESFORCE.named["person"](n)) for n in ("Ana", "Bob")]
+    await keyed.scan("deal", None, None)  # the objects are described by now
+    create = write(
+        keyed,
+        "deal",
+        SALESFORCE.named["deal"]("Deal"),
+        people=[ana, bob],
+        external_id=str(uuid4()),
+    )
+    before = len(await control.calls("salesforce"))
+    outcome = good((await keyed.write([create]))[0])
+    calls = (await control.calls("salesforce"))[before:]
+    assert [(call["method"], call["path"].rpartition("/")[2]) for call in calls] == [
+        ("POST", "composite")
+    ]
+    assert outcome.stored is not None
+    assert outcome.ref is not None
+    assert outcome.stored.relations["people"] == (ana, bob)
+    assert (outcome.stored.raw or {})["Name"] == "Deal"
+    assert await keyed.read([outcome.ref]) == [outcome.stored]
+    assert await roles(control, outcome.ref) == [(ana.id, True), (bob.id, False)]
+    # Repeated, as after an answer that was lost, it finds what it has made, roles and all.
+    again = good((await keyed.write([create]))[0])
+    assert again.ref == outcome.ref
+    assert await roles(control, outcome.ref) == [(ana.id, True), (bob.id, False)]
+
+
+async def test_where_one_of_its_people_is_refused_a_deal_is_made_without(keyed, control):
+    nobody = Ref("acme", "Contact", "003Sb00000999zzIAA")
+    fields = SALESFORCE.named["deal"]("Deal")
+    create = write(keyed, "deal", fields, people=[nobody], external_id=str(uuid4()))
+    (outcome,) = await keyed.write([create])
+    assert isinstance(outcome.error, ExistsError)
+    found = await control.person("GET", f"{API}/query", params={"q": "SELECT Id FROM Opportunity"})
+    assert [row["Id"] for row in found["records"]] == [outcome.error.remote_id]
+
+
 async def test_whom_people_made_primary_stays_so(salesforce, control):
     ana, bob = [await make(salesforce, "person", {"LastName": n}) for n in ("Ana", "Bob")]
     deal = await make(salesforce, "deal", SALESFORCE.named["deal"]("Deal"), people=[ana])

@@ -63,6 +63,7 @@ from app.connectors.salesforce.shapes import (
     named,
     observed,
     time_of,
+    without_leads,
 )
 from app.sdk import (
     BUS,
@@ -486,6 +487,10 @@ class Salesforce(Connector):
         for write, (body, lacks) in zip(batch, await self._new(batch, stamped), strict=True):
             held[write.trace] = lacks
             records.append({"attributes": {"type": object_of(type)}, **body})
+        if len(batch) == 1 and stamped and not held[batch[0].trace]:
+            whole = await self._with_people(batch[0], records[0])
+            if whole is not None:
+                return [whole]
         # With our id in it, a create whose answer was lost is found again, and never doubled.
         # What can only be set at first refuses that: there the unique field names who is there.
         upserting = stamped and type not in SUBTYPES and all(write.external_id for write in batch)
@@ -559,6 +564,24 @@ class Salesforce(Connector):
                 untold = UnknownOutcomeError("the job does not say what became of the row")
                 outcomes.append(Outcome(write, error=fate or untold))
         return [one for some in chunked(outcomes, BATCH) for one in await self._finished(some, {})]
+
+    async def _with_people(self, write: Write, record: Raw) -> Outcome | None:
+        """A deal that is made with its people in one call; None where that cannot be.
+
+        It is no upsert: our id, which is there once, refuses a second one, roles and all.
+        """
+        edit = without_leads(write).relations.get("people")
+        if write.type != OPPORTUNITY or edit is None or not edit.wanted:
+            return None
+        body = {name: value for name, value in record.items() if name != "attributes"}
+        fields = await self._asked(OPPORTUNITY)
+        contacts = [ref.id for ref in edit.wanted]
+        made = await people.made_with(self.org, body, contacts, fields)
+        if made is None:
+            return None
+        stored = observed(self.account.name, OPPORTUNITY, *made)
+        self._remember([stored])
+        return Outcome(write, ref=stored.ref, stored=stored)
 
     def _body(
         self, write: Write, current: Raw = NOTHING, words: Mapping[str, str] = NOTHING

@@ -77,6 +77,15 @@ class Described:
         return bool(field.get("externalId") and field.get("unique"))
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One request of several in a call: what it makes is ``@{name.id}`` in those after it."""
+
+    name: str
+    path: str
+    body: Raw | None = None
+
+
 class Org:
     """What every verb needs of the API of one org."""
 
@@ -179,6 +188,43 @@ class Org:
             return {"success": False, "error": error}
         told = answer.data if isinstance(answer.data, dict) else {}
         return {"success": True, "id": record.get("id"), **told}
+
+    async def together(self, parts: Sequence[Part]) -> list[Any] | None:
+        """What each part of one call answered; None where any was refused, and nothing is done.
+
+        https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/resources_composite_composite.htm
+        """
+        if "composite" in self._lacks:
+            return None
+        body = {
+            "allOrNone": True,
+            "compositeRequest": [
+                {
+                    "referenceId": part.name,
+                    "method": "GET" if part.body is None else "POST",
+                    "url": f"{self.root}{part.path}",
+                    **({} if part.body is None else {"body": part.body, "httpHeaders": WRITING}),
+                }
+                for part in parts
+            ],
+        }
+        answer = await self.client.call(
+            "POST",
+            f"{self.root}/composite",
+            json=body,
+            creates=True,
+            accept=NO_SUCH_CALL,
+            headers=WRITING,
+        )
+        if answer.status in NO_SUCH_CALL:
+            self._lacks.add("composite")
+            return None
+        told = answer.data["compositeResponse"]
+        return (
+            None
+            if any(one["httpStatusCode"] >= 300 for one in told)
+            else [one["body"] for one in told]
+        )
 
     async def delete(self, type: str, ids: Sequence[str]) -> list[Raw]:
         params = {"ids": ",".join(ids), "allOrNone": "false"}

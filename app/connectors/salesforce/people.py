@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from app.connectors.salesforce import soql
-from app.connectors.salesforce.org import BATCH, Org, fate_error
-from app.connectors.salesforce.shapes import ROLE, chunked, without_leads
+from app.connectors.salesforce.org import BATCH, Org, Part, fate_error
+from app.connectors.salesforce.shapes import OPPORTUNITY, ROLE, chunked, without_leads
 from app.sdk import NotFoundError, Raw, SyncError, Write
+
+#: So many roles fit beside their opportunity into one call.
+MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,33 @@ async def relate(org: Org, writes: Sequence[Write], ids: Mapping[str, str]) -> d
         fates = await org.delete(ROLE, [id for _, id in broken])
         _note(failed, [write for write, _ in broken], fates, gone_is_well=True)
     return failed
+
+
+async def made_with(
+    org: Org, body: Raw, contacts: Sequence[str], fields: Sequence[str]
+) -> tuple[Raw, list[str]] | None:
+    """An opportunity, its roles, and how both stand then, in one call; None where any of it is
+    refused: nothing is made, and by itself each is refused with its own reason.
+    """
+    if len(contacts) > MOST:
+        return None
+    made = "@{made.id}"
+    by_deal = quote(str(soql.equals("OpportunityId", "DEAL"))).replace("DEAL", made)
+    columns = quote("ContactId, IsPrimary")
+    parts = [Part("made", f"/sobjects/{OPPORTUNITY}/", body)]
+    for number, contact in enumerate(contacts):
+        role = {"OpportunityId": made, "ContactId": contact, "IsPrimary": number == 0}
+        parts.append(Part(f"role{number}", f"/sobjects/{ROLE}/", role))
+    parts += [
+        Part("deal", f"/sobjects/{OPPORTUNITY}/{made}?fields={','.join(fields)}"),
+        Part("roles", f"/query?q=SELECT%20{columns}%20FROM%20{ROLE}%20WHERE%20{by_deal}"),
+    ]
+    told = await org.together(parts)
+    if told is None:
+        return None
+    *_, deal, roles = told
+    rows = sorted(roles["records"], key=lambda row: not row.get("IsPrimary"))
+    return deal, list(dict.fromkeys(row["ContactId"] for row in rows if row.get("ContactId")))
 
 
 def _note(

@@ -156,8 +156,9 @@ async def leaving(db: AsyncConnection, refs: Collection[Ref]) -> set[Ref]:
         return set()
     rows = await db.execute(
         sa.select(events.c.account, events.c.ref_type, events.c.ref_id).where(
-            sa.tuple_(events.c.account, events.c.ref_type, events.c.ref_id).in_(
-                [(ref.account, ref.type, ref.id) for ref in sorted(refs)]
+            among(
+                [events.c.account, events.c.ref_type, events.c.ref_id],
+                ((ref.account, ref.type, ref.id) for ref in refs),
             ),
             events.c.gone,
             events.c.state == "pending",

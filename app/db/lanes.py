@@ -14,6 +14,8 @@ from app.db.tables import lanes, workers
 
 #: The channel that wakes sleeping workers; one notification per flush, never per row.
 CHANNEL = "syncline"
+#: Seconds after which a lane is given back although more waits: others may want the worker.
+TURN = 1.0
 
 
 @dataclass(frozen=True, slots=True)

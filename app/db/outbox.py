@@ -98,10 +98,10 @@ async def met(db: AsyncConnection, record_ids: Collection[UUID]) -> set[tuple[UU
     ids = set(record_ids)
     dropped = attempts.c.outcome == "discarded"
     found = sa.union(
-        sa.select(links.c.record_id, links.c.account).where(links.c.record_id.in_(ids)),
-        sa.select(outbox.c.record_id, outbox.c.account).where(outbox.c.record_id.in_(ids)),
+        sa.select(links.c.record_id, links.c.account).where(any_of(links.c.record_id, ids)),
+        sa.select(outbox.c.record_id, outbox.c.account).where(any_of(outbox.c.record_id, ids)),
         sa.select(attempts.c.record_id, attempts.c.account).where(
-            attempts.c.record_id.in_(ids), dropped
+            any_of(attempts.c.record_id, ids), dropped
         ),
     )
     return {(record_id, account) for record_id, account in await db.execute(found)}

@@ -26,7 +26,7 @@ from app.domain.overwritten import contest, overwritten
 from app.domain.stages import todays
 from app.domain.state import OURS, PURGED, LinkState, Plan, RecordState, Result, Stamps, State
 from app.domain.unread import understood, unread
-from app.domain.values import NOTHING, Fields, Key, Observation, Ref, Value
+from app.domain.values import NOTHING, Fields, Key, Observation, Raw, Ref, Value
 
 
 def fingerprint(fields: Fields) -> str:
@@ -41,7 +41,7 @@ def reading(state: State, observation: Observation) -> dict[str, Value]:
     if state.mapping.remembers:
         known = (state.link and state.link.base, state.record and state.record.fields)
         context = replace(context, hints=tuple(fields for fields in known if fields))
-    fields = to_canonical(state.mapping, observation.raw, context)
+    fields = to_canonical(state.mapping, _shown(state, observation), context)
     for name in relations_of(state.entity):
         refs = observation.relations.get(name)
         if refs is None:
@@ -61,6 +61,17 @@ def reading(state: State, observation: Observation) -> dict[str, Value]:
             for word in observation.labels.get(ref, ())
         )
     return fields
+
+
+def _shown(state: State, observation: Observation) -> Raw:
+    """What it shows. What an event says was changed and a whole record does not have was cleared:
+    an account may leave out what is empty, as Close may its custom fields.
+    """
+    raw = observation.raw or {}
+    if not observation.claims or observation.partial:
+        return raw
+    told = {name for claim in observation.claims for name in claim.fields} - raw.keys()
+    return {**raw, **dict.fromkeys(told.intersection(state.mapping.paths))} if told else raw
 
 
 def decide(state: State, observation: Observation, *, new_id: UUID, now: datetime) -> Plan:

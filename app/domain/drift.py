@@ -196,7 +196,8 @@ def _cause(
         return _moved(observation, around)
     if base is ABSENT and not is_blank(value) and state.sync.may_read(account, name):
         moved = _moved(observation, around)
-        return Cause.MAPPING if moved is Cause.MISSED else moved
+        # What we made ourselves and have not read since was made without it.
+        return Cause.MAPPING if moved is Cause.MISSED and link.seen_at else moved
     if name not in record.fields:
         return Cause.MAPPING if state.sync.may_read(account, name) else None
     may_write = name in writable(state, account, link.base)

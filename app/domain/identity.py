@@ -39,6 +39,8 @@ SHARED_HOSTS = frozenset(
 
 #: Characters of a key; longer texts are no names, and no index would take them.
 LONGEST = 500
+#: Nothing is normalised in these but their case; IDNs may be written in two ways.
+_PLAIN_EMAIL = re.compile(r"[a-z0-9._+-]+@(?!.*xn--)[a-z0-9.-]+", re.IGNORECASE | re.ASCII)
 _E164 = re.compile(r"\+\d{6,15}(;ext=\w+)?")
 
 
@@ -50,12 +52,15 @@ def _suffixes() -> PublicSuffixList:
 @lru_cache(maxsize=10_000)  # the same few addresses are compared again and again
 def email(text: str) -> str | None:
     """An address in the one form we compare: trimmed, case-folded, Unicode normalised."""
+    text = text.strip()
+    if _PLAIN_EMAIL.fullmatch(text):
+        return text.lower()
     try:
         found = validate_email(
-            text.strip(), check_deliverability=False, allow_smtputf8=True, test_environment=True
+            text, check_deliverability=False, allow_smtputf8=True, test_environment=True
         )
     except EmailNotValidError:
-        return text.strip().casefold() if "@" in text else None
+        return text.casefold() if "@" in text else None
     return found.normalized.casefold()
 
 

@@ -82,7 +82,7 @@ class Claim:
     """What one event said of remote fields: their values then, and what they replaced.
 
     ``raw`` is the whole record of that moment, where the vendor sent it; ``by_program`` says
-    that it was changed through the API.
+    that it was changed through the API; ``names`` whom it names since, by canonical relation.
     """
 
     at: datetime
@@ -90,6 +90,7 @@ class Claim:
     before: Mapping[str, Any]
     raw: Raw | None = None
     by_program: bool = False
+    names: Mapping[str, Ref] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,9 @@ class Event:
     that lives on after a merge. ``fields`` are the remote fields the event says changed,
     each with the value it claims (thin vendors) or None (unknown). ``before`` are the values
     that they replaced, where the vendor tells; ``by_program`` says that it was done through the
-    API, by us perhaps.
+    API, by us perhaps. ``names`` is whom the record names from then on, by canonical relation
+    that has one end. ``born`` says that the record was made, and nothing else: what it was made
+    with, other events tell.
     """
 
     key: str
@@ -116,6 +119,8 @@ class Event:
     fields: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     before: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     by_program: bool = False
+    names: Mapping[str, Ref] = field(default_factory=lambda: NOTHING)
+    born: bool = False
     data: Raw = field(default_factory=lambda: NOTHING)
 
 

@@ -184,6 +184,10 @@ class Connector:
         """
         raise NotImplementedError
 
+    async def read_fields(self, refs: Sequence[Ref]) -> list[Observation]:
+        """As `read`, but relations may be left out where to tell them costs calls of its own."""
+        return await self.read(refs)
+
     async def edits(
         self, refs: Sequence[Ref], paths: Collection[str]
     ) -> dict[Ref, dict[str, tuple[Edit, ...]]]:

@@ -152,11 +152,12 @@ class Registry:
         manifest = ctx.connector.manifest
         routes = self._routes.get((manifest.name, event.type), _Routes())
         handlers = [*routes.also]
-        if routes.instead is not None:
+        ours = routes.instead is None and _is_handled(manifest, event.type)
+        if ours:
+            await self._house[event.change](event, ctx)  # it has nothing to wait for
+        elif routes.instead is not None:
             handlers.insert(0, routes.instead)
-        elif _is_handled(manifest, event.type):
-            handlers.insert(0, self._house[event.change])
-        if not handlers:
+        if not ours and not handlers:
             return Dispatched(Verdict.IGNORED)
         for handler in handlers:
             await _run(handler, event, ctx)

@@ -252,17 +252,21 @@ async def hold(house: House, member: Member, job: Job, found: Sequence[Observati
         if len(found) == 1
         else f"{member.name} has {len(found)} records that could be this one: {named}"
     )
+    met, _ = await known(house, [o.ref for o in found])
     async with house.database.transaction() as db:
-        await conflicts.unsure(
-            db,
-            job.record.entity,
-            found[0].ref,
-            (job.record.id,),
-            reason,
-            {},
-            record_id=job.record.id,
-            found={o.ref.id: shown_there(house, member, o) for o in found},
-        )
+        apart = (await keyed.separated(db, [job.record.id])).get(job.record.id, frozenset())
+        # A person said that they are two: nobody is asked again.
+        if not all(o.ref in met and met[o.ref].record_id in apart for o in found):
+            await conflicts.unsure(
+                db,
+                job.record.entity,
+                found[0].ref,
+                (job.record.id,),
+                reason,
+                {},
+                record_id=job.record.id,
+                found={o.ref.id: shown_there(house, member, o) for o in found},
+            )
         await outbox.bury(db, job.mark, describe(RejectedError(reason), record=str(job.record.id)))
 
 

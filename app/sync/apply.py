@@ -92,7 +92,9 @@ class Changes:
             )
             self.linked.append(link)
             return link
-        if plan.base is not None or plan.seen_at is not None:
+        # What tells nothing new, not even a later moment, is written down nowhere.
+        news = (plan.base, plan.written) != (None, None)
+        if news or plan.seen_at not in (None, link.seen_at):
             seen_at, written = plan.seen_at, plan.written
             self.agreed.append(links.Agreement(plan.ref, plan.base, plan.sent, seen_at, written))
         if plan.back:

@@ -21,7 +21,7 @@ from app.db.links import Link
 from app.domain.values import Change, Delivery, Ref, Trail
 from app.errors import AccountError, RateLimitedError, SyncError, TransientError
 from app.sync.house import House, Member
-from app.sync.ingest import answer
+from app.sync.ingest import answers
 from app.sync.trouble import LanePaused, describe
 
 log = structlog.get_logger()
@@ -111,8 +111,8 @@ def _read(house: House, member: Member, run: Run, trail: Trail) -> list[_Told]:
     told = []
     for body in trail.bodies:
         delivery = Delivery(run.account, "LOG", f"catch-up/{run.entity}", {}, body, moment)
-        for event in member.connector.parse(delivery, member.connector.account):
-            answered = answer(house, member, event)
+        events = member.connector.parse(delivery, member.connector.account)
+        for answered in answers(house, member, events):
             if answered.answer == "handled" and answered.account == run.account:
                 told.append(_Told(delivery, hashlib.sha256(body).digest(), answered))
     return told

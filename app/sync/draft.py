@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
@@ -25,6 +25,7 @@ from app.domain.state import RecordState, State
 from app.domain.values import (
     NOTHING,
     Directory,
+    Fields,
     Op,
     Ref,
     RelationEdit,
@@ -83,6 +84,18 @@ class Job:
     def told(self) -> frozenset[str]:
         """The names whose value the account will know after this write."""
         return self.names - self.held.keys() - self.orphaned - self.unsaid
+
+
+def only_learned(before: Link, after: Link, ours: Fields, names: Collection[str]) -> bool:
+    """Whether a write of ``names`` that was worked out for a link still stands, as the link has
+    only come to know more fields, and is behind in no others.
+
+    What we made ourselves is read for the first time when it is written to for the first time.
+    """
+    fresh = after.base.keys() - before.base.keys()
+    known = {name: value for name, value in after.base.items() if name not in fresh}
+    late = behind(after.base, after.sent, ours, fresh)
+    return (known, after.sent) == (before.base, before.sent) and late == fresh & set(names)
 
 
 @dataclass(frozen=True, slots=True)

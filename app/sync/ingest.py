@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
 
-from app import logs, metrics
+from app import clock, logs, metrics
 from app.clock import now
 from app.db import events as inbox
 from app.db import lanes, links, outbox, purges
@@ -17,7 +18,7 @@ from app.db.journal import Cause
 from app.db.lanes import Lane
 from app.db.links import Link
 from app.domain.decide import contradicts, newest
-from app.domain.echo import is_echo
+from app.domain.echo import is_echo, may_be_echo
 from app.domain.edits import still_timed
 from app.domain.entities import order_of
 from app.domain.state import PURGED
@@ -41,49 +42,61 @@ from app.sync.world import Seen
 
 log = structlog.get_logger()
 
-#: How many deliveries or events one turn of the lane takes.
-BATCH = 200
+#: How many events are looked at together, and …
+BATCH = 500
+#: … how many deliveries are parsed before that.
+DELIVERIES = 200
+#: How many parsed events are kept in memory until they are looked at.
+REMEMBERED = 2000
 #: How many ids a line of the log names.
 TRACES = 20
 #: How long an observation that cannot be trusted yet is put off.
 SOON = timedelta(milliseconds=150)
 LATER = timedelta(seconds=2)
+#: So long after the first news of what may be our own create its answer is waited for.
+ANSWERED = timedelta(seconds=2)
 #: A record names others, those name others still; a family is this deep at most.
 _GENERATIONS = 4
 
 
 async def ingest(house: House, lane: Lane) -> None:
-    """One turn of an in-lane: parse what came in, then look at what it named."""
-    await _parse(house, lane)
-    async with house.database.transaction() as db:
-        waiting = await inbox.pending(db, lane.account, limit=BATCH)
-    if waiting:
-        await _look(house, lane, waiting)
+    """An in-lane for a moment: parse what came in, look at what it named, while more waits."""
+    over = clock.ticks() + lanes.TURN
+    parsed: dict[tuple[int, str], Event] = {}
+    while True:
+        await _parse(house, lane, parsed)
+        async with house.database.transaction() as db:
+            waiting = await inbox.pending(db, lane.account, limit=BATCH)
+        if waiting:
+            await _look(house, lane, waiting, parsed)
+        if len(waiting) < BATCH or clock.ticks() > over:
+            return
 
 
 # --- deliveries -> events ---------------------------------------------------------------------
 
 
-async def _parse(house: House, lane: Lane) -> None:
+async def _parse(house: House, lane: Lane, parsed: dict[tuple[int, str], Event]) -> None:
+    """Store the events of what came in; ``parsed`` remembers those to be looked at soon."""
     async with house.database.transaction() as db:
-        unread = await inbox.unread(db, lane.account, limit=BATCH)
+        unread = await inbox.unread(db, lane.account, limit=DELIVERIES)
     if not unread:
         return
     member = house.members[lane.account]
-    answers: list[tuple[Delivery, list[Answered] | Exception]] = []
+    read: list[tuple[Delivery, list[Answered] | Exception]] = []
     for delivery in unread:
         try:
             # What was purged is empty: there is nothing in it any more.
             parse = member.connector.parse
             events = parse(delivery, member.connector.account) if delivery.body else []
         except Exception as bad:  # a bug in parse must not stop the lane, nor lose the delivery
-            answers.append((delivery, bad))
+            read.append((delivery, bad))
         else:
-            answers.append((delivery, [answer(house, member, event) for event in events]))
+            read.append((delivery, answers(house, member, events)))
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):
             return
-        for delivery, answered in answers:
+        for delivery, answered in read:
             assert delivery.id is not None
             if isinstance(answered, Exception):
                 error = describe(answered, record=f"delivery:{delivery.id}")
@@ -94,26 +107,43 @@ async def _parse(house: House, lane: Lane) -> None:
                     delivery=delivery.id,
                     reason=logs.words(answered),
                 )
-        read = [(d, answered) for d, answered in answers if not isinstance(answered, Exception)]
-        await inbox.add(db, read)
-        others = {i.account for _, items in read for i in items if i.account != lane.account}
-        await inbox.mark_read(db, [d.id for d, _ in read if d.id is not None])
+        legible = [(d, answered) for d, answered in read if not isinstance(answered, Exception)]
+        await inbox.add(db, legible)
+        others = {i.account for _, items in legible for i in items if i.account != lane.account}
+        await inbox.mark_read(db, [d.id for d, _ in legible if d.id is not None])
         for account in sorted(others):
             await lanes.wake(db, account, "in")
-    for _, items in read:
-        for item in items:
-            metrics.EVENTS.labels(item.account, item.answer).inc()
+    counted = Counter((item.account, item.answer) for _, items in legible for item in items)
+    for labels, number in counted.items():
+        metrics.EVENTS.labels(*labels).inc(number)
+    own = [(d, i.event) for d, items in legible for i in items if i.account == lane.account]
+    for delivery, event in own[: max(0, REMEMBERED - len(parsed))]:
+        assert delivery.id is not None
+        parsed[delivery.id, event.key] = event
 
 
-def answer(house: House, member: Member, event: Event) -> Answered:
-    """Whose event it is, and which of the three answers it gets."""
+def answers(house: House, member: Member, events: Sequence[Event]) -> list[Answered]:
+    """Whose each event is, and which of the three answers it gets."""
+    said: dict[tuple[str | None, str], Answered] = {}
+    found: list[Answered] = []
+    for event in events:
+        kind = (event.tenant, event.type)
+        if kind not in said:
+            said[kind] = _answer(house, member, event)
+        like = said[kind]
+        found.append(
+            Answered(like.account, _addressed(event, like.account), like.answer, like.error)
+        )
+    return found
+
+
+def _answer(house: House, member: Member, event: Event) -> Answered:
     account = _addressee(house, member, event)
     if account is None:
         reason = f"portal {event.tenant} belongs to no configured account"
         return Answered(
             member.name, event, "foreign", {"cause": "unknown portal", "reason": reason}
         )
-    event = _addressed(event, account)
     try:
         said = house.registry.answer(
             member.connector.manifest,
@@ -142,6 +172,8 @@ def _addressee(house: House, member: Member, event: Event) -> str | None:
 
 def _addressed(event: Event, account: str) -> Event:
     """The event with every ref in the name of its own account."""
+    if event.ref is None or event.ref.account == account:
+        return event  # all that a delivery names is named alike
 
     def own(ref: Ref) -> Ref:
         return replace(ref, account=account)
@@ -156,9 +188,10 @@ def _addressed(event: Event, account: str) -> Event:
         )
     return replace(
         event,
-        ref=own(event.ref) if event.ref else None,
+        ref=own(event.ref),
         survivor=own(event.survivor) if event.survivor else None,
         snapshot=snapshot,
+        names={name: own(ref) for name, ref in event.names.items()},
     )
 
 
@@ -173,7 +206,7 @@ class Look:
     known_at: datetime
     snapshot: Observation | None = None
     trusted: bool = True  # every event brought a snapshot on its first try
-    ours: bool = True  # every event says that our own client changed these fields, and no more
+    ours: bool = True  # all that the events tell can be compared with what we know
     gone: bool = False
     gone_at: datetime | None = None  # by the vendor's own clock
     alive_at: datetime | None = None  # … when an event last told of it otherwise
@@ -188,10 +221,15 @@ class Look:
         return Cause("event", str(min(self.events)), trace)
 
 
-async def _look(house: House, lane: Lane, waiting: Sequence[Pending]) -> None:
+async def _look(
+    house: House,
+    lane: Lane,
+    waiting: Sequence[Pending],
+    parsed: dict[tuple[int, str], Event],
+) -> None:
     started = now()
     member = house.members[lane.account]
-    events = await _events_of(house, member, waiting)
+    events = await _events_of(house, member, waiting, parsed)
     looks: dict[Ref, Look] = {}
     fates = _Fates({item.id for item in waiting if item.id not in events})
     for item in waiting:
@@ -316,11 +354,20 @@ async def _apply(
     return late
 
 
-async def _events_of(house: House, member: Member, waiting: Sequence[Pending]) -> dict[int, Event]:
-    """The events themselves, read anew from their deliveries."""
-    async with house.database.transaction() as db:
-        deliveries = await inbox.sources(db, {item.delivery_id for item in waiting})
-    found: dict[tuple[int, str], Event] = {}
+async def _events_of(
+    house: House,
+    member: Member,
+    waiting: Sequence[Pending],
+    parsed: dict[tuple[int, str], Event],
+) -> dict[int, Event]:
+    """The events themselves: just ``parsed``, or read anew from their deliveries."""
+    places = {item.id: (item.delivery_id, item.key) for item in waiting}
+    found = {place: parsed.pop(place) for place in places.values() if place in parsed}
+    missing = {delivery for delivery, key in places.values() if (delivery, key) not in found}
+    deliveries: list[Delivery] = []
+    if missing:
+        async with house.database.transaction() as db:
+            deliveries = await inbox.sources(db, missing)
     for delivery in deliveries:
         receiver = house.members.get(delivery.account, member)
         assert delivery.id is not None
@@ -330,9 +377,7 @@ async def _events_of(house: House, member: Member, waiting: Sequence[Pending]) -
             continue  # it was readable once; what cannot be read again has nothing to look at
         found |= {(delivery.id, event.key): event for event in events}
     return {
-        item.id: _addressed(found[item.delivery_id, item.key], member.name)
-        for item in waiting
-        if (item.delivery_id, item.key) in found
+        id: _addressed(found[place], member.name) for id, place in places.items() if place in found
     }
 
 
@@ -383,15 +428,17 @@ def _gather(
             look.gone_at = max(event.at, look.gone_at or event.at)
         else:
             look.alive_at = max(event.at, look.alive_at or event.at)
-        look.ours = look.ours and event.by_program and event.ref == ref and bool(event.fields)
+        look.ours = look.ours and event.ref == ref and may_be_echo(event)
         snapshot = event.snapshot if event.ref == ref else None
         look.trusted = look.trusted and snapshot is not None and item.attempts == 0
         if snapshot is not None:
             look.trusted = look.trusted and not contradicts(snapshot, look.snapshot)
             look.snapshot = newest(snapshot, look.snapshot)
-        if event.fields and event.ref == ref:
+        if (event.fields or event.names) and event.ref == ref:
             raw = snapshot.raw if snapshot is not None else None
-            look.claims.append(Claim(event.at, event.fields, event.before, raw, event.by_program))
+            look.claims.append(
+                Claim(event.at, event.fields, event.before, raw, event.by_program, event.names)
+            )
         for name in event.fields:
             look.times[name] = max(event.at, look.times.get(name, event.at))
     return asked
@@ -404,7 +451,8 @@ async def _observe(
     seen: dict[Ref, Seen] = {}
     fresh = list(refs)
     for _ in range(_GENERATIONS):
-        linked, read_at = await known(house, fresh)
+        ends = {ref for one in fresh for claim in looks[one].claims for ref in claim.names.values()}
+        linked, read_at = await known(house, [*fresh, *ends])
         # A record we never met is believed as it was sent, unless it left since: events may
         # arrive in any order, and nothing deleted returns.
         async with house.database.transaction() as db:
@@ -413,7 +461,10 @@ async def _observe(
         reading: dict[str, list[Ref]] = {}
         for ref in fresh:
             look, link = looks[ref], linked.get(ref)
-            if link is not None and _is_known(house, member, look, link):
+            if look.ours and link is None and _is_begun(look, begun):
+                fates.deferred.update(look.events)
+                continue
+            if link is not None and _is_known(house, member, look, link, linked):
                 fates.results["echo"] = fates.results.get("echo", 0) + 1
                 continue
             told = look.snapshot is not None and look.trusted and not look.gone
@@ -447,12 +498,22 @@ async def _observe(
     )
 
 
-def _is_known(house: House, member: Member, look: Look, link: Link) -> bool:
+def _is_begun(look: Look, begun: datetime | None) -> bool:
+    """Whether this may be what a create of ours has just made: its answer is worth a moment,
+    and saves a reading.
+    """
+    return begun is not None and begun <= look.known_at and now() - look.known_at < ANSWERED
+
+
+def _is_known(
+    house: House, member: Member, look: Look, link: Link, linked: Mapping[Ref, Link]
+) -> bool:
     """Whether a write of ours has come back and tells nothing new: then nobody need read it."""
     if not look.ours or look.gone or look.snapshot is not None or link.state != "live":
         return False
     context = house.context(link.entity, member.name)
-    return is_echo(member.mappings[link.entity], link.base, look.claims, context)
+    ends = {ref: one.record_id for ref, one in linked.items()}
+    return is_echo(member.mappings[link.entity], link.base, look.claims, context, ends)
 
 
 def _only_left(look: Look) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import logs, metrics
-from app.clock import now
+from app.clock import now, ticks
 from app.db import conflicts, journal, lanes, links, loads, outbox, records
 from app.db.journal import Cause
 from app.db.lanes import Lane
@@ -45,7 +45,7 @@ from app.sync.adopt import adopt, hold, link_to
 from app.sync.anew import look_anew
 from app.sync.deletes import deleted, is_barred, latest, prepare_deletes
 from app.sync.departed import bury_departed
-from app.sync.draft import Job, Near, bury_held, count, prepare, travels
+from app.sync.draft import Job, Near, bury_held, count, only_learned, prepare, travels
 from app.sync.fields import offer
 from app.sync.house import House, Member
 from app.sync.merges import merge_there
@@ -67,14 +67,21 @@ _TRIES = 5
 
 
 async def push(house: House, lane: Lane) -> None:
-    """One turn of an out-lane: parents first, every row with its own fate."""
+    """An out-lane for a moment: parents first, every row with its own fate, while more waits."""
+    over, answers = ticks() + lanes.TURN, False
+    while await _turn(house, lane, answers=answers) and ticks() < over:
+        answers = True
+
+
+async def _turn(house: House, lane: Lane, *, answers: bool) -> bool:
+    """Write what is due; whether more may be. ``answers`` says that the system is known to."""
     started = now()
     member = house.members[lane.account]
     await _learn(house, lane.account)
     counts: dict[str, int] = {}
     await _land(house, lane, member, counts)
     async with house.database.transaction() as db:
-        probing = await lanes.failures(db, lane) > 0
+        probing = not answers and await lanes.failures(db, lane) > 0
         marks = [] if probing else await load.take(db, member)
         marks = marks or await outbox.take(db, lane.account, limit=BATCH)
     # Children are worked out after their parents were written: then the parents have refs.
@@ -103,6 +110,7 @@ async def push(house: House, lane: Lane) -> None:
             ms=round((now() - started).total_seconds() * 1000),
             **counts,
         )
+    return len(marks) == BATCH and not counts.get("put_off")
 
 
 def _rank(mark: Mark) -> tuple[bool, int, str]:
@@ -434,7 +442,8 @@ async def _unmoved(
     that the policy decides and not the clock; its mark stays and is worked out anew. What is not
     shown to us is not written to blindly: it may just come back with an edit we never saw.
     """
-    results = await _look(house, member, batch)
+    related = any(job.write is not None and job.write.relations for job in batch)
+    results = await _look(house, member, batch, related=related)
     ready: list[Job] = []
     moment = now()
     async with house.database.transaction() as db:
@@ -458,7 +467,7 @@ async def _undisturbed(
 
     An edit that we had not heard of keeps it; what is not shown to us is not deleted blindly.
     """
-    results = await _look(house, member, batch)
+    results = await _look(house, member, batch, related=True)
     ready: list[Job] = []
     # Begun by a worker that died before it kept the answer: ours, and no delete of theirs.
     carried_out: list[Job] = []
@@ -488,12 +497,15 @@ async def _not_shown(db: AsyncConnection, member: Member, job: Job, counts: dict
     count(counts, "failed")
 
 
-async def _look(house: House, member: Member, batch: Sequence[Job]) -> dict[Ref, Result]:
+async def _look(
+    house: House, member: Member, batch: Sequence[Job], *, related: bool
+) -> dict[Ref, Result]:
     """Read what is about to be written, and what became of each; deferred ones are not named."""
     refs = [job.link.ref for job in batch if job.link is not None]
     _, read_at = await known(house, [])
     try:
-        observed = await member.connector.read(refs)
+        read = member.connector.read if related else member.connector.read_fields
+        observed = await read(refs)
     except (RateLimitedError, AccountError, TransientError) as error:
         raise LanePaused(error) from error
     cause = Cause("push", member.name)
@@ -527,9 +539,14 @@ async def _as_planned(
             same = same and job.link is link
         else:
             deleting = job.write is not None and job.write.op is Op.DELETE
-            same = same and (link.base, link.sent) == (job.link.base, job.link.sent)
-            same = same and (deleting or held.get(job.record.id, frozenset()) == job.kept)
+            same = same and (
+                (link.base, link.sent) == (job.link.base, job.link.sent)
+                if deleting
+                else only_learned(job.link, link, job.ours, job.names)
+                and held.get(job.record.id, frozenset()) == job.kept
+            )
         if same:
+            job.link = link
             still.append(job)
         else:
             count(counts, "moved")

@@ -1,14 +1,18 @@
-"""One page of a scan -> reconcile; the cursor moves only with it. A dry run applies nothing."""
+"""A page of a scan -> reconcile; the cursor moves only with it. A dry run applies nothing."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any
+from uuid import UUID
 
 import structlog
 
+from app import clock
 from app.clock import now
 from app.db import foreseen, lanes, matches, outbox, resyncs
 from app.db.journal import Cause
@@ -29,32 +33,98 @@ from app.sync.world import Seen
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The page after the one that is taken in just now, on its way already."""
+
+    job: UUID
+    cursor: tuple[str, str | None]
+    read_at: datetime
+    page: asyncio.Task[Page]
+
+
 async def resync(house: House, lane: Lane) -> bool:
-    """One turn of a scan-lane: one page of the oldest open resync; False if there is none."""
-    async with house.database.transaction() as db:
-        job = await resyncs.current(db, lane.account)
-    if job is None:
-        return False
+    """Pages of the oldest open resync, for a moment; False if there is none."""
+    over = clock.ticks() + lanes.TURN
+    ahead: Ahead | None = None
+    began = False
     try:
-        await _page(house, lane, job)
-    except (RateLimitedError, AccountError, TransientError) as error:
-        raise LanePaused(error) from error
-    except Exception as error:
-        async with house.database.transaction() as db:
-            await resyncs.finish(db, job, "failed", error=describe(error))
-        if not isinstance(error, SyncError):
-            raise
+        while ahead is not None or clock.ticks() < over:
+            async with house.database.transaction() as db:
+                job = await resyncs.current(db, lane.account)
+            if job is None:
+                return began
+            began = True
+            try:
+                ahead = await _page(house, lane, job, ahead, over=over)
+            except (RateLimitedError, AccountError, TransientError) as error:
+                raise LanePaused(error) from error
+            except Exception as error:
+                async with house.database.transaction() as db:
+                    await resyncs.finish(db, job, "failed", error=describe(error))
+                if not isinstance(error, SyncError):
+                    raise
+                ahead = None
+    finally:
+        if ahead is not None:
+            await _drop(ahead)
     return True
 
 
-async def _page(house: House, lane: Lane, job: Resync) -> None:
-    started = now()
+async def _page(
+    house: House, lane: Lane, job: Resync, ahead: Ahead | None, *, over: float
+) -> Ahead | None:
+    """Take in the next page while the one after it is read, if there is time for that."""
     member = house.members[job.account]
     await house.learn(job.account)
-    at = job.cursor or {"entity": job.entities[0], "cursor": None, "n": 0}
+    at = _place(job)
     entity = str(at["entity"])
+    if ahead is not None and (ahead.job, ahead.cursor) != (job.id, (entity, at["cursor"])):
+        await _drop(ahead)
+        ahead = None
+    if ahead is None:
+        ahead = await _begin(house, member, job, entity, at["cursor"])
+    page, read_at = await ahead.page, ahead.read_at
+    following = _next(job, entity, page.cursor)
+    if following is None or clock.ticks() > over:
+        await _take_page(house, lane, job, page, read_at, following)
+        return None
+    ahead = await _begin(house, member, job, following["entity"], following["cursor"])
+    try:
+        await _take_page(house, lane, job, page, read_at, following)
+    except BaseException:
+        await _drop(ahead)
+        raise
+    return ahead
+
+
+async def _begin(
+    house: House, member: Member, job: Resync, entity: str, cursor: str | None
+) -> Ahead:
+    """Start to read a page."""
     _, read_at = await known(house, [])
-    page = await _read(member, job, entity, at["cursor"])
+    page = asyncio.create_task(_read(member, job, entity, cursor))
+    return Ahead(job.id, (entity, cursor), read_at, page)
+
+
+async def _drop(ahead: Ahead) -> None:
+    ahead.page.cancel()
+    await asyncio.gather(ahead.page, return_exceptions=True)
+
+
+async def _take_page(
+    house: House,
+    lane: Lane,
+    job: Resync,
+    page: Page,
+    read_at: datetime,
+    following: Mapping[str, Any] | None,
+) -> None:
+    """Take in one page, and move the cursor with it."""
+    started = now()
+    member = house.members[job.account]
+    at = _place(job)
+    entity = str(at["entity"])
     preview = Preview(job.id) if job.dry_run else None
     # Pages overlap by a little, so that nothing slips between them while records move.
     before = set(at.get("page", ()))
@@ -75,7 +145,6 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
     if preview is not None:
         plan, fates = await preview.outlook(house)
         found = await matching.report(house, preview, fates)
-    following = _next(job, entity, page.cursor)
     n, rows = int(at["n"]) + len(plan), int(at.get("rows", 0))
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):
@@ -115,6 +184,11 @@ async def _page(house: House, lane: Lane, job: Resync) -> None:
         ms=round((now() - started).total_seconds() * 1000),
         **counts,
     )
+
+
+def _place(job: Resync) -> Mapping[str, Any]:
+    """Where the scan stands."""
+    return job.cursor or {"entity": job.entities[0], "cursor": None, "n": 0}
 
 
 async def _read(member: Member, job: Resync, entity: str, cursor: str | None) -> Page:

@@ -126,7 +126,9 @@ def _why_differs(
             f"written over (conflict {card['id']}). Next: add `{card['detail']['line']}` to "
             f"{card['detail']['key']}."
         )
-    if mapping.row_of(field) is None and field not in ties_of(entity):
+    if field in ties_of(entity) - mapping.ties:
+        return "not_carried", f"{name} has no place for it: it keeps no {field} of a {entity}."
+    if mapping.row_of(field) is None and field not in mapping.ties:
         return "not_carried", f"{name} has no place for it: its mapping does not name {field}."
     if equal(shown, ours):
         return "same", f"{name} shows the same."

@@ -72,6 +72,10 @@ class World:
     leaving: set[Ref] = field(default_factory=set)
     #: When the oldest create of ours that is not settled yet was begun.
     creating_since: datetime | None = None
+    #: The identity keys that refs show, with what they were worked out by.
+    _shown: dict[Ref, tuple[Observation, Mapping[Ref, UUID], tuple[Key, ...]]] = field(
+        default_factory=dict
+    )
 
     @classmethod
     async def load(
@@ -117,7 +121,7 @@ class World:
         for seen in batch:
             if seen.observation.ref not in self.links and seen.observation.raw is not None:
                 state = self._blank(seen)
-                found = shown_keys(self.house, state, seen.observation)
+                found = self._keys_of(state, seen.observation)
                 asked.setdefault(state.entity, set()).update(found)
         await self._recognise(db, batch)
         for entity, keys in asked.items():
@@ -193,7 +197,7 @@ class World:
         if seen.same_as is not None:
             candidates = {Key(OURS, str(seen.same_as)): seen.same_as}
         elif seen.observation.raw is not None:
-            keys = shown_keys(self.house, state, seen.observation)
+            keys = self._keys_of(state, seen.observation)
             candidates = {
                 key: self.keys[state.entity, key]
                 for key in keys
@@ -216,6 +220,14 @@ class World:
             ours_at=seen.ours_at or {},
             absent=self._absent(state, only) if only else frozenset(),
         )
+
+    def _keys_of(self, state: State, observation: Observation) -> tuple[Key, ...]:
+        """The keys that it shows; asked twice of each record that nobody has met."""
+        known = self._shown.get(observation.ref)
+        if known is None or known[0] is not observation or known[1] != state.parents:
+            known = observation, state.parents, shown_keys(self.house, state, observation)
+            self._shown[observation.ref] = known
+        return known[2]
 
     def _absent(self, state: State, record_id: UUID) -> frozenset[str]:
         """The accounts that take such records and have never had this one.

@@ -15,8 +15,9 @@ DAY, HOUR = 86_400.0, 3_600.0
 CONNECTIONS = 16
 #: Changes of one company that come one right after the other, as people and programs make them.
 BURST = 10
-#: What the CRM takes in one call; and what a write needs: a look before it, and itself.
-ROWS, CALLS = 100, 2
+#: What the CRM takes in one call; what a write needs: a look before it, and itself; and what it
+#: takes to learn what has changed there: fields, owners, pipelines, labels.
+ROWS, CALLS, LEARNED = 100, 2, 10
 #: How much longer than the quota allows it may take, and how soon work must go on.
 SLACK, SOON = 1.2, 10.0
 #: The call that asks whether a CRM is back, the shortest time between two of them, and how soon
@@ -52,7 +53,7 @@ async def day(folder: Path, *, changes: int, companies: int, limit: int) -> Resu
         result.recovered = await _drained(place)
         calls = await _calls(place, since=began)
         counted = [call for call in calls if not call["path"].endswith("/search")]
-        least = CALLS * math.ceil(companies / ROWS)
+        least = LEARNED + CALLS * math.ceil(companies / ROWS)
         allowed = least / limit * 10
         result.notes.append(
             f"{companies:,} companies behind: at least {least} calls, {allowed:.0f} s at"

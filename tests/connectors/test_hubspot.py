@@ -123,6 +123,29 @@ def test_a_changed_link_concerns_the_child(kind, child):
     assert removed.key != event.key
 
 
+def test_a_primary_link_says_whom_the_child_names_from_then_on():
+    row = {"subscriptionType": "contact.associationChange", "associationType": "CONTACT_TO_COMPANY"}
+    primary = {**row, "fromObjectId": 1, "toObjectId": 2, "isPrimaryAssociation": True}
+    company = {"company": ref("companies", 2)}
+    back = {"associationType": "COMPANY_TO_CONTACT", "fromObjectId": 2, "toObjectId": 1}
+    plain = {**primary, "isPrimaryAssociation": False}  # HubSpot makes and tells it as well
+    told = parse(primary, {**primary, **back}, plain)
+    assert [event.names for event in told] == [company] * 3
+    later = {**plain, "occurredAt": 1700000000001}  # a label, perhaps
+    gone = {**primary, "associationRemoved": True}
+    assert [event.names for event in parse(primary, later, gone)] == [company, {}, {}]
+    (alone,) = parse(plain)
+    assert alone.names == {}
+
+
+def test_that_a_record_was_made_is_told_apart_from_what_it_was_made_with():
+    made, edited = parse(
+        {"subscriptionType": "contact.creation", "objectId": 7},
+        {"subscriptionType": "contact.propertyChange", "objectId": 7, "propertyName": "phone"},
+    )
+    assert (made.born, edited.born) == (True, False)
+
+
 def test_a_bad_row_is_named_by_its_number():
     good_one = {"subscriptionType": "deal.creation", "objectId": 7}
     with pytest.raises(BadPayloadError, match="event 1: it has no objectId"):

@@ -139,3 +139,15 @@ def test_another_value_is_an_edit_though_a_write_of_ours_is_unanswered():
     plan = decide(linked("old", made), shown("Eve", NOON), new_id=UUID(int=2), now=NOON)
     assert plan.record is not None
     assert plan.record.fields["title"] == "Eve"
+
+
+def test_what_was_changed_and_is_not_there_any_more_was_cleared():
+    """And what nobody says was changed is no opinion, though it is not there."""
+    base = {"title": "CEO", "lead_status": "New"}
+    record = RecordState(UUID(int=1), "person", base, version=1)
+    known = replace(state(), link=LinkState(record.id, base), record=record)
+    claims = (Claim(NOON, {"role": None}, {"role": "CEO"}),)
+    seen = Observation(Ref("a", "contact", "1"), {}, claims=claims)
+    plan = decide(known, seen, new_id=UUID(int=2), now=NOON)
+    assert [(take.field, take.new) for take in plan.takes] == [("title", None)]
+    assert decide(known, replace(seen, claims=()), new_id=UUID(int=2), now=NOON).takes == ()

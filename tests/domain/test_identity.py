@@ -5,11 +5,12 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
+from email_validator import EmailNotValidError, validate_email
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain import identity
-from app.domain.identity import contradiction, keys, normalise, verdict
+from app.domain.identity import contradiction, email, keys, normalise, verdict
 from app.domain.values import Key
 
 A, B = UUID(int=1), UUID(int=2)
@@ -81,6 +82,16 @@ def test_a_second_record_of_one_account_with_the_same_key_is_unsure():
     found = verdict({MAIL: A}, taken=[A])
     assert found.unsure == (A,)
     assert "another record of this account" in found.reason
+
+
+@given(st.text("aB0._+-@xn", max_size=20))
+def test_a_plain_address_is_compared_as_the_library_would_have_it(text):
+    try:
+        checked = validate_email(text.strip(), check_deliverability=False, test_environment=True)
+    except EmailNotValidError:
+        assert email(text) in (None, text.strip().casefold())
+    else:
+        assert email(text) == checked.normalized.casefold()
 
 
 RULES = ("external_id", "email", "phone", "name", "company + name")

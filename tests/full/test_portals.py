@@ -333,6 +333,26 @@ async def test_a_label_that_a_portal_does_not_have_is_told_and_goes_once_it_does
     await world.steady()
 
 
+async def test_whom_a_person_has_split_nobody_asks_about_again(
+    world: World, europe: PersonAtHubSpot, company: Company
+) -> None:
+    """Though either portal lets only one of them have the address, and says so."""
+    email = company.email("ada")
+    here = await world.hubspot.create("contacts", email=email, firstname="Ada")
+    await world.quiet()
+    there = await world.syncline.counterpart("hubspot", here, "person", "europe")
+    record = await world.syncline.record("hubspot", here, "person")
+    refs = [{"account": "europe", "remote_id": there}]
+    await world.syncline.post(f"/api/records/{record['id']}/split", {"refs": refs})
+    await world.hubspot.edit("contacts", here, jobtitle="Countess")
+    await world.quiet()
+    assert (await europe.read("contacts", there))["jobtitle"] is None
+    cards = await world.syncline.rows("/api/conflicts", state="open")
+    assert [card for card in cards if card["ref"]["id"] in (here, there)] == []
+    reasons = {letter["reason"] for letter in await world.syncline.dead_letters()}
+    assert f"europe has {there} with the same key, and it belongs to another record" in reasons
+
+
 async def test_an_unknown_portals_events_are_kept_and_counted_and_touch_nothing(
     world: World, stranger: PersonAtHubSpot, company: Company
 ) -> None:

@@ -143,6 +143,10 @@ class History:
 
     async def _look_around(self) -> None:
         """Find the counterparts that the service has made meanwhile, or deleted."""
+        with self._in_time():
+            await self._find()
+
+    async def _find(self) -> None:
         for firm in self.firms:
             others = {ref for one in self.firms if one is not firm for ref in one.ids.items()}
             for link in await self._links(firm):

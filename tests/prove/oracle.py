@@ -109,6 +109,9 @@ class Witness:
     #: cannot be told from an edit of the blank, and is a conflict.
     unseen_fills: set[tuple[str, str, str]] = field(default_factory=set)
     retyped: set[tuple[str, str, str]] = field(default_factory=set)
+    #: The same for elements of sets: those that were known at rest, and those merged away unknown.
+    quiet_elements: set[str] = field(default_factory=set)
+    dropped_elements: set[str] = field(default_factory=set)
     quiet: int = 0  # edits up to this one were known to the engine when all was at rest
     numbers: int = 0
     #: Records that the engine has made, or that were there when all was at rest.
@@ -299,6 +302,8 @@ class Witness:
         if not ours:  # what was removed there and nobody knew yet is dropped with it
             gone = self.removed.get(kept, {}).items()
             self.forgiven_elements |= {element for element, at in gone if at == loser}
+            there = {x for x, at in self.added.get(kept, {}).items() if at == loser}
+            self.dropped_elements |= there - (self.quiet_elements if known else set())
         saw = self.swallowed.setdefault((account, id), set())
         saw |= self.swallowed.pop((account, loser), set())
         for path in {path for at, there, path in self.cells if (at, there) == (account, loser)}:
@@ -425,6 +430,7 @@ class Witness:
         self.doubted.clear()
         if not lossy:
             self.unseen_fills.clear()
+            self.quiet_elements = {x for added in self.added.values() for x in added}
             every = self.living.items()
             self.known |= {(account, id) for (account, _), ids in every for id in ids}
 
@@ -502,6 +508,7 @@ class Witness:
             # Two who merge the same records in two CRMs, each their own way, contradict each other.
             crossed = len(self.merged_in.get(thing, ())) > 1
             crossed = crossed or (account, id, path) in self.retyped
+            crossed = crossed or self._showed_another(thing, path, cell, known)
             if self.sources.get(path, account) == account and not crossed:
                 raise BrokenError(f"flipped back: {where}")
             fresh = known  # what was typed where it does not count is undone
@@ -509,6 +516,15 @@ class Witness:
         self.before[account, id, path] = cell
         self.doubtful.pop((account, id, path), None)
         self.cells[account, id, path] = Cell(edit.number, seen | edit.past)
+
+    def _showed_another(self, thing: int, path: str, cell: Cell, known: Collection[Edit]) -> bool:
+        """Whether the cell may show an older edit that said the same, so that one of these is new:
+        a flag has few values.
+        """
+        edits = self.edits.get((thing, path), ())
+        said = [e.essence for e in edits if e.number == cell.origin]
+        same = [e for e in edits if e.number in cell.past and e.essence in said]
+        return any(e.number not in one.past | {one.number} for one in same for e in known)
 
     def _wrote_set(self, account: str, id: str, thing: int, old: set[str], new: set[str]) -> None:
         where = f"{account} {id} phones: {sorted(old)} -> {sorted(new)}"
@@ -616,6 +632,7 @@ class Witness:
         added, removed = self.added.get(thing, {}), self.removed.get(thing, {})
         gone = {id for _, id in self.left}
         must = {x for x, id in added.items() if id not in gone and x not in removed}
+        must -= self.dropped_elements
         may = {x for x in added if x not in removed or removed[x] in gone}
         may |= self.forgiven_elements & added.keys()
         found = [frozenset(raw["phones"]) for raw in shown.values()]

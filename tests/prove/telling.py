@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeAlias
@@ -237,7 +237,14 @@ class Told:
 
     def _left_or_back(self, ref: Ref, what: str) -> None:
         tell = self.witness.deleted if what == "delete" else self.witness.restored
-        tell(*ref, self.things[ref])
+        tell(*ref, thing := self.things[ref])
+        if what == "delete" and self.history.spreads:
+            # Who deletes it means all of it, also what that CRM has no field for.
+            hidden = POLICY.keys() - self.history.desks[ref[0]].names.keys()
+            edits = [e for path in hidden for e in self.witness.edits.get((thing, path), ())]
+            *_, last = self.witness.deletes[thing]
+            seen = last.seen | {edit.number for edit in edits}
+            self.witness.deletes[thing][-1] = replace(last, seen=seen)
 
     def _erased(self, ref: Ref, at: datetime) -> None:
         """We have deleted it; what was typed between our look and that, nobody could know."""

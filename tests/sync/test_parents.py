@@ -79,7 +79,15 @@ async def test_a_note_on_a_deal_without_a_company_waits_and_says_why(town: Town)
         "PUT", f"/crm/v4/objects/deals/{deal}/associations/default/companies/{company}"
     )
     await told(town, "company", company)
-    await told(town, "deal", deal)
+    await town.hear_hubspot(
+        "deal.associationChange",
+        deal,
+        associationType="DEAL_TO_COMPANY",
+        fromObjectId=int(deal),
+        toObjectId=int(company),
+        associationRemoved=False,
+        isPrimaryAssociation=True,
+    )
     await town.work()
     assert await notes_of(town, await lead_of(town, company)) == ["Hi"]
 

@@ -34,6 +34,7 @@ class Portal:
         self.written: list[dict[str, object]] = []
         connector = company.house.members["hubspot"].connector
         connector.read = self.read  # type: ignore[method-assign]
+        connector.read_fields = self.read  # type: ignore[method-assign]
         connector.find = self.find  # type: ignore[method-assign]
         connector.write = self.write  # type: ignore[method-assign]
         connector.directory = self.directory  # type: ignore[method-assign]

@@ -62,6 +62,7 @@ from app.connectors.hubspot.shapes import (
 )
 from app.sdk import (
     NO_SUCH_CALL,
+    NOTHING,
     Account,
     Bearer,
     ConfigError,
@@ -218,11 +219,20 @@ class HubSpot(Connector):
         return list(dict.fromkeys([*self.properties.get(type, ()), *ALWAYS[type], *own]))
 
     async def read(self, refs: Sequence[Ref]) -> list[Observation]:
+        return await self._shown(refs, linked=True)
+
+    async def read_fields(self, refs: Sequence[Ref]) -> list[Observation]:
+        return await self._shown(refs, linked=False)
+
+    async def _shown(self, refs: Sequence[Ref], *, linked: bool) -> list[Observation]:
         found: list[Observation] = []
         for some in _chunks(list(dict.fromkeys(refs)), BATCH):
             type = some[0].type
             rows = await self._batch_read(type, [ref.id for ref in some])
-            seen = await self._observe(type, rows)
+            if linked:
+                seen = await self._observe(type, rows)
+            else:
+                seen = [self._observed(type, row, NOTHING) for row in rows]
             found += seen
             shown = {one.ref for one in seen}
             found += await each([ref for ref in some if ref not in shown], self._missing)

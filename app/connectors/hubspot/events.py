@@ -6,7 +6,7 @@ https://developers.hubspot.com/docs/api-reference/legacy/webhooks/guide
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 
 from app.connectors.hubspot import activities, tickets
-from app.sdk import BadPayloadError, Change, Event, Raw, Ref
+from app.connectors.hubspot.shapes import LINKS
+from app.sdk import NOTHING, BadPayloadError, Change, Event, Raw, Ref
 
 #: The word of an event type, of a generic event's objectTypeId and of an association's ends,
 #: each with our remote type.
@@ -57,11 +58,12 @@ def parse(body: bytes, account: str) -> list[Event]:
     if not isinstance(rows, list):
         raise BadPayloadError("the body is not a list of events")
     events: list[Event] = []
+    primary = {_linked(row) for row in rows if isinstance(row, dict) and _is_primary(row)}
     for number, row in enumerate(rows):
         try:
             if not isinstance(row, dict):
                 raise BadPayloadError("it is not an object")
-            events += _read(row, account)
+            events += _read(row, account, primary)
         except BadPayloadError as error:
             raise BadPayloadError(f"event {number}: {error.reason}") from None
     return events
@@ -88,35 +90,52 @@ def as_webhook(
     return orjson.dumps([row])
 
 
-def _read(row: Raw, account: str) -> Iterator[Event]:
+def _is_primary(row: Raw) -> bool:
+    return row.get("isPrimaryAssociation") is True and not row.get("associationRemoved")
+
+
+def _linked(row: Raw) -> tuple[object, ...]:
+    """Which two were linked, and when; the news goes to both ends."""
+    ends = (row.get("fromObjectId"), row.get("toObjectId"))
+    return (*sorted(map(str, ends)), row.get("occurredAt"))
+
+
+def _read(row: Raw, account: str, primary: Collection[tuple[object, ...]]) -> Iterator[Event]:
     said = row.get("subscriptionType") or row.get("eventType")  # payloads and docs differ
     if not isinstance(said, str) or "." not in said:
         raise BadPayloadError("it has no subscriptionType")
     word, _, kind = said.partition(".")
     if word == "object":
         word = TYPE_IDS.get(str(row.get("objectTypeId")), word)
-    child = _child(row, account) if kind == "associationChange" else None
+    child, parent = _ends(row, account) if kind == "associationChange" else (None, None)
     if child is not None and word == "object":  # such an event names its ends alone
         word = next(word for word, type in OBJECTS.items() if type == child.type)
+    type = OBJECTS.get(word)
+    ref, fields, names = child if type is not None else None, NOTHING, NOTHING
+    if type is not None and kind not in ("associationChange", "merge"):
+        ref = Ref(account, type, _id(row, "objectId"))
+    if type is not None and kind == "propertyChange":
+        fields = _changed(row)
+    # A primary link is an unlabelled one as well, and both are told.
+    if not row.get("associationRemoved") and _linked(row) in primary:
+        names = _named(child, parent)
     event = Event(
         key=_key(row, said),
         type=f"{word}.{kind}",
         at=_moment(row.get("occurredAt")),
+        ref=ref,
         change=_CHANGES.get(kind, Change.CHANGED),
         tenant=None if row.get("portalId") is None else _id(row, "portalId"),
+        fields=fields,
         by_program=_by_our_app(row),
+        names=names,
+        born=kind == "creation",
         data=row,
     )
-    type = OBJECTS.get(word)
-    if type is None:
-        yield event
-    elif kind == "associationChange":
-        yield replace(event, ref=child)
-    elif kind == "merge":
+    if type is not None and kind == "merge":
         yield from _merged(event, row, account, type)
     else:
-        ref = Ref(account, type, _id(row, "objectId"))
-        yield replace(event, ref=ref, fields=_changed(row) if kind == "propertyChange" else {})
+        yield event
 
 
 def _by_our_app(row: Raw) -> bool:
@@ -149,7 +168,7 @@ def _key(row: Raw, said: str) -> str:
         row.get("associationRemoved"),
         row.get("isPrimaryAssociation"),
     )
-    text = ":".join("" if part is None else str(part) for part in parts)
+    text = ":".join(["" if part is None else str(part) for part in parts])
     return f"hubspot:{text}".rstrip(":")
 
 
@@ -162,9 +181,9 @@ def _changed(row: Raw) -> dict[str, Any]:
     return {name: None if hidden else row.get("propertyValue")}
 
 
-def _child(row: Raw, account: str) -> Ref | None:
-    """The record whose relation changed: the activity, the deal, the ticket, the contact of a
-    company. None for links that we do not keep.
+def _ends(row: Raw, account: str) -> tuple[Ref | None, Ref | None]:
+    """The record whose relation changed (the activity, the deal, the ticket, the contact of a
+    company) and whom it names. Nobody for links that we do not keep.
     """
     ends = _ENDS.search(str(row.get("associationType") or ""))
     if ends:
@@ -174,9 +193,21 @@ def _child(row: Raw, account: str) -> Ref | None:
         words = [TYPE_IDS.get(str(id), "") for id in ids]
     sides = dict(zip(words, ("fromObjectId", "toObjectId"), strict=True))
     for child, parents in _CHILDREN.items():
-        if child in sides and any(parent in sides for parent in parents):
-            return Ref(account, OBJECTS[child], _id(row, sides[child]))
-    return None
+        for parent in parents:
+            if child in sides and parent in sides:
+                one, other = (
+                    Ref(account, OBJECTS[word], _id(row, sides[word])) for word in (child, parent)
+                )
+                return one, other
+    return None, None
+
+
+def _named(child: Ref | None, parent: Ref | None) -> Mapping[str, Ref]:
+    """The relation that has this one end."""
+    if child is None or parent is None:
+        return {}
+    links = (link for link in LINKS[child.type] if link.single and link.to == parent.type)
+    return {link.relation: parent for link in links}
 
 
 def _merged(event: Event, row: Raw, account: str, type: str) -> Iterator[Event]:

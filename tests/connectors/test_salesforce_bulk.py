@@ -96,6 +96,16 @@ async def test_what_a_failed_job_did_not_come_to_is_to_go_by_itself(keyed, contr
     assert "given up after ten tries" in str(stale)
 
 
+async def test_of_a_row_that_no_list_names_nothing_is_known(keyed, control):
+    """Somebody aborted the job before its file came."""
+    batch = people(keyed, "Ada")
+    load = await keyed.open_load(batch)
+    await control.person("PATCH", f"{API}/jobs/ingest/{load.id}", json={"state": "Aborted"})
+    (fate,) = await keyed.read_load(load.id, batch)
+    assert isinstance(fate.error, UnknownOutcomeError)
+    assert "ended as Aborted" in str(fate.error)
+
+
 async def test_of_a_job_that_is_forgotten_nothing_is_known(keyed):
     batch = people(keyed, "Ada")
     (fate,) = await keyed.read_load("750Sb00000999zzIAA", batch)

@@ -19,14 +19,14 @@ MANY = 120
 
 @contextlib.asynccontextmanager
 async def a_world(
-    folder: Path, database: str, threshold: int, **options: Any
+    folder: Path, database: str, threshold: int, settings: Json | None = None, **options: Any
 ) -> AsyncIterator[World]:
     """Close and Salesforce alone, and webhooks that do not come."""
-    settings = {"external_id": "Syncline_Id__c", "bulk_threshold": threshold}
+    own = {"external_id": "Syncline_Id__c", "bulk_threshold": threshold, **(settings or {})}
     async with harness.world(
         folder,
         database,
-        accounts={"salesforce": settings, "hubspot": {"mode": "paused"}},
+        accounts={"salesforce": own, "hubspot": {"mode": "paused"}},
         config={"sync": {n: {"accounts": ["close", "salesforce"]} for n in ("company", "person")}},
         **options,
     ) as found:
@@ -189,3 +189,24 @@ async def test_live_work_does_not_wait_for_a_job(world: World) -> None:
 
     await until(there, why=world.syncline.explain)
     assert "JobComplete" not in {job["state"] for job in await jobs(world)}
+
+
+@pytest.mark.heavy
+async def test_a_guard_counts_the_rows_of_a_file_and_holds_the_rest(
+    tmp_path: Path, databases: Databases
+) -> None:
+    guard = {"guard": {"creates": MANY + 20}}
+    async with databases() as own, a_world(tmp_path, own, THRESHOLD, settings=guard) as world:
+        await world.crms.seed(close={"leads": MANY})
+        await world.syncline.resync(account="close")
+
+        async def as_many_as_may() -> bool:
+            writes = await world.crms.writes()
+            made = [writes["salesforce", type, "created"] for type in ("Account", "Contact")]
+            assert sum(made) <= MANY + 20
+            return sum(made) == MANY + 20
+
+        await until(as_many_as_may, why=world.syncline.explain, within=100)
+        assert await rows_in_files(world) >= THRESHOLD
+        held = await world.syncline.sql("select 1 from outbox where state = 'held'")
+        assert held

@@ -106,32 +106,37 @@ async def _become(org: Org, job: str, state: str) -> None:
     )
 
 
-async def ended(org: Org, job: str, external: str) -> dict[str, str | SyncError] | None:
-    """What became of the rows of a job, by our ids: the id of what was made, or why it was not; an
-    empty answer where nothing was tried; None while it is worked through.
-
-    A file that was never sent is called off: whoever would still send it is refused. Raises
-    NotFoundError for a job that the org has forgotten, which it does after seven days.
+async def shown(org: Org, job: str) -> Raw:
+    """The job as it stands. Raises NotFoundError for one that the org has forgotten, which it does
+    after seven days.
     """
-    at = {"job": job}
-    told = (await org.client.call("GET", f"{org.root}{_INGEST}/{{job}}", at=at)).data
-    if told["state"] == "Open":
-        try:
-            await _become(org, job, "Aborted")
-        except RejectedError:
-            return None  # it was sent in this very moment
-        return {}
-    if told["state"] not in ("JobComplete", "Failed", "Aborted"):
-        return None
-    why = str(told.get("errorMessage") or f"the job ended as {told['state']}")
-    fates: dict[str, str | SyncError] = {}
+    told = await org.client.call("GET", f"{org.root}{_INGEST}/{{job}}", at={"job": job})
+    return dict(told.data)
+
+
+async def called_off(org: Org, job: str) -> bool:
+    """Abort a job whose file was never sent: whoever would still send it is refused. False if it
+    was sent in this very moment.
+    """
+    try:
+        await _become(org, job, "Aborted")
+    except RejectedError:
+        return False
+    return True
+
+
+async def fates(org: Org, job: str, external: str, *, why: str) -> dict[str, str | SyncError]:
+    """What became of the rows of a job that has ended, by our ids: the id of what was made, or the
+    reason why it was not. ``why`` is what the job says of those that it did not come to.
+    """
+    found: dict[str, str | SyncError] = {}
     for row in await _results(org, job, "unprocessedrecords"):
-        fates[row[external]] = StaleError(f"Salesforce did not come to it: {why}"[:500])
+        found[row[external]] = StaleError(f"Salesforce did not come to it: {why}"[:500])
     for row in await _results(org, job, "failedResults"):
-        fates[row[external]] = refusal(row["sf__Error"])
+        found[row[external]] = refusal(row["sf__Error"])
     for row in await _results(org, job, "successfulResults"):
-        fates[row[external]] = row["sf__Id"]
-    return fates
+        found[row[external]] = row["sf__Id"]
+    return found
 
 
 async def _results(org: Org, job: str, which: str) -> list[Mapping[str, str]]:

@@ -549,19 +549,23 @@ class Salesforce(Connector):
 
     async def read_load(self, id: str, batch: Sequence[Write]) -> list[Outcome] | None:
         try:
-            fates = await bulk.ended(self.org, id, str(self.account.external_id))
+            job = await bulk.shown(self.org, id)
         except NotFoundError as error:
             unknown = UnknownOutcomeError(f"the job is not there any more: {error.reason}")
             return [Outcome(write, error=unknown) for write in batch]
-        if not fates:
-            return None if fates is None else []
+        if job["state"] == "Open":
+            return [] if await bulk.called_off(self.org, id) else None
+        if job["state"] not in ("JobComplete", "Failed", "Aborted"):
+            return None
+        why = str(job.get("errorMessage") or f"the job ended as {job['state']}")
+        fates = await bulk.fates(self.org, id, str(self.account.external_id), why=why)
         outcomes: list[Outcome] = []
         for write in batch:
             fate = fates.get(str(write.external_id))
             if isinstance(fate, str):
                 outcomes.append(Outcome(write, ref=self.ref(write.entity, fate)))
             else:
-                untold = UnknownOutcomeError("the job does not say what became of the row")
+                untold = UnknownOutcomeError(f"it is not told what became of the row: {why}")
                 outcomes.append(Outcome(write, error=fate or untold))
         return [one for some in chunked(outcomes, BATCH) for one in await self._finished(some, {})]
 

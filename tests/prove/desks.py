@@ -46,6 +46,7 @@ class Desk:
     vendor: str
     type: str
     forgets: bool = False  # it has no recycle bin
+    tells: bool = True  # it tells what was there before
     prefix: str = ""
 
     async def past(self, id: str) -> Past:
@@ -124,6 +125,8 @@ class HubSpotDesk(Desk):
         await self.person.edit("companies", id, **{self.names[path]: value or ""})
 
     async def delete(self, id: str) -> None:
+        """HubSpot says yes to a delete of what is gone: whoever comes too late must notice."""
+        await self.person.read("companies", id)
         await self.person.delete("companies", id)
 
     async def restore(self, id: str) -> None:
@@ -174,7 +177,7 @@ def desk(world: World, account: str, portals: Mapping[str, int]) -> Desk:
         return CloseDesk(world, names, "url", "close", "lead", forgets=True)
     if account == "salesforce":
         names = {"name": "Name", "title": "Description", "phone": "Phone"}
-        return SalesforceDesk(world, names, "Website", "salesforce", "Account")
+        return SalesforceDesk(world, names, "Website", "salesforce", "Account", tells=False)
     names = {"name": "name", "title": "description", "phone": "phone"}
     prefix = f"{portals[account]}:"
     return HubSpotDesk(world, names, "domain", "hubspot", "company", prefix=prefix)

@@ -231,6 +231,10 @@ class Told:
         if typed is not None and (at - typed).total_seconds() < INSTANT:
             self.witness.looked(account, id)
             self.witness.touched[account, id, path] = self.witness.numbers
+            if not self.history.desks[account].tells:
+                edits = self.witness.edits[self.things[ref], path]
+                replaced = [edit for edit in edits if (edit.account, edit.id) == ref]
+                self.witness.forgiven.add(replaced[-1].number)
         else:
             self.witness.glances.pop((account, id), None)
         self.witness.wrote(account, id, self.things[ref], path, old, new)

@@ -264,7 +264,7 @@ outbox = sa.Table(
     sa.Column("guard", sa.Text),
     _at("held_at", null=True),
     sa.Column("load", sa.Text),
-    _json("loaded", null=True),  # what was worked out for it: {ours, unsaid, fields, external_id}
+    _json("loaded", null=True),  # what was worked out for it: {wanted, ours, unsaid, fields, …}
     sa.Index(
         "ix_outbox_pending", "account", "due_at", postgresql_where=sa.text("state = 'pending'")
     ),

@@ -120,11 +120,34 @@ async def spares(
     if "delete" not in member.connector.manifest.entities[record.entity].write:
         return f"{member.name} cannot delete it"
     children = set(await _taken_along(db, member, record)) - {*besides}
-    if not children or record.state == "purged":
+    return _would_take(member, len(children)) if record.state != "purged" else ""
+
+
+async def spares_inside(
+    db: AsyncConnection, member: Member, record: RecordState, inside: Collection[Ref]
+) -> str:
+    """Why this record, just seen with these ``inside``, is not deleted here; empty if it is.
+
+    Somebody may have been put there a moment ago, and nobody has told us yet.
+    """
+    taken = member.connector.manifest.entities[record.entity].cascades
+    refs = [ref for ref in inside if member.entity_of(ref.type) in taken]
+    met = await links.by_ref(db, refs)
+    owners = await records.get(db, [link.record_id for link in met.values()])
+    doomed = {
+        ref
+        for ref, link in met.items()
+        if link.state == "gone" or owners[link.record_id].state != "live"
+    }
+    return _would_take(member, len({*refs} - doomed)) if record.state != "purged" else ""
+
+
+def _would_take(member: Member, number: int) -> str:
+    if not number:
         return ""
     return (
         f"it was deleted elsewhere; to delete it in {member.name} would delete "
-        f"{len(children)} more that live on"
+        f"{number} more that live on"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -60,6 +61,7 @@ def worked_out(job: Job) -> dict[str, Any]:
     """What is kept of a job while its load is under way."""
     assert job.write is not None
     return {
+        "wanted": job.mark.wanted,
         "ours": dict(job.ours),
         "unsaid": sorted(job.unsaid),
         "fields": dict(job.write.fields),
@@ -75,7 +77,8 @@ async def jobs_of(db: AsyncConnection, member: Member, load: Open) -> list[Job]:
     for one in found:
         unsaid = frozenset(one.loaded["unsaid"])
         job = Job(
-            one.mark,
+            # An edit since then is not in the file: the mark that it made newer survives.
+            replace(one.mark, wanted=one.loaded["wanted"]),
             living[one.mark.record_id],
             None,
             ours=one.loaded["ours"],

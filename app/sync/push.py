@@ -43,7 +43,14 @@ from app.sdk.quota import background
 from app.sync import guard, load
 from app.sync.adopt import adopt, hold, link_to
 from app.sync.anew import look_anew
-from app.sync.deletes import deleted, is_barred, latest, prepare_deletes
+from app.sync.deletes import (
+    deleted,
+    is_barred,
+    keep,
+    latest,
+    prepare_deletes,
+    spares_inside,
+)
 from app.sync.departed import bury_departed
 from app.sync.draft import Job, Near, bury_held, count, only_learned, prepare, travels
 from app.sync.fields import offer
@@ -449,7 +456,7 @@ async def _unmoved(
     async with house.database.transaction() as db:
         for job in batch:
             assert job.link is not None
-            result = results.get(job.link.ref)
+            result, _ = results.get(job.link.ref, (None, ()))
             if result is Result.UNCHANGED:
                 ready.append(job)
             elif result is Result.MISSING:
@@ -469,14 +476,19 @@ async def _undisturbed(
     """
     results = await _look(house, member, batch, related=True)
     ready: list[Job] = []
+    spared: list[Mark] = []
     # Begun by a worker that died before it kept the answer: ours, and no delete of theirs.
     carried_out: list[Job] = []
     moment = now()
     async with house.database.transaction() as db:
         for job in batch:
             assert job.link is not None
-            result = results.get(job.link.ref)
-            if result is Result.UNCHANGED:
+            result, inside = results.get(job.link.ref, (None, ()))
+            reason = await spares_inside(db, member, job.record, inside)
+            if result is Result.UNCHANGED and reason:
+                await keep(db, job.record, job.link.ref, reason)
+                spared.append(job.mark)
+            elif result is Result.UNCHANGED:
                 ready.append(job)
             elif result is Result.GONE and job.link.writing:
                 carried_out.append(job)
@@ -487,6 +499,7 @@ async def _undisturbed(
                 await outbox.postpone(db, job.mark, until=moment)
                 count(counts, "moved")
         await deleted(db, carried_out)
+        await outbox.clear(db, spared)
     return ready
 
 
@@ -499,8 +512,10 @@ async def _not_shown(db: AsyncConnection, member: Member, job: Job, counts: dict
 
 async def _look(
     house: House, member: Member, batch: Sequence[Job], *, related: bool
-) -> dict[Ref, Result]:
-    """Read what is about to be written, and what became of each; deferred ones are not named."""
+) -> dict[Ref, tuple[Result, Sequence[Ref]]]:
+    """Read what is about to be written: what became of each, and whom it mentions. Deferred ones
+    are not named.
+    """
     refs = [job.link.ref for job in batch if job.link is not None]
     _, read_at = await known(house, [])
     try:
@@ -512,7 +527,7 @@ async def _look(
     seen = [Seen(observation, cause, read_at, read_at) for observation in observed]
     answers = await reconcile(house, seen)
     return {
-        one.observation.ref: answer.result
+        one.observation.ref: (answer.result, one.observation.mentions)
         for one, answer in zip(seen, answers, strict=True)
         if isinstance(answer, Plan)
     }

@@ -208,5 +208,8 @@ async def test_a_guard_counts_the_rows_of_a_file_and_holds_the_rest(
 
         await until(as_many_as_may, why=world.syncline.explain, within=100)
         assert await rows_in_files(world) >= THRESHOLD
-        held = await world.syncline.sql("select 1 from outbox where state = 'held'")
-        assert held
+
+        async def held() -> bool:
+            return bool(await world.syncline.sql("select 1 from outbox where state = 'held'"))
+
+        await until(held, why=world.syncline.explain)

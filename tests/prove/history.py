@@ -333,6 +333,11 @@ class Life:
         if which >= len(crm.underway):
             return False
         news = crm.underway[which] if keep else crm.underway.pop(which)
+        if news.change == "gone" and crm.quirks.silent:
+            # Where nothing else tells a merge from a delete, it is told in time.
+            for merge in [one for one in crm.underway if news.id in one.losers]:
+                crm.underway.remove(merge)
+                self.engine.receive(crm.name, merge)
         self.engine.receive(crm.name, news)
         return True
 
@@ -397,7 +402,7 @@ class Life:
 
     def _here(self, crm: Crm, thing: int) -> str | None:
         ids = self.witness.living.get((crm.name, thing))
-        return next(iter(ids)) if ids else None
+        return min(ids) if ids else None
 
     def _shown(self, thing: int) -> dict[tuple[str, str], dict[str, Any]]:
         return {

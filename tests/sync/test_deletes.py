@@ -246,6 +246,23 @@ async def test_a_lead_whose_contacts_live_on_is_not_deleted_with_them(town: Town
     assert await town.scalar("select kind from conflicts where state = 'open'") == "delete"
 
 
+@PROPAGATE
+async def test_a_lead_is_not_deleted_with_a_contact_of_whom_nobody_has_told_us(town: Town):
+    made = {"name": "Acme", "domain": "acme.example"}
+    company = (await town.hubspot("POST", "/crm/v3/objects/companies", properties=made))["id"]
+    await town.hear_hubspot("company.creation", company)
+    await town.work()
+    id = await town.scalar("select remote_id from links where account = 'close'")
+    await town.hubspot("DELETE", f"/crm/v3/objects/companies/{company}")
+    await town.hear_hubspot("company.deletion", company)
+    grace = await town.close("POST", "/contact/", lead_id=id, name="Grace Hopper")
+    await town.work()
+    assert await town.there(Ref("close", "lead", id))
+    assert await town.there(Ref("close", "contact", grace["id"]))
+    assert await town.scalar("select kind from conflicts where state = 'open'") == "delete"
+    assert await town.marks() == {}
+
+
 # --- children ----------------------------------------------------------------------------------
 
 

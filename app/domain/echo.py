@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -30,15 +31,20 @@ def is_echo(
     The mark of our client proves nothing: an automation that our write started bears it too. So
     every field that they name must be one that is compared, and equal what was last seen; and
     whom they name, the one whom we know. What makes a field together with others is compared as
-    if these were blank: only where they are can it be equal.
+    if these were blank: only where they are can it be equal. A value that is not told, or of which
+    two are told of one moment, in any order, may be any other.
     """
     told: dict[str, Any] = {}
+    times: dict[str, datetime] = {}
     for claim in sorted(claims, key=lambda claim: claim.at):
         if claim.fields and not claim.by_program:
             return False
         if any(base.get(name, ABSENT) != str(ends.get(ref)) for name, ref in claim.names.items()):
             return False
-        told |= claim.fields
+        for name, value in claim.fields.items():
+            if value is None or (times.get(name) == claim.at and told[name] != value):
+                return False
+            told[name], times[name] = value, claim.at
     compared: set[str] = set()
     for row in mapping.rows:
         if not told.keys() & set(row.read_paths):

@@ -508,8 +508,13 @@ def _is_begun(look: Look, begun: datetime | None) -> bool:
 def _is_known(
     house: House, member: Member, look: Look, link: Link, linked: Mapping[Ref, Link]
 ) -> bool:
-    """Whether a write of ours has come back and tells nothing new: then nobody need read it."""
-    if not look.ours or look.gone or look.snapshot is not None or link.state != "live":
+    """Whether a write of ours has come back and tells nothing new: then nobody need read it.
+
+    While one is on its way, what was seen last is what it replaces: that may be news again.
+    """
+    if not look.ours or look.gone or look.snapshot is not None:
+        return False
+    if link.state != "live" or link.writing:
         return False
     context = house.context(link.entity, member.name)
     ends = {ref: one.record_id for ref, one in linked.items()}

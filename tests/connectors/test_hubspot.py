@@ -146,6 +146,13 @@ def test_that_a_record_was_made_is_told_apart_from_what_it_was_made_with():
     assert (made.born, edited.born) == (True, False)
 
 
+@pytest.mark.parametrize(("source", "born"), [("INTEGRATION", True), ("CRM_UI", False)])
+def test_what_a_person_made_is_looked_at(source, born):
+    row = {"subscriptionType": "contact.creation", "objectId": 7, "changeSource": source}
+    (made,) = parse(row)
+    assert made.born is born
+
+
 def test_a_bad_row_is_named_by_its_number():
     good_one = {"subscriptionType": "deal.creation", "objectId": 7}
     with pytest.raises(BadPayloadError, match="event 1: it has no objectId"):

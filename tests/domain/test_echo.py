@@ -75,6 +75,18 @@ def test_half_of_a_field_is_known_where_the_other_half_is_blank():
     assert not is_echo(MAPPING, both, [claim], Context(), {})
 
 
+def test_a_value_that_is_not_told_may_be_any():
+    blank = to_canonical(MAPPING, {**RAW, "LastName": None}, Context())
+    claim = Claim(NOON, {"LastName": None}, {}, None, by_program=True)
+    assert not is_echo(MAPPING, blank, [claim], Context(), {})
+
+
+@pytest.mark.parametrize("names", [("Lovelace", "King"), ("King", "Lovelace")])
+def test_of_two_values_in_one_moment_nobody_knows_which_came_last(names):
+    claims = [Claim(NOON, {"LastName": name}, {}, None, by_program=True) for name in names]
+    assert not is_echo(MAPPING, BASE, claims, Context(), {})
+
+
 def test_whom_we_know_it_names_is_no_news():
     acme, other = Ref("crm", "companies", "1"), Ref("crm", "companies", "2")
     ends = {acme: UUID(int=1), other: UUID(int=2)}

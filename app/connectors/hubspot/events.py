@@ -129,7 +129,8 @@ def _read(row: Raw, account: str, primary: Collection[tuple[str, ...]]) -> Itera
         fields=fields,
         by_program=_by_our_app(row),
         names=names,
-        born=kind == "creation",
+        # Who reads a person's new record late may find more in it than what it was made with.
+        born=kind == "creation" and row.get("changeSource") in (None, "INTEGRATION"),
         data=row,
     )
     if type is not None and kind == "merge":

@@ -183,9 +183,9 @@ async def thin(db: AsyncConnection, cut: Cut, name: str, before: datetime) -> in
 
 
 _OF_RUNS = """
-    delete from {0} where ({2}_id, n) in (
-        select p.{2}_id, p.n from {0} p join {2}s r on r.id = p.{2}_id
-        where r.finished_at < :before limit {1})
+    delete from {0} where ctid = any(array(
+        select p.ctid from {0} p join {2}s r on r.id = p.{2}_id
+        where r.finished_at < :before limit {1}))
 """
 
 

@@ -44,12 +44,13 @@ async def test_a_signed_delivery_is_stored_before_it_is_answered(
     web: httpx.AsyncClient, database: Database
 ):
     body = event(1)
-    answer = await web.post("/webhooks/close", content=body, headers=signed(body))
+    headers = signed(body)
+    answer = await web.post("/webhooks/close", content=body, headers=headers)
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "duplicate": False})
     async with database.transaction() as db:
         row = (await db.execute(sa.text("select * from deliveries"))).one()
     assert (row.account, row.body, row.state) == ("close", body, "pending")
-    assert row.headers["close-sig-timestamp"] == signed(body)["close-sig-timestamp"]
+    assert row.headers["close-sig-timestamp"] == headers["close-sig-timestamp"]
 
 
 async def test_the_same_delivery_again_is_known(web: httpx.AsyncClient, database: Database):

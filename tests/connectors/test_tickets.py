@@ -23,7 +23,11 @@ async def test_a_ticket_of_hubspot_belongs_to_its_primary_company_and_its_people
     fields = {"subject": "It stalls", "hs_pipeline_stage": "1"}
     ticket = await make(hubspot, "ticket", fields, company=[company], people=people)
     (seen,) = await hubspot.read([ticket])
-    assert seen.relations == {"company": (company,), "people": tuple(people)}
+    assert seen.relations == {
+        "company": (company,),
+        "companies": (company,),
+        "people": tuple(people),
+    }
     good((await hubspot.write([write(hubspot, "ticket", {}, ref=ticket, company=[other])]))[0])
     (seen,) = await hubspot.read([ticket])
     assert seen.relations["company"] == (other,)

@@ -246,6 +246,8 @@ async def test_a_contact_of_three_companies_shows_the_same_in_both_portals(
 async def test_a_contact_that_moves_in_close_keeps_its_further_companies_and_labels_in_both(
     world: World, europe: PersonAtHubSpot, company: Company
 ) -> None:
+    code, _, err = await world.syncline.command("webhooks", "subscribe", "close")
+    assert code == 0, err
     await name_links(world.hubspot, "contacts", "companies", "Advisor")
     found = await Three.make(world, company)
     _, b, c = found.names

@@ -95,13 +95,13 @@ def _is_primary(row: Raw) -> bool:
     return row.get("isPrimaryAssociation") is True and not row.get("associationRemoved")
 
 
-def _linked(row: Raw) -> tuple[object, ...]:
+def _linked(row: Raw) -> tuple[str, ...]:
     """Which two were linked, and when; the news goes to both ends."""
     ends = (row.get("fromObjectId"), row.get("toObjectId"))
-    return (*sorted(map(str, ends)), row.get("occurredAt"))
+    return (*sorted(map(str, ends)), str(row.get("occurredAt")))
 
 
-def _read(row: Raw, account: str, primary: Collection[tuple[object, ...]]) -> Iterator[Event]:
+def _read(row: Raw, account: str, primary: Collection[tuple[str, ...]]) -> Iterator[Event]:
     said = row.get("subscriptionType") or row.get("eventType")  # payloads and docs differ
     if not isinstance(said, str) or "." not in said:
         raise BadPayloadError("it has no subscriptionType")

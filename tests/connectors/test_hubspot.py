@@ -38,7 +38,7 @@ def test_an_event_names_its_portal_and_what_changed():
     first, second, third = parse(
         {**row, "propertyValue": "1"},
         {**row, "propertyValue": "2", "isSensitive": True, "eventId": 2},
-        {**row, "propertyValue": "3", "attemptNumber": 9},
+        {**row, "propertyValue": "1", "attemptNumber": 9},
     )
     assert (first.tenant, first.ref) == ("62515", ref("contacts", 7))
     assert first.fields == {"phone": "1"}
@@ -144,6 +144,17 @@ def test_that_a_record_was_made_is_told_apart_from_what_it_was_made_with():
         {"subscriptionType": "contact.propertyChange", "objectId": 7, "propertyName": "phone"},
     )
     assert (made.born, edited.born) == (True, False)
+
+
+def test_two_values_in_one_moment_are_two_facts_and_one_told_twice_is_one():
+    row = {"subscriptionType": "contact.propertyChange", "objectId": 7, "propertyName": "phone"}
+    first, other, again = parse(
+        {**row, "propertyValue": "+14155550100"},
+        {**row, "propertyValue": ""},
+        {**row, "propertyValue": "+14155550100", "attemptNumber": 3},
+    )
+    assert first.key == again.key != other.key
+    assert "4155550100" not in first.key
 
 
 @pytest.mark.parametrize(("source", "born"), [("INTEGRATION", True), ("CRM_UI", False)])

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from zlib import crc32
 
 import orjson
 
@@ -154,8 +155,10 @@ def _by_our_app(row: Raw) -> bool:
 
 def _key(row: Raw, said: str) -> str:
     """The parts that HubSpot's own advice makes a fact of; never attemptNumber, and eventId
-    alone is not unique.
+    alone is not unique. Nor are they where a clock is coarse: two values are two facts. Of the
+    value it keeps no more than tells them apart.
     """
+    value = row.get("propertyValue")
     parts = (
         row.get("portalId"),
         row.get("subscriptionId") or said,
@@ -163,6 +166,7 @@ def _key(row: Raw, said: str) -> str:
         row.get("eventId"),
         row.get("occurredAt"),
         row.get("propertyName"),
+        None if value is None else f"{crc32(str(value).encode()):08x}",
         row.get("fromObjectId"),
         row.get("toObjectId"),
         row.get("associationType"),

@@ -53,10 +53,18 @@ class Scene:
             scene.own[link["record_id"]].add(ref)
         refs = {ref for history in histories for ref in scene.refs(history)}
         records = list(scene.records(refs))
+        # What became one has one history, that of both.
+        query = "select id, merged_into from records where merged_into is not null"
+        into = {row["id"]: row["merged_into"] for row in await world.syncline.sql(query)}
+
+        def survivor(id: UUID) -> UUID:
+            return survivor(into[id]) if id in into else id
+
+        lost = [id for id in into if survivor(id) in records]
         for table, rows in (("conflicts", scene.cards), ("journal", scene.journal)):
             query = f"select * from {table} where record_id = any($1)"
-            for row in await world.syncline.sql(query, records):
-                rows[row["record_id"]].append(row)
+            for row in await world.syncline.sql(query, [*records, *lost]):
+                rows[survivor(row["record_id"])].append(row)
         few = asyncio.Semaphore(4)
 
         async def look(account: str, id: str) -> None:

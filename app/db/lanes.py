@@ -141,12 +141,14 @@ async def attend(connection: asyncpg.Connection, owner: str) -> None:
 async def absent(db: AsyncConnection, owner: str) -> set[tuple[str, int]]:
     """The other workers whose session is gone, each with that session.
 
-    One that only lost its connection is back with another at once. Where the start of a session
-    is not ours to see, its number alone must do.
+    One that only lost its connection is back with another at once. Sessions that ended with the
+    server itself prove nothing: whoever had one may live, and be amid a call. Where the start of
+    a session is not ours to see, its number alone must do.
     """
     found = await db.execute(
         sa.text(
-            "select id, pid from workers w where pid is not null and id <> :owner and not exists ("
+            "select id, pid from workers w where id <> :owner"
+            " and session_at > pg_postmaster_start_time() and not exists ("
             " select from pg_stat_activity s where s.pid = w.pid"
             " and coalesce(s.backend_start, w.session_at) = w.session_at)"
         ),

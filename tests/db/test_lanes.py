@@ -198,9 +198,21 @@ async def test_a_session_whose_number_was_given_again_is_another(work: Database)
     session = await asyncpg.connect(work.url)
     await lanes.attend(session, "w1")
     async with work.transaction() as db:
-        await db.execute(sa.text("update workers set session_at = now() - interval '1 hour'"))
+        earlier = "session_at - interval '1 microsecond'"
+        await db.execute(sa.text(f"update workers set session_at = {earlier}"))
     assert await _absent(work, "w2") == {"w1"}
     await session.close()
+
+
+async def test_a_session_that_ended_with_the_server_proves_nothing_of_its_worker(work: Database):
+    session = await asyncpg.connect(work.url)
+    await lanes.attend(session, "w1")
+    await session.close()
+    assert await _absent(work, "w2") == {"w1"}
+    async with work.transaction() as db:
+        before = "pg_postmaster_start_time() - interval '1 second'"
+        await db.execute(sa.text(f"update workers set session_at = {before}"))
+    assert await _absent(work, "w2") == set()
 
 
 async def test_whoever_is_gone_for_good_settles_nothing_and_its_lanes_are_due(work: Database):

@@ -234,6 +234,7 @@ def install(app: FastAPI) -> None:
         exc.SQLAlchemyError,
         asyncpg.PostgresError,
         asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
         OSError,
         Exception,
     )

@@ -60,6 +60,8 @@ def is_away(error: BaseException) -> bool:
             return True
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError() | TimeoutError():
             return True
+        case asyncpg.InternalClientError():
+            return True  # the server died in the middle of a message
     return False
 
 

@@ -154,7 +154,7 @@ class Inbox:
                         "statement_timeout": str(int(PATIENCE * 1000)),
                     },
                 )
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Exception as error:  # whatever it is: who gives up accepts nothing any more
                 log.warning("inbox.unreachable", error=logs.words(error), retry_in=pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, SLOWEST_RETRY)
@@ -166,7 +166,7 @@ class Inbox:
             try:
                 while True:
                     await self._flush(connection, await self._take(connection))
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Exception as error:
                 log.warning("inbox.disconnected", error=logs.words(error))
             finally:
                 self._connected -= 1

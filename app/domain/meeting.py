@@ -109,7 +109,10 @@ def united(
 def last_words(
     record: RecordState, base: Fields, shown: Fields, *, without: Collection[str] = ()
 ) -> tuple[RecordState, tuple[Take, ...], tuple[Clash, ...]]:
-    """The record with what nobody has told us yet of one that we are about to merge away."""
+    """The record with what nobody has told us yet of one that we are about to merge away.
+
+    Who deleted it elsewhere has not seen that: it lives.
+    """
     news = {
         name: value
         for name, value in shown.items()
@@ -123,4 +126,6 @@ def last_words(
     if not takes and not clashes:
         return record, (), ()
     fields = {**record.fields, **{take.field: take.new for take in takes}}
-    return replace(record, fields=fields, version=record.version + 1), takes, clashes
+    state = "live" if record.state == "gone" else record.state
+    after = replace(record, fields=fields, state=state, version=record.version + 1)
+    return after, takes, clashes

@@ -108,6 +108,10 @@ async def _look_before(house: House, member: Member, loser: Link) -> None:
         await journal.write(
             db, [Entry(record.id, after.version, member.name, cause, takes, clashes)]
         )
+        if after.state != record.state:
+            reason = f"it was to be deleted, and was edited in {member.name} before it was merged"
+            edited = [take.field for take in takes]
+            await conflicts.kept(db, link.entity, record.id, loser.ref, reason, edited)
         await mark(db, [record.id])
 
 

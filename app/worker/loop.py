@@ -58,7 +58,10 @@ REFUSED = timedelta(seconds=60)
 #: After so many failures in a row (half a minute) webhooks may be lost as well.
 OUTAGE = 6
 #: What a database that is away may raise.
-AWAY = (DBAPIError, PoolTimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+AWAY = (
+    *(DBAPIError, PoolTimeoutError, OSError),
+    *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
+)
 
 _VERBS: dict[str, Callable[[House, Lane], Awaitable[None]]] = {
     "in": ingest,

@@ -8,12 +8,13 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 import sqlalchemy as sa
 
 from app import clock
-from app.db import embedded, inbox, migrations
+from app.db import deliveries, embedded, inbox, migrations
 from app.db.engine import Database
 from app.db.inbox import Inbox
 from app.domain.values import Delivery
@@ -119,6 +120,25 @@ async def test_a_database_that_does_not_answer_in_time_is_our_trouble(
                 await found.accept(*delivery(1))
         await until(lambda: not found.trouble)
         assert await found.accept(*delivery(1)) is True
+
+
+async def test_a_driver_that_loses_its_head_amid_a_flush_does_not_end_the_inbox(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """As asyncpg does where the server dies in the middle of a message."""
+
+    async def confused(*_: object) -> None:
+        raise asyncpg.InternalClientError("got result for unknown protocol state 3")
+
+    async with opened(database) as found:
+        with monkeypatch.context() as broken:
+            broken.setattr(deliveries, "store", confused)
+            for number in (1, 2):  # as many as there are flushers
+                with pytest.raises(ReadinessError):
+                    await found.accept(*delivery(number))
+        await until(lambda: found.trouble is None)
+        assert await found.accept(*delivery(3))
+    assert await count(database) == 1
 
 
 async def test_no_sender_waits_for_a_worker_that_holds_its_lane(database: Database, lanes: None):

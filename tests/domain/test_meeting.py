@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import pytest
@@ -90,3 +90,11 @@ def test_an_edit_made_before_the_merge_is_taken_if_nobody_else_changed_the_field
     assert after.fields == {"title": "Founder", "score": "5"}
     assert [take.field for take in takes] == ["title"]
     assert [(clash.field, clash.theirs) for clash in clashes] == [("score", "2")]
+
+
+def test_an_edit_made_before_the_merge_keeps_what_was_to_be_deleted() -> None:
+    doomed = replace(record(1, title="CEO"), state="gone")
+    after, _, _ = last_words(doomed, {"title": "CEO"}, {"title": "Founder"})
+    assert (after.state, after.fields) == ("live", {"title": "Founder"})
+    same, _, _ = last_words(doomed, {"title": "CEO"}, {"title": "CEO"})
+    assert same.state == "gone"

@@ -766,6 +766,8 @@ class Engine:
             self._note_losers(takes, clashes)
             if after is not record:
                 self._mark_all(after)
+            if after.state != record.state:
+                self.kept.add(record_id)
             crm.merge(living.ref.id, loser.ref.id, self.now, ours=True)
             self.relink(loser.ref, living.ref)
         else:

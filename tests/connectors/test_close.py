@@ -137,6 +137,11 @@ def test_entries_of_a_list_keep_what_else_they_hold():
     }
 
 
+def test_a_day_and_a_number_are_cleared_with_null():
+    body = body_of({"date_won": "", "confidence": "", "note": ""}, {})
+    assert body == {"date_won": None, "confidence": None, "note": ""}
+
+
 @pytest.mark.parametrize(
     ("data", "text", "field"),
     [

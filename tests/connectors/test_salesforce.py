@@ -12,7 +12,7 @@ from app.clock import now
 from app.connectors.salesforce import changes, shapes
 from app.connectors.salesforce import connector as module
 from app.connectors.salesforce.dialect import SalesforceDialect, whole
-from app.domain.values import Change, Key, Op, Ref, RelationEdit, RemoteObject
+from app.domain.values import Change, Key, Op, Ref, RelationEdit, RemoteObject, Write
 from app.errors import (
     AccountError,
     ConfigError,
@@ -712,3 +712,10 @@ def test_all_ways_of_push_name_such_an_object():
         SALESFORCE.manifest.with_objects({"custom.x": RemoteObject("Contact")})
     with pytest.raises(ConfigError, match="not there yet for Close"):
         CLOSE.manifest.with_objects(objects)
+
+
+def test_what_is_empty_is_null_in_salesforce():
+    fields = {"Amount": "", "Probability": 0, "Description": "", "CloseDate": ""}
+    body = shapes.body_of(Write(Op.CREATE, "deal", "Opportunity", uuid4(), "1", fields=fields))
+    assert body["Amount"] is body["Description"] is None
+    assert (body["Probability"], body["CloseDate"]) == (0, shapes.SOME_DAY)

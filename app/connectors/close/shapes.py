@@ -130,6 +130,10 @@ def title_of(contact: Raw) -> str:
     return "Unnamed contact"
 
 
+#: A day and a number, which are no empty text: https://developer.close.com/api/resources/opportunities
+_TYPED = frozenset({"date_won", "confidence"})
+
+
 def body_of(fields: Raw, current: Raw) -> dict[str, Any]:
     """Paths and values as Close takes them; lists are built on what is there now.
 
@@ -140,7 +144,7 @@ def body_of(fields: Raw, current: Raw) -> dict[str, Any]:
     for path, value in fields.items():
         name, brackets, key = path.partition("[]")
         if not brackets:
-            body[path] = value
+            body[path] = None if value == "" and path in _TYPED else value
             continue
         have = list(body.get(name) or current.get(name) or [])
         body[name] = _list(have, key[1:], value) if key else _first(have, value)

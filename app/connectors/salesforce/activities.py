@@ -32,6 +32,7 @@ from app.connectors.salesforce.shapes import (
     observed,
     one_of,
     time_of,
+    unset,
 )
 from app.sdk import NOTHING, Observation, Op, Raw, Ref, Write
 
@@ -120,7 +121,7 @@ def body_of(
 
     ``current`` is whom and what it names now, ``words`` what the org calls a task that is done.
     """
-    body = dict(write.fields)
+    body = unset(write.fields)
     if write.type == NOTE:
         if "Title" in body or write.op is Op.CREATE:
             body["Title"] = body.get("Title") or UNTITLED

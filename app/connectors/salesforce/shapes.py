@@ -125,9 +125,16 @@ def is_person(row: Raw) -> bool:
     return row.get("IsPersonAccount") is True
 
 
+def unset(fields: Raw) -> dict[str, Any]:
+    """What is empty, as Salesforce keeps it: it has null alone, and refuses an empty text where a
+    number or a day belongs.
+    """
+    return {name: None if value == "" else value for name, value in fields.items()}
+
+
 def body_of(write: Write, lookups: Mapping[str, str] | None = None) -> dict[str, Any]:
     """A record as Salesforce takes it: what it demands stands in for what there is not."""
-    body = dict(write.fields)
+    body = unset(write.fields)
     if body.get("RecordTypeId") == MASTER_TYPE:
         del body["RecordTypeId"]  # to have none is no choice that can be written
     if lookups is not None:

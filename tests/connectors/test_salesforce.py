@@ -1,5 +1,6 @@
 """What is peculiar to Salesforce."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -719,3 +720,21 @@ def test_what_is_empty_is_null_in_salesforce():
     body = shapes.body_of(Write(Op.CREATE, "deal", "Opportunity", uuid4(), "1", fields=fields))
     assert body["Amount"] is body["Description"] is None
     assert (body["Probability"], body["CloseDate"]) == (0, shapes.SOME_DAY)
+
+
+async def test_where_no_stages_are_shown_a_deal_begins_where_all_do():
+    made: list[dict[str, Any]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST" and request.url.path.endswith("/sobjects/Opportunity/"):
+            made.append(json.loads(request.content))
+            row = {"id": "006000000000001AAA", "success": True, "errors": []}
+            return httpx.Response(201, json=row)
+        if request.url.path.endswith("/query"):
+            refused = [{"errorCode": "INVALID_TYPE", "message": "sObject type is not supported"}]
+            return httpx.Response(400, json=refused)
+        return httpx.Response(404, json=[])
+
+    connector = SALESFORCE.connect(transport=SALESFORCE.transport(answer))
+    await connector.write([write(connector, "deal", {"Name": "Big"})])
+    assert [one["StageName"] for one in made] == ["Prospecting"]

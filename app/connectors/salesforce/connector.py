@@ -118,6 +118,8 @@ SKEW = timedelta(seconds=60)
 BIN = timedelta(days=15)
 #: Merges of the merged, of the merged: a chain is this long at most.
 MERGES = 10
+#: Where a sales process begins in every new org.
+FIRST_STAGE = "Prospecting"
 #: Records whose time of change is remembered for the write that follows.
 REMEMBERED = 1_000
 
@@ -632,6 +634,8 @@ class Salesforce(Connector):
     async def _entry_stage(self) -> str:
         """Where an opportunity begins; a placeholder until our record has a stage."""
         known = await stages(self.org)
+        if not known:  # they are not shown to us, or by a stand-in for an org
+            return FIRST_STAGE
         first = next((stage for stage in known if stage.kind == "open"), None)
         if first is None:
             raise RejectedError("the org has no open stage to begin with", field="StageName")

@@ -17,6 +17,7 @@ from app.db.journal import Cause
 from app.db.links import Link
 from app.domain.decide import keys_of, reading
 from app.domain.departed import is_ours
+from app.domain.identity import contradiction
 from app.domain.state import State
 from app.domain.values import Fields, Observation, Ref
 from app.errors import AccountError, RateLimitedError, RejectedError, TransientError
@@ -65,12 +66,13 @@ async def bury_departed(
     for job in again:
         said = intended.get(job.record.id, {})
         mine = [ref for ref, one in recalled.items() if _is_made_by(house, member, job, said, one)]
+        maybe = {ref: one for ref, one in recalled.items() if not _is_another(house, job, one)}
         if len(mine) == 1:
             await _bury(house, member, job, said, mine[0])
             del recalled[mine[0]]
             count(counts, "linked")
-        elif mine or recalled or unknown:
-            await _ask(house, member, job, {**recalled, **dict.fromkeys(unknown)})
+        elif mine or maybe or unknown:
+            await _ask(house, member, job, {**maybe, **dict.fromkeys(unknown)})
             count(counts, "held")
         else:
             ready.append(job)
@@ -98,12 +100,23 @@ async def _recall(
 def _is_made_by(
     house: House, member: Member, job: Job, intended: Fields, seen: Observation
 ) -> bool:
+    state = _state(house, member, job)
+    shown = reading(state, seen)
+    return is_ours(intended, all_keys(house, job), shown, keys_of(state, shown))
+
+
+def _is_another(house: House, job: Job, seen: Observation) -> bool:
+    """Whether it had the address, or the domain, of somebody else."""
+    state = _state(house, house.members[seen.ref.account], job)
+    theirs = keys_of(state, reading(state, seen))
+    return bool(contradiction(state.sync.keys or (), theirs, all_keys(house, job)))
+
+
+def _state(house: House, member: Member, job: Job) -> State:
     entity = job.record.entity
     sync = house.sync_of(entity, member.name)
     assert sync is not None
-    state = State(entity, member.mappings[entity], sync, house.context(entity, member.name))
-    shown = reading(state, seen)
-    return is_ours(intended, all_keys(house, job), shown, keys_of(state, shown))
+    return State(entity, member.mappings[entity], sync, house.context(entity, member.name))
 
 
 async def _bury(house: House, member: Member, job: Job, intended: Fields, ref: Ref) -> None:

@@ -612,7 +612,9 @@ class Witness:
                 raise BrokenError(f"{where}: {loser} lost, and nobody wrote it down")
         if thing in self.united:
             return  # where two records meet, the survivor keeps its own, whatever the policy
-        named = [e for e in heads if e.account == policy]
+        # What a write of ours replaced unseen, and was typed anew there since, is decided anew.
+        latest = {(e.account, e.id): e.number for e in edits}
+        named = [e for e in heads if e.account == policy and e.number == latest[e.account, e.id]]
         if named and all(e.essence != final for e in named):
             raise BrokenError(f"{where}: {policy} wins conflicts, but {final!r} stands: {heads}")
         by_time = policy != "review" and all(e.account != policy for e in last)

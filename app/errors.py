@@ -25,7 +25,9 @@ Anything else is a bug: back off, then a dead letter with the traceback.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 
 def quoted(words: str) -> str:
@@ -112,7 +114,11 @@ class BadSignatureError(DeliveryError):
 
 
 class BadPayloadError(DeliveryError):
-    """An authentic body that cannot be read."""
+    """An authentic body that cannot be read; ``read`` are the events that could be."""
+
+    def __init__(self, reason: str, *, read: Sequence[Any] = ()) -> None:
+        super().__init__(reason)
+        self.read = tuple(read)
 
 
 class UnsupportedEventError(DeliveryError):

@@ -65,6 +65,7 @@ from app.sdk.connector import Account, Connector
 from app.sdk.handler import Context, Handler, Wishes, on
 from app.sdk.oauth import OAuthRefresh, OwnStore, Session, StoredTokens, Tokens, TokenStore
 from app.sdk.quota import background
+from app.sdk.rows import read_each
 from app.sdk.signature import path_token, verify
 
 __all__ = [
@@ -137,6 +138,7 @@ __all__ = [
     "origin_of",
     "path_token",
     "quoted",
+    "read_each",
     "retry_after",
     "verify",
 ]

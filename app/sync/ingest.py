@@ -83,40 +83,36 @@ async def _parse(house: House, lane: Lane, parsed: dict[tuple[int, str], Event])
     if not unread:
         return
     member = house.members[lane.account]
-    read: list[tuple[Delivery, list[Answered] | Exception]] = []
+    read: list[tuple[Delivery, list[Answered]]] = []
+    bad: dict[int, Exception] = {}
     for delivery in unread:
+        assert delivery.id is not None
+        events: Sequence[Event] = ()
         try:
             # What was purged is empty: there is nothing in it any more.
             parse = member.connector.parse
             events = parse(delivery, member.connector.account) if delivery.body else []
-        except Exception as bad:  # a bug in parse must not stop the lane, nor lose the delivery
-            read.append((delivery, bad))
-        else:
-            read.append((delivery, answers(house, member, events)))
+        except BadPayloadError as error:
+            events, bad[delivery.id] = error.read, error
+        except Exception as error:  # a bug in parse must not stop the lane, nor lose the delivery
+            bad[delivery.id] = error
+        read.append((delivery, answers(house, member, events)))
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):
             return
-        for delivery, answered in read:
-            assert delivery.id is not None
-            if isinstance(answered, Exception):
-                error = describe(answered, record=f"delivery:{delivery.id}")
-                await inbox.bury_delivery(db, delivery.id, error)
-                log.warning(
-                    "delivery.unreadable",
-                    account=lane.account,
-                    delivery=delivery.id,
-                    reason=logs.words(answered),
-                )
-        legible = [(d, answered) for d, answered in read if not isinstance(answered, Exception)]
-        await inbox.add(db, legible)
-        others = {i.account for _, items in legible for i in items if i.account != lane.account}
-        await inbox.mark_read(db, [d.id for d, _ in legible if d.id is not None])
+        for id, trouble in bad.items():
+            await inbox.bury_delivery(db, id, describe(trouble, record=f"delivery:{id}"))
+            reason = logs.words(trouble)
+            log.warning("delivery.unreadable", account=lane.account, delivery=id, reason=reason)
+        await inbox.add(db, read)
+        others = {i.account for _, items in read for i in items if i.account != lane.account}
+        await inbox.mark_read(db, [d.id for d, _ in read if d.id not in bad and d.id is not None])
         for account in sorted(others):
             await lanes.wake(db, account, "in")
-    counted = Counter((item.account, item.answer) for _, items in legible for item in items)
+    counted = Counter((item.account, item.answer) for _, items in read for item in items)
     for labels, number in counted.items():
         metrics.EVENTS.labels(*labels).inc(number)
-    own = [(d, i.event) for d, items in legible for i in items if i.account == lane.account]
+    own = [(d, i.event) for d, items in read for i in items if i.account == lane.account]
     for delivery, event in own[: max(0, REMEMBERED - len(parsed))]:
         assert delivery.id is not None
         parsed[delivery.id, event.key] = event
@@ -372,9 +368,9 @@ async def _events_of(
         receiver = house.members.get(delivery.account, member)
         assert delivery.id is not None
         try:
-            events = receiver.connector.parse(delivery, receiver.connector.account)
-        except BadPayloadError:
-            continue  # it was readable once; what cannot be read again has nothing to look at
+            events: Sequence[Event] = receiver.connector.parse(delivery, receiver.connector.account)
+        except BadPayloadError as error:
+            events = error.read
         found |= {(delivery.id, event.key): event for event in events}
     return {
         id: _addressed(found[place], member.name) for id, place in places.items() if place in found

@@ -166,8 +166,9 @@ def test_what_a_person_made_is_looked_at(source, born):
 
 def test_a_bad_row_is_named_by_its_number():
     good_one = {"subscriptionType": "deal.creation", "objectId": 7}
-    with pytest.raises(BadPayloadError, match="event 1: it has no objectId"):
+    with pytest.raises(BadPayloadError, match="event 1: it has no objectId") as caught:
         parse(good_one, {"subscriptionType": "deal.creation"})
+    assert [event.ref for event in caught.value.read] == [ref("deals", 7)]
     with pytest.raises(BadPayloadError, match="event 0: it has no readable occurredAt"):
         parse({**good_one, "occurredAt": 10**18})
 

@@ -16,7 +16,7 @@ import orjson
 
 from app.connectors.hubspot import activities, tickets
 from app.connectors.hubspot.shapes import LINKS
-from app.sdk import NOTHING, BadPayloadError, Change, Event, Raw, Ref
+from app.sdk import NOTHING, BadPayloadError, Change, Event, Raw, Ref, read_each
 
 #: The word of an event type, of a generic event's objectTypeId and of an association's ends,
 #: each with our remote type.
@@ -58,16 +58,14 @@ def parse(body: bytes, account: str) -> list[Event]:
         raise BadPayloadError("the body is not JSON") from None
     if not isinstance(rows, list):
         raise BadPayloadError("the body is not a list of events")
-    events: list[Event] = []
     primary = {_linked(row) for row in rows if isinstance(row, dict) and _is_primary(row)}
-    for number, row in enumerate(rows):
-        try:
-            if not isinstance(row, dict):
-                raise BadPayloadError("it is not an object")
-            events += _read(row, account, primary)
-        except BadPayloadError as error:
-            raise BadPayloadError(f"event {number}: {error.reason}") from None
-    return events
+
+    def read(_: int, row: Any) -> Iterator[Event]:
+        if not isinstance(row, dict):
+            raise BadPayloadError("it is not an object")
+        return _read(row, account, primary)
+
+    return read_each("event", rows, read)
 
 
 def as_webhook(

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from app.sdk import BadPayloadError, Change, Event, Raw, Ref
+from app.sdk import BadPayloadError, Change, Event, Raw, Ref, read_each
 
 #: An object that is read through another, and the field that names it.
 READ_THROUGH: Mapping[str, tuple[str, str]] = {
@@ -58,15 +58,13 @@ def parse(body: bytes, account: str, *, message: str | None = None) -> list[Even
     rows = said.get("events") if isinstance(said, dict) else None
     if not isinstance(rows, list) or not rows:
         raise BadPayloadError("the body has no list of events")
-    events = []
-    for number, row in enumerate(rows):
-        try:
-            if not isinstance(row, dict):
-                raise BadPayloadError("it is not an object")
-            events.append(_read(row, account, _key(row, number, message)))
-        except BadPayloadError as error:
-            raise BadPayloadError(f"event {number}: {error.reason}") from None
-    return events
+
+    def read(number: int, row: Any) -> list[Event]:
+        if not isinstance(row, dict):
+            raise BadPayloadError("it is not an object")
+        return [_read(row, account, _key(row, number, message))]
+
+    return read_each("event", rows, read)
 
 
 def as_callout(

@@ -13,7 +13,7 @@ from typing import Any
 from lxml import etree
 
 from app.connectors.salesforce.events import event, long_id, moment
-from app.sdk import BadPayloadError, BadSignatureError, Event
+from app.sdk import BadPayloadError, BadSignatureError, Event, read_each
 
 _SOAP = "{http://schemas.xmlsoap.org/soap/envelope/}"
 _OUT = "{http://soap.sforce.com/2005/09/outbound}"
@@ -65,13 +65,11 @@ def parse(body: bytes, account: str, *, received_at: datetime) -> list[Event]:
 
     It carries the latest values, not what changed: they are only a hint to look.
     """
-    events = []
-    for number, notification in enumerate(_notifications(body)):
-        try:
-            events.append(_read(notification, account, received_at))
-        except BadPayloadError as error:
-            raise BadPayloadError(f"notification {number}: {error.reason}") from None
-    return events
+    return read_each(
+        "notification",
+        _notifications(body),
+        lambda _, notification: [_read(notification, account, received_at)],
+    )
 
 
 def _notifications(body: bytes) -> list[Any]:

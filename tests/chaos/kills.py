@@ -92,6 +92,14 @@ class Firms:
         for company in (*self.at_close, *self.at_hubspot):
             counts = copies[company.domain], leads[company.name]
             result.doubled += sum(max(0, count - 1) for count in counts)
+            if max(counts) > 1:
+                made = [row.get("createdate") for row in there if row["domain"] == company.domain]
+                made += [row["date_created"] for row in home if row["name"] == company.name]
+                origin = "Close" if company in self.at_close else "HubSpot"
+                result.notes.append(
+                    f"{company.name}, made in {origin}, stands {counts[0]} times in HubSpot"
+                    f" and {counts[1]} in Close: {', '.join(sorted(map(str, made)))}"
+                )
             values = said.get(company.domain), told.get(company.name)
             result.lost += 0 in counts or values != (last, last)
 

@@ -160,7 +160,9 @@ def _listed(org: Close, call: Call, types: list[str]) -> Answer:
         if all(test(record) for test in tests)
     ]
     by = occurred if "activity_at" in order else lambda record: rest_time(record.created)
-    found.sort(key=lambda record: (by(record), record.id), reverse=order.startswith("-"))
+    found.sort(
+        key=lambda record: (by(record), record.created, record.id), reverse=order.startswith("-")
+    )
     return listed(org, call, found)
 
 

@@ -94,7 +94,8 @@ async def test_what_a_person_does_is_heard(world: World):
     sources = await world.syncline.sql(
         "select distinct method from deliveries where account = $1", ACCOUNT
     )
-    assert [row["method"] for row in sources] == ["BUS"]
+    # The log, which is read once at the start, may tell of it as well.
+    assert "BUS" in {row["method"] for row in sources}
 
 
 async def test_what_we_write_comes_back_and_nothing_happens(world: World):

@@ -132,6 +132,8 @@ async def spares_inside(
     """
     taken = member.connector.manifest.entities[record.entity].cascades
     refs = [ref for ref in inside if member.entity_of(ref.type) in taken]
+    if not refs or record.state == "purged":
+        return ""
     met = await links.by_ref(db, refs)
     owners = await records.get(db, [link.record_id for link in met.values()])
     doomed = {
@@ -139,7 +141,7 @@ async def spares_inside(
         for ref, link in met.items()
         if link.state == "gone" or owners[link.record_id].state != "live"
     }
-    return _would_take(member, len({*refs} - doomed)) if record.state != "purged" else ""
+    return _would_take(member, len({*refs} - doomed))
 
 
 def _would_take(member: Member, number: int) -> str:

@@ -484,12 +484,12 @@ async def _undisturbed(
         for job in batch:
             assert job.link is not None
             result, inside = results.get(job.link.ref, (None, ()))
-            reason = await spares_inside(db, member, job.record, inside)
-            if result is Result.UNCHANGED and reason:
-                await keep(db, job.record, job.link.ref, reason)
-                spared.append(job.mark)
-            elif result is Result.UNCHANGED:
-                ready.append(job)
+            if result is Result.UNCHANGED:
+                if reason := await spares_inside(db, member, job.record, inside):
+                    await keep(db, job.record, job.link.ref, reason)
+                    spared.append(job.mark)
+                else:
+                    ready.append(job)
             elif result is Result.GONE and job.link.writing:
                 carried_out.append(job)
                 count(counts, "deleted")

@@ -64,7 +64,8 @@ class CatchUpShape(BaseModel):
     due_at: datetime | None = Field(description="When it is read next; null: only after trouble")
     running: bool
     reason: str = Field(
-        description="Why it is read next: schedule, start, resumed, outage, webhooks, person …"
+        description="Why it is read next: schedule, start, resumed, outage, webhooks, person …;"
+        " moment: what it lists of that second may not be all"
     )
     listed: int = Field(description="Changes that the log told so far")
     missed: int = Field(description="Those of them that no webhook had told in time")
@@ -76,7 +77,7 @@ class CatchUpState(BaseModel):
     """An account's catch-up."""
 
     account: str
-    done: bool = Field(description="Nothing is due and nothing is being read")
+    done: bool = Field(description="Nothing is due, or read, or must be read again in a moment")
     missed_rate: float | None
     items: list[CatchUpShape]
 
@@ -124,11 +125,16 @@ def missed_rate(read: Sequence[CatchUpShape]) -> float | None:
     return round(sum(one.missed for one in read) / listed, 4) if listed else None
 
 
+def _is_due(one: CatchUpShape, now: datetime) -> bool:
+    soon = one.due_at is not None and (one.due_at <= now or one.reason == catchups.MOMENT)
+    return one.running or soon
+
+
 async def _state(db: AsyncConnection, name: str, now: datetime) -> CatchUpState:
     read = (await shapes(db, [name]))[name]
     return CatchUpState(
         account=name,
-        done=not any(one.running or (one.due_at and one.due_at <= now) for one in read),
+        done=not any(_is_due(one, now) for one in read),
         missed_rate=missed_rate(read),
         items=read,
     )

@@ -19,13 +19,16 @@ from app.domain.values import Delivery, Ref
 
 #: After less than this nobody was away: workers come and go.
 AWAY = timedelta(seconds=60)
+#: Why a log is read a second time at once: something was listed whose moment was not over.
+MOMENT = "moment"
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """A reading under way: what happened from ``since`` on, as it was told when it began.
 
-    ``cursor`` is None at the start; ``deep`` says that deletes are looked for too.
+    ``cursor`` is None at the start; ``deep`` says that deletes are looked for too, ``again`` that
+    something was listed whose moment was not over.
     """
 
     account: str
@@ -37,6 +40,7 @@ class Run:
     deep: bool
     listed: int = 0
     missed: int = 0
+    again: bool = False
 
     def content(self) -> dict[str, Any]:
         """The run as it is kept."""
@@ -48,6 +52,7 @@ class Run:
             "deep": self.deep,
             "listed": self.listed,
             "missed": self.missed,
+            "again": self.again,
         }
 
 
@@ -125,7 +130,8 @@ async def due(
     if row is None:
         return None
     if row.run is None:
-        deep = row.reason != "schedule" or row.now - row.deep_through >= deep_every
+        routine = row.reason in ("schedule", MOMENT)
+        deep = not routine or row.now - row.deep_through >= deep_every
         return Run(account, row.entity, row.reason, row.through, row.now, None, deep)
     times = {name: datetime.fromisoformat(row.run[name]) for name in ("since", "began")}
     return Run(account, row.entity, **{**row.run, **times})
@@ -204,6 +210,7 @@ async def finish(
     Where somebody has asked for another one meanwhile, that one is due.
     """
     listed, missed = counts
+    reason = MOMENT if run.again else "schedule"
     asked = catchups.c.reason != run.reason
     later = None if every is None else sa.func.now() + timedelta(seconds=every)
     values: dict[str, Any] = {
@@ -211,7 +218,7 @@ async def finish(
         "run": None,
         "last": {**run.content(), "finished": now().isoformat()},
         "due_at": sa.case((asked, sa.func.now()), else_=sa.cast(later, catchups.c.due_at.type)),
-        "reason": sa.case((asked, catchups.c.reason), else_="schedule"),
+        "reason": sa.case((asked, catchups.c.reason), else_=reason),
         "listed": catchups.c.listed + listed,
         "missed": catchups.c.missed + missed,
         "error": None,

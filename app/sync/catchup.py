@@ -18,7 +18,7 @@ from app.db.catchups import Run
 from app.db.events import Answered
 from app.db.lanes import Lane
 from app.db.links import Link
-from app.domain.values import Change, Delivery, Ref, Trail
+from app.domain.values import Change, Delivery, Event, Ref, Trail
 from app.errors import AccountError, RateLimitedError, SyncError, TransientError
 from app.sync.house import House, Member
 from app.sync.ingest import answers
@@ -30,6 +30,8 @@ log = structlog.get_logger()
 DEEP = timedelta(days=1)
 #: A reading that was refused is tried again after this.
 AGAIN = timedelta(minutes=5)
+#: Some vendors' moments are whole seconds: one is over after this, whatever the clocks differ.
+MOMENT = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,10 @@ class _Told:
     delivery: Delivery
     key: bytes
     answered: Answered
+
+    @property
+    def event(self) -> Event:
+        return self.answered.event
 
 
 async def catch_up(house: House, lane: Lane) -> bool:
@@ -67,13 +73,18 @@ async def _page(house: House, lane: Lane, run: Run) -> None:
     member = house.members[run.account]
     trail = await member.connector.catch_up(run.entity, run.cursor, run.since, deep=run.deep)
     told = _read(house, member, run, trail)
-    every = member.config.catch_up.every
+    ripe = [one for one in told if not trail.states or _is_over(one.event, now())]
+    # What is listed of the present second may be edited in it once more: then it is listed alike.
+    # It is read once more soon, and then when it is time: somebody edits in every second.
+    again = run.again or (len(ripe) < len(told) and run.reason != catchups.MOMENT)
+    run = replace(run, again=again)
+    every = MOMENT.seconds if again else member.config.catch_up.every
     async with house.database.transaction() as db:
         if not await lanes.holds(db, lane):
             return
-        fresh = await _fresh(db, run.account, told, trail)
-        counts = _counts(run, told, fresh, grace=member.config.catch_up.grace)
-        await _take_in(db, fresh)
+        fresh, seen = await _fresh(db, run.account, ripe, trail)
+        counts = _counts(run, ripe, fresh, grace=member.config.catch_up.grace)
+        await _take_in(db, [*fresh, *seen])
         run = replace(
             run,
             cursor=trail.cursor,
@@ -87,7 +98,7 @@ async def _page(house: House, lane: Lane, run: Run) -> None:
             await catchups.finish(db, run, counts=added, every=every)
         else:
             await catchups.advance(db, run, counts=added)
-        if fresh:
+        if fresh or seen:
             await lanes.wake(db, run.account, "in")
     for found, count in counts.items():
         metrics.CAUGHT_UP.labels(run.account, run.entity, found).inc(count)
@@ -120,20 +131,34 @@ def _read(house: House, member: Member, run: Run, trail: Trail) -> list[_Told]:
 
 async def _fresh(
     db: AsyncConnection, account: str, told: Sequence[_Told], trail: Trail
-) -> list[_Told]:
-    """What nobody has told yet."""
-    keys = await catchups.known(db, account, [one.answered.event.key for one in told])
-    fresh = [one for one in told if one.answered.event.key not in keys]
+) -> tuple[list[_Told], list[_Told]]:
+    """What nobody has told yet; and what we have seen, but in a moment that was not over."""
+    keys = await catchups.known(db, account, [one.event.key for one in told])
+    fresh = [one for one in told if one.event.key not in keys]
     if not trail.states:
-        return fresh
-    refs = {ref for one in fresh if (ref := one.answered.event.ref) is not None}
-    seen, heard = await links.by_ref(db, refs), await catchups.told(db, refs)
-    return [one for one in fresh if not _is_old(one, seen, heard)]
+        return fresh, []
+    refs = {ref for one in fresh if (ref := one.event.ref) is not None}
+    met, heard = await links.by_ref(db, refs), await catchups.told(db, refs)
+    early = [one for one in fresh if _was_seen_early(one.event, met, heard)]
+    return [one for one in fresh if not _is_old(one.event, met, heard)], early
 
 
-def _is_old(one: _Told, seen: Mapping[Ref, Link], heard: Mapping[Ref, datetime]) -> bool:
+def _is_over(event: Event, moment: datetime) -> bool:
+    """Whether nothing can happen any more that would be listed under the same moment."""
+    return event.at.microsecond != 0 or event.at + MOMENT <= moment
+
+
+def _was_seen_early(event: Event, met: Mapping[Ref, Link], heard: Mapping[Ref, datetime]) -> bool:
+    """Whether all that we know of this moment is what we saw, or wrote, while it was not over."""
+    link = met.get(event.ref) if event.ref is not None else None
+    if link is None or link.state == "gone" or event.change is Change.GONE:
+        return False
+    told = event.ref is not None and event.ref in heard and heard[event.ref] >= event.at
+    return not told and link.seen_at == event.at and not _is_over(event, link.synced_at)
+
+
+def _is_old(event: Event, seen: Mapping[Ref, Link], heard: Mapping[Ref, datetime]) -> bool:
     """Whether we have looked at this state since, or are about to."""
-    event = one.answered.event
     link = seen.get(event.ref) if event.ref is not None else None
     live = link is not None and link.state != "gone"
     if event.change is Change.GONE:
@@ -151,12 +176,10 @@ def _counts(
     What was listed by the reading before this one is not counted again.
     """
     late = run.began - timedelta(seconds=grace)
-    keys = {one.answered.event.key: one.answered.event.at for one in fresh}
+    keys = {one.event.key: one.event.at for one in fresh}
     missed = sum(at <= late for at in keys.values())
     known = {
-        event.key
-        for one in told
-        if (event := one.answered.event).key not in keys and event.at > run.since
+        event.key for one in told if (event := one.event).key not in keys and event.at > run.since
     }
     return {"known": len(known), "early": len(keys) - missed, "missed": missed}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -13,11 +14,12 @@ import sqlalchemy as sa
 from app.db import catchups, lanes, resyncs
 from app.db.lanes import Lane
 from app.db.tables import catchups as rows
+from app.db.tables import links
 from app.domain.values import Trail
 from app.errors import RejectedError, TransientError
 from app.sync.catchup import catch_up
 from app.sync.trouble import LanePaused
-from tests.sync.conftest import Company
+from tests.sync.conftest import Company, lead
 
 
 def logged(number: int, at: datetime, action: str = "updated") -> bytes:
@@ -234,3 +236,49 @@ async def test_a_pause_that_is_over_is_caught_up_with(company: Company, since: d
         await catchups.request(db, "close", "resumed")
     assert await log.turn()
     assert (await log.state()).last["reason"] == "resumed"
+
+
+async def test_a_second_that_is_not_over_is_listed_again_soon(company: Company, since: datetime):
+    """Some vendors' moments are whole seconds: what is edited later in one is listed alike."""
+    moment = datetime.now(UTC).replace(microsecond=0)
+    log = Log(company, Trail((logged(1, moment),), states=True))
+    await log.turn()
+    assert await log.known() == 0
+    state = await log.state()
+    assert state.reason == "moment"
+    assert state.due_at - datetime.now(UTC) < timedelta(seconds=4)
+
+
+async def test_edits_in_every_second_do_not_have_the_log_read_without_end(
+    company: Company, since: datetime
+):
+    def present() -> Trail:
+        moment = datetime.now(UTC).replace(microsecond=0)
+        return Trail((logged(1, moment),), states=True)
+
+    log = Log(company, present())
+    await log.turn()
+    async with company.db.transaction() as db:
+        await db.execute(sa.update(rows).values(due_at=sa.func.now()))
+    log.answers.append(present())
+    await log.turn()
+    state = await log.state()
+    assert state.reason == "schedule"
+    assert state.due_at - datetime.now(UTC) > timedelta(minutes=5)
+
+
+async def test_an_edit_in_the_second_of_our_own_write_is_looked_at_and_once(
+    company: Company, since: datetime
+):
+    moment = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    await company.see(replace(lead(), version=moment))
+    wrote = moment + timedelta(milliseconds=200)
+    async with company.db.transaction() as db:
+        await db.execute(sa.update(links).values(synced_at=wrote))
+    log = Log(company, *[Trail((logged(1, moment),), states=True)] * 2)
+    for _ in range(2):
+        async with company.db.transaction() as db:
+            await db.execute(sa.update(rows).values(due_at=sa.func.now()))
+        await log.turn()
+        assert await log.known() == 1
+    assert (await log.state()).missed == 0

@@ -177,6 +177,13 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("state = 'pending'"),
     )
+    op.create_index(
+        "ix_events_gone",
+        "events",
+        ["account", "ref_type", "ref_id"],
+        unique=False,
+        postgresql_where=sa.text("gone"),
+    )
     op.create_index("ix_events_ref", "events", ["account", "ref_type", "ref_id"], unique=False)
     op.create_table(
         "journal",
@@ -1067,6 +1074,7 @@ def downgrade() -> None:
     op.drop_index("ix_journal_record", table_name="journal")
     op.drop_table("journal")
     op.drop_index("ix_events_ref", table_name="events")
+    op.drop_index("ix_events_gone", table_name="events", postgresql_where=sa.text("gone"))
     op.drop_index(
         "ix_events_pending", table_name="events", postgresql_where=sa.text("state = 'pending'")
     )

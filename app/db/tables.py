@@ -126,6 +126,7 @@ events = sa.Table(
     sa.Index("ix_events_dead", "id", postgresql_where=sa.text("state = 'dead'")),
     sa.Index("ix_events_delivery", "delivery_id"),
     sa.Index("ix_events_ref", "account", "ref_type", "ref_id"),
+    sa.Index("ix_events_gone", "account", "ref_type", "ref_id", postgresql_where=sa.text("gone")),
     sa.PrimaryKeyConstraint("id", "received_at"),
     postgresql_partition_by="RANGE (received_at)",
 )

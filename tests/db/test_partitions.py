@@ -126,16 +126,13 @@ async def test_what_waits_for_somebody_outlives_its_time(database: Database, in_
     assert left == ["ev_1"]
 
 
-async def test_a_repeat_is_known_in_whatever_part_the_first_one_is(database: Database) -> None:
-    await _part_then(database, DELIVERIES, LONG_AGO)
-    await _deliver(database, b"hello", at=LONG_AGO)
+async def test_a_repeat_is_known_within_its_part(database: Database) -> None:
     connection = await asyncpg.connect(database.url)
     try:
-        again = Delivery("close", "POST", "/", {}, b"hello", NOW)
-        other = Delivery("close", "POST", "/", {}, b"another", NOW)
-        arrivals = [(each, deliveries.key(each, named=False)) for each in (again, other, other)]
-        stored = await deliveries.store(connection, arrivals)
-        assert [key for _, key in stored.new] == [arrivals[1][1]]
+        bodies = (b"hello", b"another", b"another")
+        told = [Delivery("close", "POST", "/", {}, body, NOW) for body in bodies]
+        arrivals = [(each, deliveries.key(each, named=False)) for each in told]
+        assert len((await deliveries.store(connection, arrivals)).new) == 2
         assert not (await deliveries.store(connection, arrivals)).new
     finally:
         await connection.close()

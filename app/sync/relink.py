@@ -86,6 +86,10 @@ async def _follow(db: AsyncConnection, lost: Link, kept: Link) -> None:
     if lost.record_id != kept.record_id:
         await unite(db, lost.record_id, kept.record_id, into=kept.ref)
         log.info("record.merged", ref=str(lost.ref), into=str(kept.ref), record=str(kept.record_id))
+    elif unmade([kept]):
+        # We have deleted it for the one, and the other was in it already.
+        await records.bump(db, kept.record_id)
+        await _make_anew(db, (await records.get(db, [kept.record_id]))[kept.record_id])
     await promote(db, kept.record_id, kept.ref.account)
 
 

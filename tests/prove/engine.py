@@ -504,6 +504,10 @@ class Engine:
         if record.state != state:
             self.records[record_id] = replace(record, state=state, version=record.version + 1)
 
+    def _raise_version(self, record_id: UUID) -> None:
+        record = self.records[record_id]
+        self.records[record_id] = replace(record, version=record.version + 1)
+
     def _lay_to_rest(self, record_id: UUID) -> None:
         """It lives nowhere any more: its keys are free."""
         self._set_state(record_id, "gone")
@@ -551,7 +555,7 @@ class Engine:
         self._settle_cards(link.ref)
         link.synced_at = self.tick()
         if job.mark.wanted <= job.wanted:
-            self.outbox.pop((account, link.record_id), None)
+            self.outbox.pop((account, job.record.id), None)  # whose link it is now has its own
         else:
             job.mark.attempts, job.mark.due = 0, self.now
         self._promote(link.record_id, account)
@@ -646,6 +650,9 @@ class Engine:
             self._bury_merged(lost)
             if lost.record_id != kept.record_id:
                 self._unite(lost.record_id, kept.record_id)
+            elif unmade([kept]):
+                self._raise_version(kept.record_id)
+                self.mark(to.account, self.records[kept.record_id])
             self._promote(kept.record_id, to.account)
         if self.follow and to in self.links:
             self.follow_merge(self.links[to].record_id)
@@ -714,6 +721,15 @@ class Engine:
             if (link.record_id, link.ref.account) == (record_id, account)
         ]
 
+    def _latest(self, record_id: UUID, account: str) -> Link | None:
+        """As app/sync/deletes.py has it: the living, else the last to end of those not merged."""
+
+        def rank(link: Link) -> tuple[bool, bool, bool, int]:
+            live, gone = link.state == "live", link.state == "gone"
+            return live, not gone, link.ended != "merged", link.synced_at
+
+        return max(self._own(record_id, account), key=rank, default=None)
+
     def _promote(self, record_id: UUID, account: str) -> bool:
         heir = promoted(self._own(record_id, account))
         if heir is None:
@@ -732,10 +748,8 @@ class Engine:
             if parked and any(link.state == "live" for link in own):
                 for link in parked:
                     link.state = "merging"
-                record = self.records[record_id]
-                record = replace(record, version=record.version + 1)
-                self.records[record_id] = record
-                self.mark(account, record)
+                self._raise_version(record_id)
+                self.mark(account, self.records[record_id])
 
     def join(self, one: UUID, other: UUID) -> bool:
         """A person says that these two are one; whether they still were two."""
@@ -826,7 +840,7 @@ class Engine:
         mark, record = self.outbox[account, record_id], self.records[record_id]
         if self._merge_there(account, record_id):
             return
-        link = self.by_record.get((record_id, account))
+        link = self._latest(record_id, account)
         if link is not None and link.state != "live":
             barred = link.ended != "propagated"  # what we deleted there ourselves may be made anew
             link = None

@@ -22,6 +22,7 @@ from app.sync.cards import begin_merge
 from app.sync.deletes import recreate
 from app.sync.merges import give_up
 from app.sync.purge import purge
+from app.sync.relink import unite
 from app.sync.trouble import LanePaused
 from tests.connectors.conftest import Control, control, sandbox
 from tests.full.harness import until
@@ -634,7 +635,10 @@ async def test_no_card_asks_about_a_field_of_what_was_deleted(town: Town):
 
 
 @PROPAGATE
-async def test_what_a_merge_has_put_into_one_that_we_deleted_just_then_is_made_anew(town: Town):
+@pytest.mark.parametrize("joined", [False, True], ids=["", "a person has joined the two before"])
+async def test_what_a_merge_has_put_into_one_that_we_deleted_just_then_is_made_anew(
+    town: Town, joined: bool
+):
     companies = "/crm/v3/objects/companies"
     firms, leads = [], []
     for name in ("acme", "bell"):
@@ -649,6 +653,11 @@ async def test_what_a_merge_has_put_into_one_that_we_deleted_just_then_is_made_a
     await town.close("POST", "/lead/merge/", source=leads[1].id, destination=leads[0].id)
     await town.work()
     assert await town.state_of(leads[0]) == "gone propagated"
+    if joined:
+        lost, kept = [await town.record_of(lead) for lead in leads]
+        async with town.db.transaction() as db:
+            await unite(db, lost.id, kept.id, into=None)
+        await town.work()
     ends = {"merge_source_lead_id": leads[1].id, "merge_destination_lead_id": leads[0].id}
     await town.hear_close("lead", "merged", leads[0].id, meta=ends)
     await town.go_on()

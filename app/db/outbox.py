@@ -17,7 +17,7 @@ from app.db.pages import Page, page
 from app.db.tables import accounts, attempts, links, outbox
 from app.domain.state import RecordState
 from app.domain.values import Fields
-from app.errors import HeldError, RejectedError
+from app.errors import HeldError, NotFoundError, RejectedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +415,19 @@ async def forget_dead(db: AsyncConnection, account: str, record_id: UUID) -> Non
     """What could not be told to one that is gone there needs nobody; a create in doubt does."""
     dead = sa.and_(outbox.c.state == "dead", outbox.c.intent_at.is_(None))
     await db.execute(sa.delete(outbox).where(_this(account, record_id), dead))
+
+
+async def wake_unseen(db: AsyncConnection, account: str, record_ids: Collection[UUID]) -> None:
+    """What was not shown when it was to be written to is shown again: it is tried anew."""
+    if not record_ids:
+        return
+    unseen = outbox.c.error["class"].astext == NotFoundError.__name__
+    await db.execute(
+        sa.update(outbox)
+        .where(outbox.c.account == account, any_of(outbox.c.record_id, record_ids))
+        .where(outbox.c.state == "dead", unseen)
+        .values(state="pending", attempts=0, error=None, due_at=sa.func.now())
+    )
 
 
 async def end_doubt(db: AsyncConnection, account: str, record_id: UUID) -> None:

@@ -37,6 +37,8 @@ class Changes:
     entries: list[Entry] = field(default_factory=list)
     marks: dict[tuple[str, UUID], RecordState] = field(default_factory=dict)
     traces: dict[UUID, str | None] = field(default_factory=dict)
+    #: The records of which the account has told something.
+    shown: set[UUID] = field(default_factory=set)
     #: (entity, policy) of every conflict, for the metrics.
     clashed: list[tuple[str, str]] = field(default_factory=list)
 
@@ -97,6 +99,7 @@ class Changes:
         if news or plan.seen_at not in (None, link.seen_at):
             seen_at, written = plan.seen_at, plan.written
             self.agreed.append(links.Agreement(plan.ref, plan.base, plan.sent, seen_at, written))
+            self.shown.add(owner.id)
         if plan.back:
             self.revived.append(plan.ref)
         return link.now(
@@ -117,6 +120,7 @@ class Changes:
         met = [link.record_id for link in self.linked if link.record_id not in fresh]
         await join(db, account, met)
         await links.agree(db, self.agreed)
+        await outbox.wake_unseen(db, account, self.shown)
         await self._revive(db)
         await self._bury(db, house)
         await self._open_cards(db)

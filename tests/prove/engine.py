@@ -86,6 +86,7 @@ class Mark:
     intent_tick: int = 0
     intended: Fields = field(default_factory=dict)
     dead: bool = False
+    unseen: bool = False  # … as what it is about was not shown
     held: bool = False  # a guard keeps it until a person decides
     guard: str | None = None  # the kind of write that a guard holds, or held and a person approved
     asked: bool = False  # a person must say what became of this create
@@ -463,6 +464,8 @@ class Engine:
                 link.base, link.intended = plan.base, {}
             link.sent = plan.sent if plan.sent is not None else link.sent
             link.written = plan.written if plan.written is not None else link.written
+            if plan.base is not None or plan.seen_at != link.seen_at:
+                self._wake_unseen(ref.account, owner.id)
             link.seen_at = max(filter(None, (link.seen_at, plan.seen_at)), default=None)
             link.synced_at = self.tick()
         if plan.back:
@@ -475,6 +478,12 @@ class Engine:
             self.kept.add(owner.id)
         for account in plan.marks:
             self.mark(account, owner, scan=scan)
+
+    def _wake_unseen(self, account: str, record_id: UUID) -> None:
+        """What was not shown when it was to be written to is shown again."""
+        mark = self.outbox.get((account, record_id))
+        if mark is not None and mark.dead and mark.unseen:
+            mark.dead, mark.attempts, mark.due = False, 0, self.now
 
     # --- deletes
 
@@ -546,8 +555,8 @@ class Engine:
             del self.jobs[account]
         else:
             job.mark.due = self.now
-            job.mark.attempts += result is Result.MISSING
-            job.mark.dead = job.mark.attempts >= LOOKS
+            if result is Result.MISSING:
+                self._failed(job, unseen=True)
             del self.jobs[account]
 
     def _deleted(self, account: str, job: Job, link: Link) -> None:
@@ -903,7 +912,7 @@ class Engine:
         still = still and self.records[job.record.id].version == job.record.version
         still = still and link.state == "live"
         if plan is not None and plan.result is Result.MISSING:
-            self._failed(job)  # what is not shown is not written to
+            self._failed(job, unseen=True)  # what is not shown is not written to
             del self.jobs[account]
             return
         if not still or plan is None or plan.result is not Result.UNCHANGED:
@@ -1042,14 +1051,14 @@ class Engine:
         else:
             assert link is not None
             link.writing, link.intended, link.synced_at = False, {}, self.tick()
-            self._failed(job)
+            self._failed(job, unseen=True)
             read_at = self.tick()
             self.reconcile(self.crms[account].read(link.ref.id), read_at, read_at)
 
-    def _failed(self, job: Job) -> None:
+    def _failed(self, job: Job, *, unseen: bool = False) -> None:
         job.mark.attempts += 1
         job.mark.due, job.mark.intent_at = self.now, None
-        job.mark.dead = job.mark.attempts >= LOOKS
+        job.mark.dead, job.mark.unseen = job.mark.attempts >= LOOKS, unseen
 
     def _done(self, account: str, job: Job, stored: Observation) -> None:
         record, link = job.record, job.link

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.db import links
+from app.db import links, outbox
 from app.db.engine import Database
 from app.domain.values import Ref
+from app.errors import NotFoundError
+from app.sync.trouble import describe
 from tests.connectors.conftest import Control, control, sandbox
 from tests.sync.town import Town, founded
 
@@ -89,6 +91,22 @@ async def test_who_is_entered_anew_is_no_riddle_though_the_delete_is_told_after_
     await town.work()
     assert await town.scalar("select count(*) from conflicts") == 0
     assert await town.state_of(there) == "gone deleted"
+
+
+async def test_what_could_not_be_told_to_what_was_not_shown_is_told_once_it_is_shown(town: Town):
+    ada, there = await town.ada()
+    await town.close("PUT", f"/contact/{ada.id}/", title="Countess")
+    await town.hear_close("contact", "updated", ada.id)
+    path = f"/crm/v3/objects/contacts/{there.id}"
+    async with town.db.transaction() as db:
+        (mark,) = await outbox.take(db, "hubspot", limit=1)
+        await outbox.bury(db, mark, describe(NotFoundError("hubspot does not show it")))
+    await town.hubspot("PATCH", path, properties={"city": "London"})
+    await town.hear_hubspot("contact.propertyChange", there.id, propertyName="city")
+    await town.work()
+    shown = await town.hubspot("GET", f"{path}?properties=jobtitle")
+    assert shown["properties"]["jobtitle"] == "Countess"
+    assert await town.marks() == {}
 
 
 async def test_a_dead_letter_about_what_was_deleted_does_not_hold_up_who_takes_its_place(

@@ -53,8 +53,10 @@ def equal(one: Value, other: Value) -> bool:
 
 
 def alike(one: Value, other: Value) -> bool:
-    """Whether one is the other as a vendor may keep it: in capitals, trimmed, rounded."""
-    if equal(one, other):
+    """Whether one is the other as a vendor may keep it: in capitals, trimmed, rounded, or as a
+    blank of its own.
+    """
+    if equal(one, other) or (is_blank(one) and is_blank(other)):
         return True
     if not isinstance(one, str) or not isinstance(other, str):
         return False

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from app.domain.absorb import absorb
 from app.domain.codecs import ABSENT
 from app.domain.entities import equal
-from app.domain.merge import Clash, Take
+from app.domain.merge import Clash, Take, elements
 from app.domain.state import RecordState
 from app.domain.values import Fields
 
@@ -123,9 +123,18 @@ def last_words(
     alone = {c.field for c in clashes if equal(c.ours, base.get(c.field, ABSENT))}
     takes += tuple(Take(c.field, c.ours, c.theirs, EDITED) for c in clashes if c.field in alone)
     clashes = tuple(clash for clash in clashes if clash.field not in alone)
+    fields = {**record.fields, **{take.field: take.new for take in takes}}
+    for name, value in news.items():
+        removed = elements(base.get(name, ABSENT)) - elements(value)
+        if removed & elements(fields.get(name, ABSENT)):
+            left = sorted(elements(fields[name]) - removed)
+            takes = (
+                *(t for t in takes if t.field != name),
+                Take(name, record.fields.get(name, ABSENT), left, EDITED),
+            )
+            fields[name] = left
     if not takes and not clashes:
         return record, (), ()
-    fields = {**record.fields, **{take.field: take.new for take in takes}}
     state = "live" if record.state == "gone" else record.state
     after = replace(record, fields=fields, state=state, version=record.version + 1)
     return after, takes, clashes

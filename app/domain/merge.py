@@ -60,7 +60,8 @@ class Merged:
 Policy = Callable[[str, Value, Value], tuple[Winner, str]]
 
 
-def _elements(value: Value) -> set[str]:
+def elements(value: Value) -> set[str]:
+    """Those of a set-valued field."""
     return set(value) if isinstance(value, list) else set()
 
 
@@ -111,8 +112,8 @@ def merge(
             and (equal(mine, agreed) or (name in sent and equal(mine, sent[name])))
         )
         if is_set(name) or (isinstance(value, list) and isinstance(mine, list)):
-            before, there = _elements(agreed), _elements(value)
-            merged = sorted((_elements(mine) | (there - before)) - (before - there))
+            before, there = elements(agreed), elements(value)
+            merged = sorted((elements(mine) | (there - before)) - (before - there))
             new_base[name] = value
             new_sent.pop(name, None)
             if merged != (mine if isinstance(mine, list) else []):

@@ -159,8 +159,9 @@ async def bury(db: AsyncConnection, house: House, record_id: UUID, ref: Ref) -> 
     """This ref was the counterpart of ours, and it was deleted before we could see it."""
     record = await expected(db, record_id)
     await _set_free(db, ref, record_id)
+    said = (await outbox.intended(db, ref.account, [record_id])).get(record_id, {})
     await _cancel_create(db, ref.account, record)
-    await links.add(db, [Link.new(record_id, record.entity, ref, {}, {}, None)])
+    await links.add(db, [Link.new(record_id, record.entity, ref, said, {}, None)])
     await _take_in(db, house, Seen(Observation(ref, None, gone=True), CAUSE, now()))
     return [record_id]
 

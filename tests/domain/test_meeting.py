@@ -92,6 +92,13 @@ def test_an_edit_made_before_the_merge_is_taken_if_nobody_else_changed_the_field
     assert [(clash.field, clash.theirs) for clash in clashes] == [("score", "2")]
 
 
+def test_an_element_removed_before_the_merge_is_removed() -> None:
+    ours = record(1, phones=["+491", "+492", "+493"])
+    after, takes, _ = last_words(ours, {"phones": ["+492", "+493"]}, {"phones": ["+493", "+494"]})
+    assert after.fields == {"phones": ["+491", "+493", "+494"]}
+    assert [(take.field, take.new) for take in takes] == [("phones", ["+491", "+493", "+494"])]
+
+
 def test_an_edit_made_before_the_merge_keeps_what_was_to_be_deleted() -> None:
     doomed = replace(record(1, title="CEO"), state="gone")
     after, _, _ = last_words(doomed, {"title": "CEO"}, {"title": "Founder"})

@@ -1022,8 +1022,9 @@ class Engine:
         mark.dead, mark.attempts, mark.due = False, 0, self.now
         mark.intent_at, mark.asked = None, False
         if ref is not None:
-            link = Link(record_id, ref, {}, {}, None, self.tick(), state="gone")
+            link = Link(record_id, ref, mark.intended, {}, None, self.tick())
             self.links[ref] = self.by_record[record_id, account] = link
+            self.reconcile(Observation(ref, None, gone=True), self.tick(), None)
 
     def _put_off(self, account: str, mark: Mark, wait: int) -> None:
         mark.due = self.now + wait

@@ -120,6 +120,8 @@ class Witness:
     before: Cells = field(default_factory=dict)
     doubtful: Cells = field(default_factory=dict)
     forgiven: set[int] = field(default_factory=set)
+    #: What a cell may show or not, as several edits said what was written.
+    unsure: dict[tuple[str, str, str], frozenset[int]] = field(default_factory=dict)
     #: The same for sets: what the latest write brought, and what nobody remembers to have brought.
     brought: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     doubted: dict[tuple[str, str], set[str]] = field(default_factory=dict)
@@ -167,7 +169,11 @@ class Witness:
         self.numbers += 1
         if (account, id, path) in self.doubtful:
             self.forgiven |= {self.numbers, *self.doubtful[account, id, path].seen}
-        edit = Edit(self.numbers, account, id, essence(path, new), at, cell.seen)
+        past, unsure = cell.seen, self.unsure.get((account, id, path), _NONE)
+        if unsure:
+            self.forgiven |= {self.numbers, *unsure}
+            past -= unsure
+        edit = Edit(self.numbers, account, id, essence(path, new), at, past)
         self.edits.setdefault((thing, path), []).append(edit)
         self.cells[account, id, path] = Cell(edit.number, edit.past)
 
@@ -217,7 +223,7 @@ class Witness:
 
     def _unknown(self, thing: int, *, certain: bool) -> list[Edit | str]:
         """What somebody has edited that no deleter has seen; ``certain``: and that has not lost
-        against something that a deleter has seen.
+        against something that a deleter has seen, nor is hidden by a write that nobody remembers.
         """
         found: list[Edit | str] = []
         for (its, path), edits in self.edits.items():
@@ -225,10 +231,12 @@ class Witness:
                 continue
             over = frozenset[int]().union(*(edit.past for edit in edits))
             for edit in edits:
-                fate = edit.number in over or edit.number in self.forgiven
-                fate = fate or (edit.account, edit.id) in self.left
-                rivals = edits if certain else ()
-                fate = fate or any(_knew(one, path, edit, rivals) for one in self.deletes[thing])
+                fate = edit.number in over or (edit.account, edit.id) in self.left
+                if edit.number in self.forgiven:
+                    fate = fate or certain
+                else:
+                    rivals = edits if certain else ()
+                    fate = fate or any(_knew(d, path, edit, rivals) for d in self.deletes[thing])
                 if not fate:
                     found.append(edit)
         ids = {id for _, id in self.left}
@@ -363,6 +371,8 @@ class Witness:
                 cells[account, now, where[2]] = cells.pop(where)
         for where in [key for key in self.touched if key[:2] == (account, id)]:
             self.touched[account, now, where[2]] = self.touched.pop(where)
+        for where in [key for key in self.unsure if key[:2] == (account, id)]:
+            self.unsure[account, now, where[2]] = self.unsure.pop(where)
         if (account, id) in self.swallowed:
             self.swallowed[account, now] = self.swallowed.pop((account, id))
         for sets in (self.had, self.brought, self.doubted):
@@ -428,6 +438,7 @@ class Witness:
         self.quiet = self.quiet if lossy else self.numbers
         self.doubtful.clear()
         self.doubted.clear()
+        self.unsure.clear()
         if not lossy:
             self.unseen_fills.clear()
             self.quiet_elements = {x for added in self.added.values() for x in added}
@@ -503,28 +514,23 @@ class Witness:
         # What was typed in the instant of a write is gone from the record, and nobody has seen
         # it lose: it may come back.
         seen = cell.past if self._unseen(account, id, path) else cell.seen
+        seen -= self.unsure.get((account, id, path), _NONE)
         fresh = [e for e in known if e.number not in seen]
         if not fresh:
             # Two who merge the same records in two CRMs, each their own way, contradict each other.
             crossed = len(self.merged_in.get(thing, ())) > 1
             crossed = crossed or (account, id, path) in self.retyped
-            crossed = crossed or self._showed_another(thing, path, cell, known)
             if self.sources.get(path, account) == account and not crossed:
                 raise BrokenError(f"flipped back: {where}")
             fresh = known  # what was typed where it does not count is undone
         edit = fresh[-1]
+        may = [e.past | {e.number} for e in fresh]
+        self.unsure[account, id, path] = (
+            frozenset[int].union(*may) - seen - may[0].intersection(*may)
+        )
         self.before[account, id, path] = cell
         self.doubtful.pop((account, id, path), None)
         self.cells[account, id, path] = Cell(edit.number, seen | edit.past)
-
-    def _showed_another(self, thing: int, path: str, cell: Cell, known: Collection[Edit]) -> bool:
-        """Whether the cell may show an older edit that said the same, so that one of these is new:
-        a flag has few values.
-        """
-        edits = self.edits.get((thing, path), ())
-        said = [e.essence for e in edits if e.number == cell.origin]
-        same = [e for e in edits if e.number in cell.past and e.essence in said]
-        return any(e.number not in one.past | {one.number} for one in same for e in known)
 
     def _wrote_set(self, account: str, id: str, thing: int, old: set[str], new: set[str]) -> None:
         where = f"{account} {id} phones: {sorted(old)} -> {sorted(new)}"
@@ -617,7 +623,11 @@ class Witness:
         named = [e for e in heads if e.account == policy and e.number == latest[e.account, e.id]]
         if named and all(e.essence != final for e in named):
             raise BrokenError(f"{where}: {policy} wins conflicts, but {final!r} stands: {heads}")
-        by_time = policy != "review" and all(e.account != policy for e in last)
+        # An edit of who wins conflicts may have decided against one of these before.
+        known = last[0].past.intersection(*(e.past for e in last)) if last else _NONE
+        by_time = policy != "review" and all(
+            e.account != policy for e in edits if e.number not in known
+        )
         if by_time and losers and self._is_timely(last):
             stands = max(e.at for e in last if e.essence == final)
             if any(e.at > stands for e in losers):

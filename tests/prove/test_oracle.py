@@ -71,7 +71,7 @@ WRONG: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "keep no journal": lambda patch: patch.setattr(engine.Engine, "_write_down", lambda *_: None),
     "a merge forgets the lost one": lambda patch: patch.setattr(engine, "united", _barren),
     "merges are not heard": lambda patch: patch.setattr(engine, "step_of", _deaf),
-    "sets are values": lambda patch: patch.setattr(merging, "_elements", lambda _: set()),
+    "sets are values": lambda patch: patch.setattr(merging, "elements", lambda _: set()),
 }
 
 

@@ -113,6 +113,19 @@ async def test_such_a_delete_is_carried_to_the_others_where_that_is_the_policy(t
     assert not await town.there(ada)
 
 
+@pytest.mark.parametrize("deletes", ["propagate"])
+async def test_so_is_one_of_which_a_person_must_tell(town: Town):
+    ada = await ada_in(town, "close")
+    departed = await delete_unseen(town, "hubspot")
+    await empty_the_bin(town, departed)
+    await town.hear_hubspot("contact.deletion", departed.id)
+    await town.work()
+    await settle(town.house, await card_of(town), Word(keep=departed.id))
+    await town.go_on()
+    assert not await town.there(ada)
+    assert await town.scalar("select count(*) from conflicts where state = 'open'") == 0
+
+
 @pytest.mark.parametrize(("word", "copies"), [("keep", 0), ("new", 1)])
 async def test_where_nothing_tells_what_was_deleted_a_person_is_asked(
     town: Town, word: str, copies: int

@@ -227,7 +227,7 @@ class Witness:
         """
         found: list[Edit | str] = []
         for (its, path), edits in self.edits.items():
-            if its != thing or path in self.sources:
+            if its != thing or (certain and path in self.sources):
                 continue
             over = frozenset[int]().union(*(edit.past for edit in edits))
             for edit in edits:

@@ -116,7 +116,7 @@ def last_words(
     news = {
         name: value
         for name, value in shown.items()
-        if name not in without and not equal(value, base.get(name, value))
+        if name not in without and not equal(value, base.get(name, ABSENT))
     }
     takes, clashes = absorb(record.fields, news)
     # Where ours is still what that one showed last, its edit is an edit like any other.

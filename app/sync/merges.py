@@ -100,7 +100,12 @@ async def _look_before(house: House, member: Member, loser: Link) -> None:
         link, record = world.links.get(loser.ref), world.records.get(loser.record_id)
         if link is None or record is None or link.state != "merging":
             return
-        shown = reading(world.state_of(seen), found)
+        state = world.state_of(seen)
+        shown = {
+            name: value
+            for name, value in reading(state, found).items()
+            if state.sync.may_read(member.name, name)
+        }
         after, takes, clashes = last_words(record, link.base, shown, without=ties_of(link.entity))
         if after is record:
             return

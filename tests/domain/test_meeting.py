@@ -92,6 +92,13 @@ def test_an_edit_made_before_the_merge_is_taken_if_nobody_else_changed_the_field
     assert [(clash.field, clash.theirs) for clash in clashes] == [("score", "2")]
 
 
+def test_what_stands_in_a_field_that_nobody_has_agreed_on_is_not_lost_in_the_merge() -> None:
+    after, _, _ = last_words(record(1, title=None), {}, {"title": "Founder"})
+    assert after.fields == {"title": "Founder"}
+    _, _, clashes = last_words(record(1, title="CEO"), {}, {"title": "Founder"})
+    assert [clash.theirs for clash in clashes] == ["Founder"]
+
+
 def test_an_element_removed_before_the_merge_is_removed() -> None:
     ours = record(1, phones=["+491", "+492", "+493"])
     after, takes, _ = last_words(ours, {"phones": ["+492", "+493"]}, {"phones": ["+493", "+494"]})

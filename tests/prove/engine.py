@@ -782,7 +782,11 @@ class Engine:
             return False
         crm = self.crms[account]
         if {living.ref.id, loser.ref.id} <= crm.contacts.keys():
-            shown = reading(self.blank, crm.read(loser.ref.id))
+            shown = {
+                name: value
+                for name, value in reading(self.blank, crm.read(loser.ref.id)).items()
+                if self.sync.may_read(account, name)
+            }
             record = self.records[record_id]
             after, takes, clashes = last_words(record, loser.base, shown)
             self.records[record_id] = after

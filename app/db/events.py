@@ -170,7 +170,9 @@ async def leaving(db: AsyncConnection, refs: Collection[Ref]) -> set[Ref]:
 async def departed_since(
     db: AsyncConnection, account: str, ref_type: str, since: datetime
 ) -> list[Ref]:
-    """Refs that we never met and heard of only since then: they were deleted, or merged away."""
+    """Refs that we never met and heard of only since then: they were deleted, or merged away, and
+    then remembered with whom they were merged into.
+    """
     rows = await db.execute(
         sa.text(
             """
@@ -178,7 +180,8 @@ async def departed_since(
             where e.account = :account and e.ref_type = :type and e.gone and e.received_at >= :since
             and not exists (
                 select from links k where k.account = e.account
-                and k.type = e.ref_type and k.remote_id = e.ref_id)
+                and k.type = e.ref_type and k.remote_id = e.ref_id
+                and not (k.ended = 'merged' and k.base = '{}' and k.created_at >= :since))
             and not exists (
                 select from events b where b.account = e.account
                 and b.ref_type = e.ref_type and b.ref_id = e.ref_id and b.received_at < :since)

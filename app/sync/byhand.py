@@ -156,8 +156,14 @@ async def link(db: AsyncConnection, house: House, record: RecordState, seen: See
 
 
 async def bury(db: AsyncConnection, house: House, record_id: UUID, ref: Ref) -> list[UUID]:
-    """This ref was the counterpart of ours, and it was deleted before we could see it."""
+    """This ref was the counterpart of ours, and it was deleted, or merged into another, before we
+    could see it.
+    """
     record = await expected(db, record_id)
+    met = (await links.by_ref(db, [ref], lock=True)).get(ref)
+    if met is not None and met.ended == "merged":
+        await _cancel_create(db, ref.account, record)
+        return await merge(db, house, record_id, met.record_id)
     await _set_free(db, ref, record_id)
     said = (await outbox.intended(db, ref.account, [record_id])).get(record_id, {})
     await _cancel_create(db, ref.account, record)

@@ -25,6 +25,7 @@ from app.sync.adopt import all_keys, put_off, shown_there
 from app.sync.draft import Job, count
 from app.sync.house import House, Member
 from app.sync.reconcile import known, reconcile
+from app.sync.relink import absorbed
 from app.sync.trouble import LanePaused, describe
 from app.sync.world import Seen
 
@@ -92,8 +93,8 @@ async def _recall(
     except (RateLimitedError, AccountError, TransientError) as error:
         raise LanePaused(error) from error
     met, _ = await known(house, [one.ref for one in kept])
-    seen = {one.ref for one in kept}
-    recalled = {one.ref: one for one in kept if one.raw is not None and one.ref not in met}
+    seen, unmet = {one.ref for one in kept}, {*told} | {one.ref for one in kept} - met.keys()
+    recalled = {one.ref: one for one in kept if one.raw is not None and one.ref in unmet}
     return recalled, [ref for ref in told if ref not in seen]
 
 
@@ -120,8 +121,13 @@ def _state(house: House, member: Member, job: Job) -> State:
 
 
 async def _bury(house: House, member: Member, job: Job, intended: Fields, ref: Ref) -> None:
-    """As if our create had been answered, and the record deleted then."""
-    _, since = await known(house, [])
+    """As if our create had been answered, and the record deleted, or merged, then."""
+    met, since = await known(house, [ref])
+    if ref in met:
+        async with house.database.transaction() as db:
+            await outbox.clear(db, [job.mark])
+            await absorbed(db, job.record.id, ref)
+        return
     async with house.database.transaction() as db:
         record = job.record
         there = await links.by_record(db, [record.id], account=member.name, lock=True)

@@ -124,6 +124,14 @@ async def unite(
     await _hand_over(db, lost.id, kept.id, there, cause, source)
 
 
+async def absorbed(db: AsyncConnection, record_id: UUID, ref: Ref) -> None:
+    """What a create of ours has made was merged into another before it was answered."""
+    link = (await links.by_ref(db, [ref], lock=True))[ref]
+    if link.record_id != record_id:
+        await unite(db, record_id, link.record_id, into=None, source=ref.account)
+        log.info("record.merged", ref=str(ref), record=str(link.record_id))
+
+
 async def _make_anew(db: AsyncConnection, record: RecordState) -> None:
     """Mark the accounts where we deleted one of the two; where a person did, nothing is made."""
     accounts = {link.ref.account for link in unmade(await links.by_record(db, [record.id]))}

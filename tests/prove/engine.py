@@ -996,6 +996,19 @@ class Engine:
             for id, since in self.departed.items()
             if since >= begun and id in crm.bin and Ref(account, TYPE, id) not in self.links
         ]
+        told += [
+            ref.id
+            for ref, link in self.links.items()
+            if ref.account == account and link.ended == "merged"
+            if not link.base and link.synced_at >= begun  # it was remembered, and never met
+        ]
+        unread = [news for news in self.inbox.get(account, ()) if news.received >= begun]
+        told += [
+            id
+            for news in unread
+            for id in news.losers
+            if id not in told and Ref(account, TYPE, id) not in self.links
+        ]
         kept = {one.ref: one for one in crm.recall(job.mark.intent_tick, told)}
         recalled = {r: o for r, o in kept.items() if o.raw is not None and r not in self.links}
         blank, mine = self.blank, []
@@ -1025,7 +1038,9 @@ class Engine:
         mark = self.outbox[account, record_id]
         mark.dead, mark.attempts, mark.due = False, 0, self.now
         mark.intent_at, mark.asked = None, False
-        if ref is not None:
+        if ref in self.links:
+            self._unite(record_id, self.links[ref].record_id)
+        elif ref is not None:
             link = Link(record_id, ref, mark.intended, {}, None, self.tick())
             self.links[ref] = self.by_record[record_id, account] = link
             self.reconcile(Observation(ref, None, gone=True), self.tick(), None)

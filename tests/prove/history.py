@@ -280,6 +280,10 @@ class Life:
         parked = link is None or link.state != "live"
         crm.merge(kept, lost, self.engine.now, third=third, parked=parked)
         self._unite(*things)
+        if link is None:  # who may have made it can only hear of it before he tries again
+            for news in [news for news in crm.underway if news.survivor is not None]:
+                crm.underway.remove(news)
+                self.engine.receive(crm.name, news)
         return True
 
     def _unite(self, kept: int, lost: int) -> None:

@@ -187,9 +187,9 @@ class Changes:
                 spread = await doom(db, house, record_id, ref, begun)
             elif not left and not begun:
                 await records.bury(db, [record_id])
-            elif plan.unseen and not promoted and left:
-                reason = unseen_because(ref)
-                await conflicts.kept(db, link.entity, record_id, left[0].ref, reason, plan.unseen)
+            elif plan.unseen and not promoted:
+                reason, about = unseen_because(ref), left[0].ref if left else ref
+                await conflicts.kept(db, link.entity, record_id, about, reason, plan.unseen)
             log.info(
                 "record.unlinked",
                 ref=str(ref),

@@ -242,3 +242,6 @@ async def decide(db: AsyncConnection, conflict_id: int, *, delete: bool) -> None
     if delete:
         await records.set_state(db, [card.record_id], "gone")
         await mark(db, [card.record_id])
+        record = (await records.get(db, [card.record_id]))[card.record_id]
+        begun = await outbox.begun(db, record.id)
+        await outbox.mark(db, {(account, record.id): record for account in begun})

@@ -505,6 +505,11 @@ async def _undisturbed(
 
 async def _not_shown(db: AsyncConnection, member: Member, job: Job, counts: dict[str, int]) -> None:
     assert job.link is not None
+    met = (await links.by_ref(db, [job.link.ref])).get(job.link.ref)
+    if met is None or met.state != "live":  # there was news of it meanwhile
+        await outbox.postpone(db, job.mark, until=now())
+        count(counts, "moved")
+        return
     reason = f"{member.name} does not show {job.link.ref}, nor that it was deleted"
     await _failed(db, member, job, NotFoundError(reason), now())
     count(counts, "failed")

@@ -495,7 +495,7 @@ class Engine:
             self._doom(record_id, begun)
         elif not left and not begun:
             self._lay_to_rest(record_id)
-        elif plan.unseen and not promoted and left:
+        elif plan.unseen and not promoted:
             self.kept.add(record_id)
 
     def _settle_cards(self, ref: Ref) -> None:
@@ -555,7 +555,7 @@ class Engine:
             del self.jobs[account]
         else:
             job.mark.due = self.now
-            if result is Result.MISSING:
+            if result is Result.MISSING and link.state == "live":
                 self._failed(job, unseen=True)
             del self.jobs[account]
 
@@ -915,7 +915,7 @@ class Engine:
         still = still and self._held(job.record.id, account) == job.held
         still = still and self.records[job.record.id].version == job.record.version
         still = still and link.state == "live"
-        if plan is not None and plan.result is Result.MISSING:
+        if plan is not None and plan.result is Result.MISSING and link.state == "live":
             self._failed(job, unseen=True)  # what is not shown is not written to
             del self.jobs[account]
             return

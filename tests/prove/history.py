@@ -349,6 +349,10 @@ class Life:
         crm = self._crm(at)
         if which >= len(crm.underway) or crm.underway[which].change != "changed":
             return False
+        news = crm.underway[which]
+        # Of what a write of ours may replace unseen, nothing else tells but the CRM's own log.
+        if any(self.witness.unseen(crm.name, news.id, path) for path in news.fields):
+            return False
         del crm.underway[which]
         self.lossy.add(crm.name)
         return True

@@ -452,7 +452,7 @@ class Witness:
         self.numbers += 1
         self.glances[account, id] = self.numbers
 
-    def _unseen(self, account: str, id: str, path: str) -> bool:
+    def unseen(self, account: str, id: str, path: str) -> bool:
         """Whether a person edited this since the engine looked."""
         looked = self.glances.get((account, id))
         return looked is not None and self.touched.get((account, id, path), 0) >= looked
@@ -463,7 +463,7 @@ class Witness:
             self._wrote_set(account, id, thing, set(old or ()), set(new or ()))
             return
         same = essence(path, old) == essence(path, new)
-        if same and (self._unseen(account, id, path) or essence(path, new) is None):
+        if same and (self.unseen(account, id, path) or essence(path, new) is None):
             return  # somebody typed the very same in this instant; "" is not null to everybody
         # Where two became one, each CRM has its own spelling of what the merge left.
         told = (account, id, path) in self.filled or thing in self.united
@@ -513,7 +513,7 @@ class Witness:
             raise BrokenError(f"nobody ever said that: {where}")
         # What was typed in the instant of a write is gone from the record, and nobody has seen
         # it lose: it may come back.
-        seen = cell.past if self._unseen(account, id, path) else cell.seen
+        seen = cell.past if self.unseen(account, id, path) else cell.seen
         seen -= self.unsure.get((account, id, path), _NONE)
         fresh = [e for e in known if e.number not in seen]
         if not fresh:
@@ -528,7 +528,9 @@ class Witness:
         self.unsure[account, id, path] = (
             frozenset[int].union(*may) - seen - may[0].intersection(*may)
         )
-        self.before[account, id, path] = cell
+        self.before[account, id, path] = (
+            Cell(None, cell.past) if self.unseen(account, id, path) else cell
+        )
         self.doubtful.pop((account, id, path), None)
         self.cells[account, id, path] = Cell(edit.number, seen | edit.past)
 
@@ -536,7 +538,7 @@ class Witness:
         where = f"{account} {id} phones: {sorted(old)} -> {sorted(new)}"
         added, removed = self.added.get(thing, {}), self.removed.get(thing, {})
         had = self.had.setdefault((account, id), set())
-        unseen = self._unseen(account, id, "phones")
+        unseen = self.unseen(account, id, "phones")
         if old == new and old and not unseen:
             raise BrokenError(f"a write that changes nothing: {where}")
         if not new - old <= added.keys():

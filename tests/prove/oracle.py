@@ -119,6 +119,8 @@ class Witness:
     #: What cells showed before the latest write, and those whose write nobody remembers.
     before: Cells = field(default_factory=dict)
     doubtful: Cells = field(default_factory=dict)
+    #: Those whose latest write has replaced what somebody had typed in that instant.
+    replaced: set[tuple[str, str, str]] = field(default_factory=set)
     forgiven: set[int] = field(default_factory=set)
     #: What a cell may show or not, as several edits said what was written.
     unsure: dict[tuple[str, str, str], frozenset[int]] = field(default_factory=dict)
@@ -373,6 +375,9 @@ class Witness:
             self.touched[account, now, where[2]] = self.touched.pop(where)
         for where in [key for key in self.unsure if key[:2] == (account, id)]:
             self.unsure[account, now, where[2]] = self.unsure.pop(where)
+        for where in [key for key in self.replaced if key[:2] == (account, id)]:
+            self.replaced.remove(where)
+            self.replaced.add((account, now, where[2]))
         if (account, id) in self.swallowed:
             self.swallowed[account, now] = self.swallowed.pop((account, id))
         for sets in (self.had, self.brought, self.doubted):
@@ -406,7 +411,8 @@ class Witness:
                 continue
             if where in self.cells:
                 self.doubtful[where] = self.cells[where]
-                self.cells[where] = self.before.get(where, Cell())
+                before = self.before.get(where, Cell())
+                self.cells[where] = Cell(None, before.past) if where in self.replaced else before
 
     def _doubt_elements(self, account: str, id: str) -> None:
         """Who removes one of these cannot be told from one who never had it."""
@@ -433,7 +439,7 @@ class Witness:
     def rested(self, *, lossy: bool = False) -> None:
         """Everybody has been looked at since; unless news were lost (``lossy``)."""
         for where, cell in self.doubtful.items():
-            if self.cells[where] is self.before.get(where) or self.cells[where] == Cell():
+            if self.cells[where] is self.before.get(where) or self.cells[where].origin is None:
                 self.cells[where] = cell
         self.quiet = self.quiet if lossy else self.numbers
         self.doubtful.clear()
@@ -528,9 +534,11 @@ class Witness:
         self.unsure[account, id, path] = (
             frozenset[int].union(*may) - seen - may[0].intersection(*may)
         )
-        self.before[account, id, path] = (
-            Cell(None, cell.past) if self.unseen(account, id, path) else cell
-        )
+        self.before[account, id, path] = cell
+        if self.unseen(account, id, path):
+            self.replaced.add((account, id, path))
+        else:
+            self.replaced.discard((account, id, path))
         self.doubtful.pop((account, id, path), None)
         self.cells[account, id, path] = Cell(edit.number, seen | edit.past)
 

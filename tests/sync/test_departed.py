@@ -44,10 +44,16 @@ async def ada_in(town: Town, account: str, *, fault: str = "drop_after_commit") 
         ada = Ref("hubspot", "contacts", made["id"])
         await town.hear_hubspot("contact.creation", ada.id)
     await town.control.fault(vendor=there, fault=fault, times=1, match=match)
+    await begin_create(town, there)
+    return ada
+
+
+async def begin_create(town: Town, there: str) -> None:
+    """Until a create has reached it, and nobody knows."""
     query = "select count(*) from outbox where account = :a and intent is not null"
     for _ in range(9):
         if await town.scalar(query, a=there):
-            return ada
+            return
         with contextlib.suppress(LanePaused):  # nothing answered: that pauses the lane
             await town.hurry(there)
     raise AssertionError("the create was never begun")
@@ -143,6 +149,43 @@ async def test_where_nothing_tells_what_was_deleted_a_person_is_asked(
     await town.work()
     assert await there_now(town, "hubspot") == copies
     assert await town.scalar("select count(*) from conflicts where state = 'open'") == 0
+
+
+@pytest.mark.parametrize("word", [None, "keep", "new"], ids=["known by its stamp", "keep", "new"])
+async def test_what_was_merged_away_before_its_create_was_answered_is_not_made_again_unasked(
+    town: Town, word: str | None
+):
+    path = "/crm/v3/objects/companies"
+    other = (await town.hubspot("POST", path, properties={"name": "Bell"}))["id"]
+    await town.hear_hubspot("company.creation", other)
+    await town.work()
+    match = {"method": "POST", "path": "companies/batch/create"}
+    await town.control.fault(vendor="hubspot", fault="drop_after_commit", times=1, match=match)
+    lead = await town.close("POST", "/lead/", name="Acme")
+    await town.hear_close("lead", "created", lead["id"])
+    await begin_create(town, "hubspot")
+
+    async def there() -> list[str]:
+        rows = await town.control.person("GET", f"/hubspot{path}")
+        return [row["id"] for row in rows["results"]]
+
+    (made,) = {*await there()} - {other}
+    ends = {"primaryObjectId": other, "objectIdToMerge": made}
+    await town.control.person("POST", f"/hubspot{path}/merge", json=ends)
+    if word is not None:
+        await empty_the_bin(town, Ref("hubspot", "companies", made))
+    told = {"primaryObjectId": other, "mergedObjectIds": [made], "newObjectId": other}
+    await town.hear_hubspot("company.merge", other, numberOfPropertiesMoved=0, **told)
+    await town.go_on()
+    assert await there() == [other]
+    if word is not None:
+        card = await card_of(town)
+        assert made in card["detail"]["reason"]
+        await settle(town.house, card, Word(keep=made) if word == "keep" else Word(new=True))
+        await town.go_on()
+    acme = await town.record_of(Ref("close", "lead", lead["id"]))
+    bell = await town.record_of(Ref("hubspot", "companies", other))
+    assert (acme.id == bell.id, len(await there())) == ((True, 1) if word != "new" else (False, 2))
 
 
 async def test_an_edit_while_a_person_is_asked_does_not_make_it_anew(town: Town):

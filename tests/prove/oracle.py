@@ -121,6 +121,7 @@ class Witness:
     doubtful: Cells = field(default_factory=dict)
     #: Those whose latest write has replaced what somebody had typed in that instant.
     replaced: set[tuple[str, str, str]] = field(default_factory=set)
+    overtyped: set[int | None] = field(default_factory=set)  # … and those edits
     forgiven: set[int] = field(default_factory=set)
     #: What a cell may show or not, as several edits said what was written.
     unsure: dict[tuple[str, str, str], frozenset[int]] = field(default_factory=dict)
@@ -537,6 +538,7 @@ class Witness:
         self.before[account, id, path] = cell
         if self.unseen(account, id, path):
             self.replaced.add((account, id, path))
+            self.overtyped.add(cell.origin)
         else:
             self.replaced.discard((account, id, path))
         self.doubtful.pop((account, id, path), None)
@@ -622,7 +624,7 @@ class Witness:
         losers = [e for e in heads if e.essence != final and is_unique(path, e.essence)]
         if thing in self.united:  # what was edited before it was dropped was known as an edit
             replaced = frozenset[int]().union(*(e.past for e in edits))
-            losers = [e for e in losers if e.number not in replaced]
+            losers = [e for e in losers if e.number not in replaced | self.overtyped]
         for loser in losers:
             if loser.essence not in lost:
                 raise BrokenError(f"{where}: {loser} lost, and nobody wrote it down")

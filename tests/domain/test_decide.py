@@ -134,6 +134,13 @@ def test_our_value_in_the_vendors_spelling_is_no_edit_though_the_answer_is_late(
         assert (plan.base, plan.sent) == ({"title": kept}, {"title": said})
 
 
+def test_neither_is_a_blank_in_the_vendors_spelling():
+    made = LinkState(UUID(int=1), {"title": "old"}, intended={"title": ""})
+    plan = decide(linked("new", made), shown(None, NOON), new_id=UUID(int=2), now=NOON)
+    assert plan.record is None
+    assert (plan.base, plan.sent) == ({"title": None}, {"title": ""})
+
+
 def test_another_value_is_an_edit_though_a_write_of_ours_is_unanswered():
     made = LinkState(UUID(int=1), {"title": "old"}, intended={"title": "Ada"})
     plan = decide(linked("old", made), shown("Eve", NOON), new_id=UUID(int=2), now=NOON)

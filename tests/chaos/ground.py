@@ -98,6 +98,13 @@ class Ground:
             await connection.close()
 
 
+#: Salesforce beside Close and HubSpot.
+THIRD: dict[str, Any] = {
+    "accounts": {"salesforce": {"external_id": "Syncline_Id__c"}},
+    "config": {"sync": {"deal": {"stages": harness.THREE_STAGES}}},
+}
+
+
 def _adopt_orphans(yes: bool) -> None:
     with contextlib.suppress(OSError, AttributeError):  # elsewhere than on Linux
         ctypes.CDLL(None).prctl(_SUBREAPER, int(yes))
@@ -111,9 +118,9 @@ def _bury(pid: int) -> None:
 
 @contextlib.asynccontextmanager
 async def ground(
-    folder: Path, *, workers: int, sandbox: Sequence[str] = (), **options: Any
+    folder: Path, *, workers: int, sandbox: Sequence[str] = ()
 ) -> AsyncIterator[Ground]:
-    """All of it, started; stopped at the end."""
+    """All of it with three CRMs, started; stopped at the end."""
     _adopt_orphans(True)
     folder.mkdir(exist_ok=True)
     home = folder / "database"
@@ -122,7 +129,7 @@ async def ground(
     try:
         await migrations.upgraded(url)
         async with (
-            harness.world(folder, url, workers=workers, sandbox=sandbox, **options) as world,
+            harness.world(folder, url, workers=workers, sandbox=sandbox, **THIRD) as world,
             httpx.AsyncClient(base_url=world.crms.url, timeout=120, trust_env=False) as http,
         ):
             yield Ground(world, home, server.data, PersonAtClose(http), PersonAtHubSpot(http))

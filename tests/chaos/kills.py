@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,27 +80,29 @@ class Firms:
         return [post for _, post in sorted(storm, key=lambda one: one[0])]
 
     async def judge(self, place: Ground, result: Result) -> None:
-        """Each stands in both CRMs once, with what its last edit said."""
+        """Each stands in every CRM once, with what its last edit said."""
         there = await place.hubspot.all("companies")
         home = await place.close.all("lead")
-        copies = Counter(row["domain"] for row in there)
-        leads = Counter(row["name"] for row in home)
-        said = {row["domain"]: row["description"] for row in there}
-        told = {row["name"]: row["description"] for row in home}
+        third = await place.world.salesforce.query("SELECT Id, Name, Description FROM Account")
+        shown = {
+            "HubSpot": [(row["name"], row["description"], row["id"]) for row in there],
+            "Close": [(row["name"], row["description"], row["id"]) for row in home],
+            "Salesforce": [(row["Name"], row["Description"], row["Id"]) for row in third],
+        }
         last = f"edit {EDITS}"
-        for company in (*self.at_close, *self.at_hubspot):
-            counts = copies[company.domain], leads[company.name]
-            result.doubled += sum(max(0, count - 1) for count in counts)
-            if max(counts) > 1:
-                made = [row.get("createdate") for row in there if row["domain"] == company.domain]
-                made += [row["date_created"] for row in home if row["name"] == company.name]
-                origin = "Close" if company in self.at_close else "HubSpot"
-                result.notes.append(
-                    f"{company.name}, made in {origin}, stands {counts[0]} times in HubSpot"
-                    f" and {counts[1]} in Close: {', '.join(sorted(map(str, made)))}"
-                )
-            values = said.get(company.domain), told.get(company.name)
-            result.lost += 0 in counts or values != (last, last)
+        for crm, rows in shown.items():
+            found: dict[str, list[tuple[str, str]]] = {}
+            for name, said, id in rows:
+                found.setdefault(name, []).append((said, id))
+            for company in (*self.at_close, *self.at_hubspot):
+                copies = found.get(company.name, [])
+                result.lost += not copies or any(said != last for said, _ in copies)
+                result.doubled += max(0, len(copies) - 1)
+                if len(copies) > 1:
+                    ids = ", ".join(id for _, id in copies)
+                    result.notes.append(
+                        f"{company.name} stands {len(copies)} times in {crm}: {ids}"
+                    )
 
 
 async def _at_close(place: Ground, company: Company) -> list[Json]:

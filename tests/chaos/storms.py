@@ -1,4 +1,4 @@
-"""Creates by the thousand in both CRMs at once; of every twentieth call the answer is lost."""
+"""Creates by the thousand in every CRM at once; of every twentieth call the answer is lost."""
 
 import json
 from collections import Counter
@@ -13,6 +13,7 @@ WORKERS = 2
 CREATES = {
     "hubspot": r"/objects/(companies|contacts)(/batch/(create|upsert))?$",
     "close": r"/(lead|contact)/$",
+    "salesforce": r"/composite/sobjects",
 }
 #: Of so many families one is made in HubSpot: Close takes twenty of a kind in a second, no more.
 HUBSPOT_EVERY = 4
@@ -26,8 +27,9 @@ async def storms(folder: Path, *, creates: int, share: float) -> Result:
     count = creates // FAMILY
     async with ground(folder, workers=WORKERS, sandbox=["--no-quota"]) as place:
         for vendor, path in CREATES.items():
+            method = "PATCH" if vendor == "salesforce" else "POST"  # an upsert by our id
             await place.world.crms.fault(
-                vendor, "drop_after_commit", method="POST", path=path, share=share
+                vendor, "drop_after_commit", method=method, path=path, share=share
             )
         companies = [Company.new("Storm") for _ in range(count)]
         await at_once(_found(place, n, company) for n, company in enumerate(companies))
@@ -72,6 +74,8 @@ async def _judge(place: Ground, companies: list[Company], result: Result) -> Non
     there = await place.hubspot.all("companies")
     people = await place.hubspot.all("contacts")
     leads = await place.close.all("lead")
+    firms = await place.world.salesforce.query("SELECT Id, Name FROM Account")
+    third = await place.world.salesforce.query("SELECT Id, Email FROM Contact")
     found: dict[str, list[str]] = {}
     for row in there:
         found.setdefault(f"hubspot company {row['domain']}", []).append(row["id"])
@@ -81,6 +85,10 @@ async def _judge(place: Ground, companies: list[Company], result: Result) -> Non
         found.setdefault(f"close company {lead['name']}", []).append(lead["id"])
         for contact in lead["contacts"]:
             found.setdefault(f"close person {_email(contact)}", []).append(contact["id"])
+    for row in firms:
+        found.setdefault(f"salesforce company {row['Name']}", []).append(row["Id"])
+    for row in third:
+        found.setdefault(f"salesforce person {row['Email']}", []).append(row["Id"])
     missing: Counter[str] = Counter()
     for company in companies:
         names = (
@@ -88,6 +96,8 @@ async def _judge(place: Ground, companies: list[Company], result: Result) -> Non
             f"close company {company.name}",
             f"hubspot person {company.email('ada')}",
             f"close person {company.email('ada')}",
+            f"salesforce company {company.name}",
+            f"salesforce person {company.email('ada')}",
         )
         for name in names:
             copies = found.get(name, [])

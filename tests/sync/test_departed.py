@@ -188,6 +188,30 @@ async def test_what_was_merged_away_before_its_create_was_answered_is_not_made_a
     assert (acme.id == bell.id, len(await there())) == ((True, 1) if word != "new" else (False, 2))
 
 
+async def test_a_merge_of_others_in_those_seconds_is_no_reason_to_ask(town: Town):
+    path = "/crm/v3/objects/companies"
+    others = []
+    for name in ("bell", "cobb"):
+        firm = {"name": name, "domain": f"{name}.example"}
+        others.append((await town.hubspot("POST", path, properties=firm))["id"])
+    match = {"method": "POST", "path": "companies/batch/create"}
+    await town.control.fault(vendor="hubspot", fault="drop_before", times=1, match=match)
+    lead = await town.close("POST", "/lead/", name="Acme", url="https://acme.example")
+    await town.hear_close("lead", "created", lead["id"])
+    await begin_create(town, "hubspot")
+    ends = {"primaryObjectId": others[0], "objectIdToMerge": others[1]}
+    await town.control.person("POST", f"/hubspot{path}/merge", json=ends)
+    told = {"primaryObjectId": others[0], "mergedObjectIds": [others[1]], "newObjectId": others[0]}
+    await town.hear_hubspot("company.merge", others[0], numberOfPropertiesMoved=0, **told)
+    async with town.db.transaction() as db:  # until HubSpot's search must have caught up
+        await db.exec_driver_sql("update outbox set intent_at = intent_at - interval '40 seconds'")
+    await town.go_on()
+    rows = await town.control.person("GET", f"/hubspot{path}?properties=domain")
+    domains = {row["properties"]["domain"] for row in rows["results"]}
+    assert domains == {"acme.example", "bell.example"}
+    assert await town.scalar("select count(*) from conflicts where state = 'open'") == 0
+
+
 async def test_an_edit_while_a_person_is_asked_does_not_make_it_anew(town: Town):
     ada = await ada_in(town, "close")
     departed = await delete_unseen(town, "hubspot")

@@ -67,6 +67,9 @@ async def _rename(db: AsyncConnection, lost: Link, to: Ref) -> None:
     state = state_after_rename(lost.state, beside=standing is not None)
     new = Link.new(lost.record_id, lost.entity, to, lost.base, lost.sent, lost.seen_at)
     await links.add(db, [new.now(state=state)])
+    if lost.writing:  # what was on its way to the one stands in the other
+        await links.begin_writes(db, {to: lost.intended})
+        await links.forget_writes(db, [to])
     if standing is None:
         await conflicts.rename(db, lost.ref, to)
     else:

@@ -675,10 +675,11 @@ class Engine:
 
     def _rename(self, lost: Link, to: Ref) -> None:
         was, cards = lost.state, [c for c in self.cards.values() if c.ref == lost.ref]
+        intended = lost.intended if lost.writing else {}
         self._bury_merged(lost)
         beside = self._standing(lost.record_id, to.account) is not None
         new = Link(lost.record_id, to, lost.base, lost.sent, lost.seen_at, self.tick())
-        new.state = state_after_rename(was, beside=beside)
+        new.state, new.intended = state_after_rename(was, beside=beside), intended
         self.links[to] = new
         if new.state == "live":
             self.by_record[new.record_id, to.account] = new

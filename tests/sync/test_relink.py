@@ -52,6 +52,15 @@ async def test_what_only_the_lost_record_had_fills_the_blanks_of_the_survivor(co
     assert ("close", "person") in await company.marks()
 
 
+async def test_what_was_on_its_way_to_the_lost_one_is_no_edit_of_the_survivor(company: Company):
+    await company.see(contact(1, title="CEO"))
+    async with company.db.transaction() as db:
+        await links.begin_writes(db, {contact(1).ref: {"title": "Founder"}})
+    await merged(company, contact(1).ref, contact(2).ref)
+    await company.see(contact(2, title="Founder"))
+    assert (await company.record_of(contact(2).ref)).fields["title"] == "CEO"
+
+
 async def test_the_value_that_the_survivor_does_not_keep_is_in_the_journal(company: Company):
     await company.see(contact(1, title="CEO"), contact(2, email="b@x.example", title="Founder"))
     await merged(company, contact(2).ref, contact(1).ref)

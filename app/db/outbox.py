@@ -336,12 +336,16 @@ async def postpone(
     error: Mapping[str, Any] | None = None,
     keep_intent: bool = False,
 ) -> None:
-    """Try again later; with an error it counts as an attempt."""
+    """Try again later; with an error it counts as an attempt.
+
+    ``keep_intent``: it is not known what became of a create; else a refused one has made nothing.
+    """
     values: dict[str, Any] = {"due_at": until, "error": error, **_LANDED}
     if error is not None:
         values["attempts"] = outbox.c.attempts + 1
     if not keep_intent:
         values |= {"intent": None, "intent_at": None}
+        values |= {"intended": {}} if error is not None else {}
     await db.execute(sa.update(outbox).where(_this(mark.account, mark.record_id)).values(values))
 
 
@@ -395,7 +399,7 @@ async def bury(
     ``in_doubt``: a person is asked what became of a create; it is remembered when that was, so
     that whoever tries again asks again.
     """
-    values: dict[str, Any] = {} if in_doubt else {"intent_at": None}
+    values: dict[str, Any] = {} if in_doubt else {"intent_at": None, "intended": {}}
     await db.execute(
         sa.update(outbox)
         .where(_this(mark.account, mark.record_id))

@@ -122,6 +122,20 @@ async def test_a_begun_create_is_known_until_it_is_settled(database: Database, r
         assert await outbox.creating_since(db, "hubspot") is None
 
 
+@pytest.mark.parametrize("unknown", [True, False])
+async def test_what_a_create_said_is_remembered_while_it_may_have_made_something(
+    database: Database, record: RecordState, unknown: bool
+):
+    await mark(database, record, 1)
+    (found,) = await take(database)
+    async with database.transaction() as db:
+        await outbox.intend(db, [(found, "trace", {"title": "CEO"})])
+        error = {"cause": "no answer" if unknown else "it exists"}
+        await outbox.postpone(db, found, until=PAST, error=error, keep_intent=unknown)
+        said = await outbox.intended(db, "hubspot", [record.id])
+    assert said == ({record.id: {"title": "CEO"}} if unknown else {})
+
+
 async def test_a_postponed_mark_rests_until_hurried(database: Database, record: RecordState):
     await mark(database, record, 1)
     (found,) = await take(database)

@@ -1078,7 +1078,7 @@ class Engine:
 
     def _failed(self, job: Job, *, unseen: bool = False) -> None:
         job.mark.attempts += 1
-        job.mark.due, job.mark.intent_at = self.now, None
+        job.mark.due, job.mark.intent_at, job.mark.intended = self.now, None, {}
         job.mark.dead, job.mark.unseen = job.mark.attempts >= LOOKS, unseen
 
     def _done(self, account: str, job: Job, stored: Observation) -> None:

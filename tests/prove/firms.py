@@ -69,11 +69,11 @@ class History:
             await self._everywhere()
         for _ in range(min(11, int(self.random.expovariate(0.35)))):
             await asyncio.sleep(self.random.choice((0, 0, 0.01, 0.1, 0.5, 2)))
-            with self._in_time():
+            with self.in_time():
                 await self._deed()
 
     @contextlib.contextmanager
-    def _in_time(self) -> Iterator[None]:
+    def in_time(self) -> Iterator[None]:
         """Who comes too late finds it gone, and does nothing."""
         try:
             yield
@@ -143,7 +143,7 @@ class History:
 
     async def _look_around(self) -> None:
         """Find the counterparts that the service has made meanwhile, or deleted."""
-        with self._in_time():
+        with self.in_time():
             await self._find()
 
     async def _find(self) -> None:

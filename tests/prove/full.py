@@ -151,7 +151,8 @@ async def _merge_as_asked(
             owners[ref] for link in links if (ref := (link["account"], link["remote_id"])) in owners
         )
         own = {k["state"]: k["remote_id"] for k in links if k["account"] == card["account"]}
-        await history.merge(card["account"], own["live"], own["parked"])
+        with history.in_time():
+            await history.merge(card["account"], own["live"], own["parked"])
     return bool(cards)
 
 

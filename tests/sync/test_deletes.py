@@ -11,11 +11,11 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from app.db import conflicts, guards, links, records
+from app.db import conflicts, guards, links, outbox, records
 from app.db.engine import Database
 from app.db.journal import Cause
 from app.domain.merge import Clash, Winner
-from app.domain.values import Op, Outcome, Ref, Write
+from app.domain.values import Observation, Op, Outcome, Ref, Write
 from app.errors import RejectedError
 from app.sync import byhand
 from app.sync.cards import begin_merge
@@ -665,6 +665,44 @@ async def test_what_a_merge_has_put_into_one_that_we_deleted_just_then_is_made_a
     assert record.state == "live"
     (left,) = (await town.close("GET", "/lead/"))["data"]
     assert (await town.record_of(Ref("close", "lead", left["id"]))).id == record.id
+
+
+@PROPAGATE
+async def test_a_person_is_asked_though_the_only_copy_left_is_just_being_made(town: Town):
+    properties = {"name": "Acme", "domain": "acme.example"}
+    id = (await town.hubspot("POST", "/crm/v3/objects/companies", properties=properties))["id"]
+    await town.hear_hubspot("company.creation", id)
+    ref = Ref("hubspot", "companies", id)
+    record = await town.record_of(ref)
+    async with town.db.transaction() as db:
+        (mark,) = await outbox.take(db, "close", limit=1)
+        await outbox.intend(db, [(mark, "trace", {"name": "Acme"})])
+        fields = {**record.fields, "description": "edited elsewhere"}
+        await records.change(
+            db, [replace(record, fields=fields, version=record.version + 1)], source="close"
+        )
+    await town.hubspot("DELETE", f"/crm/v3/objects/companies/{id}")
+    await town.hear_hubspot("company.deletion", id)
+    assert await town.scalar("select kind from conflicts where state = 'open'") == "delete"
+    assert (await town.record_of(ref)).state == "live"
+
+
+@PROPAGATE
+async def test_news_of_a_delete_amid_our_look_leaves_no_dead_letter(town: Town):
+    ada, hers = await town.ada()
+    await town.close("PUT", f"/contact/{ada.id}/", title="Countess")
+    await town.hear_close("contact", "updated", ada.id)
+    connector = town.house.members["hubspot"].connector
+
+    async def read(refs: Sequence[Ref]) -> list[Observation]:
+        del connector.read
+        async with town.db.transaction() as db:
+            await links.end(db, [hers], "deleted")
+        return [Observation(ref, None) for ref in refs]
+
+    connector.read = read
+    await town.work("hubspot")
+    assert await town.marks() == {}
 
 
 async def test_what_is_deleted_in_the_instant_before_its_create_is_not_made(town: Town):

@@ -15,7 +15,7 @@ from app.db import conflicts, guards, links, outbox, records
 from app.db.engine import Database
 from app.db.journal import Cause
 from app.domain.merge import Clash, Winner
-from app.domain.values import Observation, Op, Outcome, Ref, Write
+from app.domain.values import Op, Outcome, Ref, Write
 from app.errors import RejectedError
 from app.sync import byhand
 from app.sync.cards import begin_merge
@@ -685,24 +685,6 @@ async def test_a_person_is_asked_though_the_only_copy_left_is_just_being_made(to
     await town.hear_hubspot("company.deletion", id)
     assert await town.scalar("select kind from conflicts where state = 'open'") == "delete"
     assert (await town.record_of(ref)).state == "live"
-
-
-@PROPAGATE
-async def test_news_of_a_delete_amid_our_look_leaves_no_dead_letter(town: Town):
-    ada, hers = await town.ada()
-    await town.close("PUT", f"/contact/{ada.id}/", title="Countess")
-    await town.hear_close("contact", "updated", ada.id)
-    connector = town.house.members["hubspot"].connector
-
-    async def read(refs: Sequence[Ref]) -> list[Observation]:
-        del connector.read
-        async with town.db.transaction() as db:
-            await links.end(db, [hers], "deleted")
-        return [Observation(ref, None) for ref in refs]
-
-    connector.read = read
-    await town.work("hubspot")
-    assert await town.marks() == {}
 
 
 async def test_what_is_deleted_in_the_instant_before_its_create_is_not_made(town: Town):

@@ -26,7 +26,7 @@ from app.domain.overwritten import contest, overwritten
 from app.domain.stages import todays
 from app.domain.state import OURS, PURGED, LinkState, Plan, RecordState, Result, Stamps, State
 from app.domain.unread import understood, unread
-from app.domain.values import NOTHING, Fields, Key, Observation, Raw, Ref, Value
+from app.domain.values import NOTHING, Fields, Key, Observation, Raw, Value
 
 
 def fingerprint(fields: Fields) -> str:
@@ -80,7 +80,7 @@ def decide(state: State, observation: Observation, *, new_id: UUID, now: datetim
     if observation.raw is None:
         if not observation.gone:
             return Plan(Result.MISSING, ref, reason="the account does not show this record")
-        return _gone(state, ref)
+        return _gone(state, observation)
     if link is not None and link.state == "unlinked":
         return Plan(Result.UNCHANGED, ref, reason="a person unlinked it")
     if link is not None and link.state in ("parked", "merging"):
@@ -160,12 +160,13 @@ def _match(state: State, theirs: Fields) -> identity.Verdict:
     )
 
 
-def _gone(state: State, ref: Ref) -> Plan:
+def _gone(state: State, observation: Observation) -> Plan:
     """It was deleted there: the others keep theirs, or lose them as well if so configured.
 
-    What was edited elsewhere and not told there yet the deleter cannot have seen: that is kept.
+    What was edited elsewhere and not told there yet the deleter cannot have seen, nor what is told
+    there never and was edited after the delete: that is kept.
     """
-    link, record = state.link, state.record
+    ref, link, record = observation.ref, state.link, state.record
     if link is None or link.state in ("gone", "unlinked"):
         return Plan(Result.UNCHANGED, ref)
     spreads = link.state == "live" and record is not None and record.state == "live"
@@ -173,7 +174,16 @@ def _gone(state: State, ref: Ref) -> Plan:
         return Plan(Result.GONE, ref)
     names = writable(state, ref.account, link.base) - link.held
     unseen = behind(link.base, link.sent, record.fields, names)
+    if (at := observation.version) is not None:
+        untold = record.stamps.keys() - names
+        unseen |= {n for n in untold if _is_edited_since(record.stamps, n, ref.account, at)}
     return Plan(Result.GONE, ref, deletes=not unseen, unseen=tuple(sorted(unseen)))
+
+
+def _is_edited_since(stamps: Stamps, name: str, account: str, at: datetime) -> bool:
+    """Whether somebody has edited this field after that moment, and not in this account."""
+    stamp = policy.stamp_of(stamps, name)
+    return stamp.account != account and stamp.at is not None and stamp.at > at
 
 
 def newest(snapshot: Observation, other: Observation | None) -> Observation:

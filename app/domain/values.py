@@ -130,12 +130,13 @@ class Observation:
 
     ``raw`` is the record in the vendor's shape, or None when it is *gone* (a second source
     agreed) or *missing* (the vendor does not show it, and nothing proves a delete).
-    ``version`` is the vendor's own modification time where it has one. ``relations`` map a
-    canonical relation (``company``, ``people``) to the refs it names: a missing name is no
-    opinion, an empty tuple says "none". ``mentions`` are other refs this record shows to
-    exist and that should be looked at if we do not know them. ``labels`` are what people there
-    call the links to refs, None where that is not told. ``claims`` are what the events that led
-    here said; ``histories`` the edits of remote fields, where they were asked for.
+    ``version`` is the vendor's own modification time where it has one; of what is gone, when it was
+    deleted, if an event told that. ``relations`` map a canonical relation (``company``, ``people``)
+    to the refs it names: a missing name is no opinion, an empty tuple says "none". ``mentions``
+    are other refs this record shows to exist and that should be looked at if we do not know them.
+    ``labels`` are what people there call the links to refs, None where that is not told.
+    ``claims`` are what the events that led here said; ``histories`` the edits of remote fields,
+    where they were asked for.
     ``ref`` may differ from the ref asked for: then the asked one was merged into it
     (``asked``). ``absorbed`` are the refs that the vendor says were merged into this one.
     ``partial`` marks an answer that shows only some fields.

@@ -483,7 +483,7 @@ async def _observe(
                 asked = observation.asked or observation.ref
                 look = looks[asked]
                 if observation.raw is None and _agrees(look, linked.get(asked)):
-                    observation = replace(observation, gone=True)
+                    observation = replace(observation, gone=True, version=look.gone_at)
                 seen[asked] = Seen(_timed(observation, look), look.cause, look.known_at, read_at)
         fresh = await _relatives(house, looks, [seen[ref] for ref in fresh if ref in seen])
         if not fresh:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -194,6 +195,45 @@ async def test_an_edit_the_deleter_could_not_have_seen_keeps_the_record(town: To
     assert await town.there(hers)
     assert await town.scalar("select kind from conflicts where state = 'open'") == "delete"
     assert await town.wrote("close") == []
+
+
+async def acme_in_both(town: Town) -> tuple[Ref, Ref]:
+    lead = await town.close("POST", "/lead/", name="Acme", url="https://acme.example")
+    await town.hear_close("lead", "created", lead["id"])
+    await town.work()
+    made = await town.scalar("select remote_id from links where account = 'hubspot'")
+    return Ref("close", "lead", lead["id"]), Ref("hubspot", "companies", made)
+
+
+async def give_acme_a_phone(town: Town, there: Ref) -> None:
+    """Close has no field for the phone of a company."""
+    path = f"/crm/v3/objects/companies/{there.id}"
+    await town.hubspot("PATCH", path, properties={"phone": "+49302000001"})
+    await town.hear_hubspot("company.propertyChange", there.id, propertyName="phone")
+
+
+@PROPAGATE
+async def test_an_edit_after_the_delete_keeps_the_record_though_that_crm_has_no_such_field(
+    town: Town,
+):
+    acme, there = await acme_in_both(town)
+    deleted_at = datetime.now(UTC).replace(tzinfo=None).isoformat()
+    await town.close("DELETE", f"/lead/{acme.id}/")
+    await give_acme_a_phone(town, there)
+    await town.hear_close("lead", "deleted", acme.id, date_updated=deleted_at)
+    await town.work()
+    assert await town.there(there)
+    assert await town.scalar("select kind from conflicts where state = 'open'") == "delete"
+
+
+@PROPAGATE
+async def test_an_edit_before_the_delete_goes_with_it_where_that_crm_has_no_such_field(town: Town):
+    acme, there = await acme_in_both(town)
+    await give_acme_a_phone(town, there)
+    await town.close("DELETE", f"/lead/{acme.id}/")
+    await town.hear_close("lead", "deleted", acme.id)
+    await town.work()
+    assert not await town.there(there)
 
 
 @PROPAGATE

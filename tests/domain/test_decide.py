@@ -48,7 +48,7 @@ def test_a_row_that_only_reads_is_never_written():
     assert writable(state(), "b", None) == {"title", "lead_status", *relations}
 
 
-def shown(title: str, version: datetime | None) -> Observation:
+def shown(title: str | None, version: datetime | None) -> Observation:
     return Observation(Ref("a", "contact", "1"), {"role": title}, version)
 
 

@@ -260,13 +260,17 @@ def _cents_get(raw: Sequence[Any], _: Context) -> Sequence[Value]:
 
 
 def _cents_put(values: Sequence[Value], context: Context) -> Sequence[Any]:
+    """Minor units of the account's one currency: in another, the number would be a lie."""
     amount, currency = values
-    exponent = _EXPONENT.get(context.directory.currency or str(currency or ""), 2)
     if amount is None or amount == "":
         return [None, ABSENT]
     number = number_of(amount)
     if number is None:
         raise Held("amount", f"{amount!r} is not a number")
+    own = context.directory.currency
+    if own and currency and currency != own:
+        raise Held("amount", f"the amount is in {currency}, and all amounts there are in {own}")
+    exponent = _EXPONENT.get(own or str(currency or ""), 2)
     return [int(_EXACT.scaleb(number, exponent).to_integral_value()), ABSENT]
 
 

@@ -363,6 +363,10 @@ async def test_who_left_is_known_and_can_own_nothing_new(close):
     assert "grace@syncline.example" in there.owners.values()
 
 
+async def test_the_currency_of_all_amounts_is_that_of_the_organisation(close):
+    assert (await close.directory()).currency == "USD"
+
+
 async def test_who_joins_a_deal_does_not_replace_its_contact(close, control: Control, lead):
     jane, mary = [await make(close, "person", {"name": n}, company=[lead]) for n in ("J", "M")]
     deal = await make(close, "deal", {"value": 1}, company=[lead], people=[jane])

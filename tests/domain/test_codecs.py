@@ -193,6 +193,17 @@ def test_an_amount_that_is_no_number_is_held():
         CODECS["cents"].put(["a lot", "USD"], Context())
 
 
+def test_an_amount_in_another_currency_than_the_accounts_is_held():
+    dollars = Context(directory=Directory(currency="USD"))
+    with pytest.raises(Held, match="in JPY, and all amounts there are in USD"):
+        CODECS["cents"].put(["5000", "JPY"], dollars)
+    assert CODECS["cents"].put(["50", None], dollars)[0] == 5000  # a CRM with one does not say
+    assert CODECS["cents"].put([None, "JPY"], dollars)[0] is None  # nothing is nothing anywhere
+    assert (
+        CODECS["cents"].put(["5000", None], Context(directory=Directory(currency="JPY")))[0] == 5000
+    )
+
+
 @pytest.mark.parametrize("same", ["b;a", ["a", "b"], ["b", "a", "b"], ";a;b"])
 def test_a_choice_of_several_has_no_order(same):
     assert get("multi_select", same) == ["a", "b"]

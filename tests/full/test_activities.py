@@ -13,6 +13,7 @@ from tests.full.harness import Company, Json, World, close_body, flips, until
 
 AT = "2026-01-13T09:30:00"
 KATHERINE = "katherine@syncline.example"
+ANA = "ana@syncline.example"
 PROPERTIES = {
     "notes": "hs_note_body,hs_timestamp,hubspot_owner_id",
     "calls": "hs_call_body,hs_timestamp,hs_call_direction,hs_call_duration,hs_call_status,"
@@ -40,6 +41,8 @@ async def active_world(
     ):
         only_there = {"email": KATHERINE, "first_name": "Katherine", "last_name": "Johnson"}
         await found.crms.control("POST", "users", {"vendor": "hubspot", **only_there})
+        only_here = {"email": ANA, "first_name": "Ana", "last_name": "Silva"}
+        await found.crms.control("POST", "users", {"vendor": "close", **only_here})
         yield found
 
 
@@ -186,6 +189,25 @@ async def test_an_author_without_a_user_there_is_named_in_the_text_alone(sale: S
     (there,) = [row for row in await sale.at_hubspot("notes") if row["id"] == id]
     assert there["hs_note_body"] == "<p>Good morning</p>"
     assert there["hubspot_owner_id"] == owner
+    await world.steady()
+
+
+async def test_an_author_of_close_without_a_user_in_hubspot_is_named_there(sale: Sale):
+    world = sale.world
+    users = {user["email"]: user["id"] for user in await world.close.all("user")}
+    note = await world.close.create(
+        "activity/note", lead_id=sale.lead, note="Hello", user_id=users[ANA]
+    )
+    await world.quiet()
+    (there,) = await sale.at_hubspot("notes")
+    assert there["hs_note_body"] == "<p>Hello</p><p>(by Ana Silva, via close)</p>"
+    assert not there["hubspot_owner_id"]
+    async with world.counting() as writes:
+        body = there["hs_note_body"].replace("Hello", "Good morning")
+        await world.hubspot.edit("notes", there["id"], hs_note_body=body)
+    assert rows(writes) == {("close", "note", "updated"): 1}
+    seen = await world.close.read("activity/note", note["id"])
+    assert (seen["note"], seen["user_id"]) == ("Good morning", users[ANA])
     await world.steady()
 
 

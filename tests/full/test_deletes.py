@@ -295,9 +295,19 @@ async def test_a_page_that_fails_or_is_empty_deletes_nothing(
         empty: Json = {"results": [], "total": 0}
         await world.crms.fault("hubspot", "status", status=200, body=empty, times=6, **listing)
         found = await world.syncline.resync(account="hubspot")
+        assert found["counts"].get("failed", 0) == 0
+        await world.crms.clear_faults()
+        listing = {"method": "GET", "path": r"/(lead|contact|opportunity)/$"}
+        await world.crms.fault("close", "status", status=500, times=2, **listing)
+        nothing: Json = {"data": [], "has_more": False}
+        await world.crms.fault("close", "status", status=200, body=nothing, times=6, **listing)
+        found = await world.syncline.resync(account="close")
+        assert found["counts"].get("failed", 0) == 0
+        left = (await world.crms.control("GET", "faults"))["faults"]
+        assert [fault["times"] < 6 for fault in left] == [True, True]  # both have struck
+        await world.crms.clear_faults()
         await world.crms.fault("close", "status", status=403, times=1, path="/lead/")
         await world.syncline.post("/api/accounts/close/resume")
-    assert found["counts"].get("failed", 0) == 0
     assert not writes
     record = await world.syncline.record("close", lead, "company")
     assert {k["state"] for k in record["links"]} == {"live"}

@@ -463,3 +463,16 @@ async def test_a_deal_that_ends_in_close_ends_in_hubspot_and_keeps_its_day(
     assert deal["closedate"] == "2027-03-31T00:00:00.000Z"
     assert writes == {("hubspot", "deal", "updated"): 1}
     await world.steady()
+
+
+@pytest.mark.parametrize("stage", ["Won", "Lost"])
+async def test_a_deal_that_ends_in_hubspot_ends_in_close(
+    world: World, company: Company, stage: str
+) -> None:
+    found = await _a_lead(world, company)
+    async with world.counting() as writes:
+        await world.hubspot.edit("deals", found["deals"], dealstage=f"closed{stage.lower()}")
+    deal = await world.close.read("opportunity", found["opportunity"])
+    assert (deal["status_label"], deal["status_type"]) == (stage, stage.lower())
+    assert writes["close", "opportunity", "updated"] == 1
+    await world.steady()

@@ -57,3 +57,24 @@ async def test_who_has_no_user_there_is_stood_in_for_and_stays_the_owner(
     assert (await world.close.read("opportunity", deal["id"]))["user_id"] == users[ALAN]
     assert flips(await world.crms.history("hubspot", "deals", there)) == {}
     await world.steady()
+
+
+async def test_who_has_left_there_is_stood_in_for_as_well(world: World, company: Company) -> None:
+    """HubSpot shows Alan as archived: it still knows him, and he can own nothing new."""
+    await world.crms.control("POST", "users", {"vendor": "hubspot", "email": ALAN, "active": False})
+    users = {user["email"]: user["id"] for user in await world.close.all("user")}
+    owners = {
+        row["email"]: row["id"]
+        for row in (await world.hubspot.call("GET", "/crm/v3/owners"))["results"]
+    }
+    assert ALAN not in owners
+    lead = await world.close.create("lead", name=company.name, url=f"https://{company.domain}")
+    deal = await world.close.create(
+        "opportunity", lead_id=lead["id"], user_id=users[ALAN], value=100
+    )
+    await world.quiet()
+    there = await world.syncline.counterpart("close", deal["id"], "deal", "hubspot")
+    assert (await world.hubspot.read("deals", there))["hubspot_owner_id"] == owners[GRACE]
+    assert (await world.close.read("opportunity", deal["id"]))["user_id"] == users[ALAN]
+    assert await world.syncline.dead_letters() == []
+    await world.steady()

@@ -1,6 +1,7 @@
 """Before the first write, and above too many of them: a person is asked."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -122,12 +123,50 @@ async def test_the_children_of_what_waits_wait_with_it_and_follow_it(guarded_wor
     assert set(await world.hubspot.links("contacts", ada, "companies")) == {there}
 
 
+async def test_updates_and_deletes_have_a_limit_of_their_own(
+    tmp_path: Path, databases: Databases
+) -> None:
+    guard = {"hubspot": {"guard": {"updates": 2, "deletes": 1}}}
+    sync = {"company": {"deletes": "propagate"}}
+    async with (
+        databases() as own,
+        harness.world(tmp_path, own, accounts=guard, config={"sync": sync}) as world,
+    ):
+        companies = [Company.new(f"Limited {n}") for n in range(3)]
+        leads = [
+            await world.close.create("lead", name=c.name, url=f"https://{c.domain}")
+            for c in companies
+        ]
+        await world.quiet()
+        await world.syncline.post("/api/accounts/hubspot/guard/approve")  # count anew
+
+        async with world.counting() as writes:
+            for lead in leads:
+                await world.close.edit("lead", lead["id"], description="edited")
+            await until(lambda: _held(world, 1, "update"), why=world.syncline.explain)
+        assert writes == {("hubspot", "company", "updated"): 2}
+        async with world.counting() as writes:
+            await world.syncline.post("/api/accounts/hubspot/guard/approve", {"op": "update"})
+        assert writes == {("hubspot", "company", "updated"): 1}
+
+        async with world.counting() as writes:
+            for lead in leads:
+                await world.close.delete("lead", lead["id"])
+            await until(lambda: _held(world, 2, "delete"), why=world.syncline.explain)
+        assert writes == {("hubspot", "company", "deleted"): 1}
+        async with world.counting() as writes:
+            await world.syncline.post("/api/accounts/hubspot/guard/discard", {"op": "delete"})
+        assert not writes
+        there = {row["name"] for row in await world.hubspot.all("companies")}
+        assert len(there & {company.name for company in companies}) == 2
+
+
 async def _counterpart(world: World, contact: str) -> str:
     found = await world.syncline.record("close", contact, "person")
     ids = [link["remote_id"] for link in found["links"] if link["account"] == "hubspot"]
     return ids[0] if ids else ""
 
 
-async def _held(world: World, count: int) -> Json:
-    found = await guard_of(world)
+async def _held(world: World, count: int, op: str = "create") -> Json:
+    found = await guard_of(world, op)
     return found if found["held"] == count else {}

@@ -163,6 +163,41 @@ async def test_a_stand_in_is_read_only_while_there_is_no_value(ada: Ada) -> None
     await ada.world.steady()
 
 
+async def test_an_amount_in_a_currency_that_close_does_not_keep_is_told_and_not_written(
+    ada: Ada,
+) -> None:
+    """5,000 yen are neither 5,000 nor 50 dollars; everything else of the deal travels."""
+    world = ada.world
+    company = Company.new("Yen")
+    there = await world.hubspot.create("companies", name=company.name, domain=company.domain)
+    deal = await world.hubspot.create(
+        "deals",
+        company=there,
+        dealname="Looms",
+        dealstage="qualifiedtobuy",
+        pipeline="default",
+        amount="5000",
+        deal_currency_code="JPY",
+        description="Twelve of them.",
+    )
+    await world.quiet()
+    here = await world.syncline.counterpart("hubspot", deal, "deal", "close")
+    seen = await world.close.read("opportunity", here)
+    assert (seen["value"], seen["note"]) == (None, "Twelve of them.")
+    (letter,) = await world.syncline.dead_letters()
+    assert letter["reason"] == "the amount is in JPY, and all amounts there are in USD"
+    shown = await world.hubspot.read("deals", deal)
+    assert (shown["amount"], shown["deal_currency_code"]) == ("5000", "JPY")
+
+    # In the currency of Close it goes by itself.
+    async with world.counting() as writes:
+        await world.hubspot.edit("deals", deal, amount="40", deal_currency_code="USD")
+    assert writes == {("close", "opportunity", "updated"): 1}
+    assert (await world.close.read("opportunity", here))["value"] == 4000
+    assert await world.syncline.dead_letters() == []
+    await world.steady()
+
+
 async def test_what_cannot_be_mapped_is_refused_before_anybody_edits(ada: Ada) -> None:
     """At the start with a value that would not come back; when the account is tested, what the
     CRM does not have, or nobody may write.

@@ -518,7 +518,9 @@ class Close(Connector):
         )
         kinds = {s["id"]: s.get("status_type") for s in statuses}
         active = {u["id"] for u in users}
-        everybody = [*await self._retired(), *users]
+        organization = await self._organization()
+        left = (m.get("user") for m in organization.get("inactive_memberships") or ())
+        everybody = [*(user for user in left if user), *users]
         owners = {u["id"]: str(u["email"]).lower() for u in everybody if u.get("email")}
         names = {str(u["email"]).lower(): full_name(u) for u in everybody if u.get("email")}
         return Directory(
@@ -535,17 +537,18 @@ class Close(Connector):
             ),
             owners=owners,
             names={mail: name for mail, name in names.items() if name},
+            currency=organization.get("currency"),
             retired=frozenset(owners.keys() - active),
         )
 
-    async def _retired(self) -> list[dict[str, Any]]:
-        """Who left the organisation, and still owns what they had; nobody where it is not told.
+    async def _organization(self) -> dict[str, Any]:
+        """Its currency, and who left and still owns what they had; nothing where it is not told.
 
         https://developer.close.com/api/resources/organizations
         """
         me = await self.client.call("GET", "/me/", accept=UNSEEN)
         if me.status != 200 or not (organizations := me.data.get("organizations")):
-            return []
+            return {}
         answer = await self.client.call(
             "GET",
             "/organization/{id}/",
@@ -553,8 +556,7 @@ class Close(Connector):
             params={"_expand": "inactive_memberships__user"},
             accept=(400, *UNSEEN),
         )
-        left = answer.data.get("inactive_memberships") if answer.status == 200 else ()
-        return [member["user"] for member in left or () if member.get("user")]
+        return dict(answer.data) if answer.status == 200 else {}
 
     async def _all(self, path: str) -> list[dict[str, Any]]:
         """Every row of a short list; nothing where this key may not see it."""

@@ -162,7 +162,9 @@ async def test_the_lists_of_the_command_line_are_tables_for_people_and_json_for_
     assert "{" not in out
 
 
-async def test_no_secret_reaches_a_log(world: World) -> None:
+async def test_no_secret_reaches_a_log(world: World, company: Company) -> None:
+    await world.close.create("lead", name=company.name)
+    await world.quiet()
     secrets = world.secrets()
     text = "".join(program.said(10_000_000) for program in world.programs())
     assert "deliveries.stored" in text or "ingest.finished" in text

@@ -248,6 +248,20 @@ async def settle_identities(db: AsyncConnection, refs: Collection[Ref]) -> None:
         )
 
 
+async def asked_for(db: AsyncConnection, account: str, record_id: UUID) -> list[str]:
+    """The remote ids there of which a person is asked whether they are this record."""
+    asked = await db.execute(
+        sa.select(conflicts.c.ref_id).where(
+            conflicts.c.account == account,
+            conflicts.c.kind == "identity",
+            conflicts.c.state == "open",
+            conflicts.c.record_id.is_(None),
+            conflicts.c.detail["candidates"].contains([str(record_id)]),
+        )
+    )
+    return list(asked.scalars())
+
+
 async def settle_refs(
     db: AsyncConnection,
     refs: Collection[Ref],

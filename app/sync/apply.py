@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import conflicts, journal, keyed, lanes, links, outbox, records
+from app.db import conflicts, journal, keyed, lanes, links, outbox, records, resyncs
 from app.db.journal import Cause, Entry
 from app.db.links import Link
 from app.domain.merge import Take, Winner
@@ -175,6 +175,10 @@ class Changes:
             await links.end(db, [ref], "deleted")
             await conflicts.settle_refs(db, [ref], how={"by": "deleted there"})
             await outbox.forget_dead(db, ref.account, record_id)
+            if asked := await conflicts.asked_for(db, ref.account, record_id):
+                # Who is entered anew was told first: now there is nobody whom it might double.
+                await resyncs.begin(db, ref.account, link.entity, asked)
+                await lanes.wake(db, ref.account, "scan")
             promoted = await promote(db, record_id, ref.account)
             if not promoted:
                 await part(db, ref.account, [record_id])

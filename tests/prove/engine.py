@@ -177,6 +177,8 @@ class Engine:
     #: What was observed last is an old snapshot: a reading would tell.
     stale: bool = False
     unsure: int = 0
+    #: Who is who, a person is asked: by remote record, the records of ours that it may be.
+    asked: dict[Ref, tuple[UUID, ...]] = field(default_factory=dict)
     #: What a create of ours made beside another counterpart: a person is asked what to do.
     beside: set[Ref] = field(default_factory=set)
     #: Two records with one key: a person is asked whether they are one.
@@ -436,7 +438,7 @@ class Engine:
         if plan.result is Result.MISSING:
             return
         if plan.result is Result.HELD and plan.candidates:
-            self.unsure += 1
+            self.asked[ref] = plan.candidates
             return
         if plan.result is Result.GONE:
             assert link is not None
@@ -447,10 +449,15 @@ class Engine:
                 del self.outbox[ref.account, link.record_id]
             promoted = self._promote(link.record_id, ref.account)
             self._after_delete(plan, link.record_id, promoted=promoted)
+            for other, candidates in list(self.asked.items()):
+                if other.account == ref.account and link.record_id in candidates:
+                    read_at = self.tick()
+                    self.reconcile(self.crms[ref.account].read(other.id), read_at, read_at)
             return
         owner = plan.record or state.record
         if owner is None:
             return  # a record that this account does not introduce
+        self.asked.pop(ref, None)
         if plan.record is not None:
             self.records[owner.id] = plan.record
             self.things.setdefault(owner.id, self.crms[ref.account].thing_of(ref.id))

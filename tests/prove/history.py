@@ -445,7 +445,7 @@ class Life:
             self._everywhere(thing, shown)
             asked = any(self.engine.things[id] == thing for id in self.engine.kept)
             self.witness.judge_deletes(thing, lives=bool(shown), asked=asked)
-        if self.engine.unsure or self.engine.beside:
+        if self.engine.unsure or self.engine.asked or self.engine.beside:
             raise BrokenError("a person was asked who is who, without need")
 
     def _skipped(self) -> dict[str, set[str]]:

@@ -93,6 +93,23 @@ async def test_who_is_entered_anew_is_no_riddle_though_the_delete_is_told_after_
     assert await town.state_of(there) == "gone deleted"
 
 
+async def test_nobody_is_asked_any_more_who_is_entered_anew_once_the_delete_is_told(town: Town):
+    """Where nothing is kept of what was deleted, it is not plain before."""
+    ada, there = await town.ada()
+    await town.hubspot("DELETE", f"/crm/v3/objects/contacts/{there.id}")
+    match = {"method": "GET", "path": f"/objects/contacts/{there.id}$"}
+    await town.control.fault(vendor="hubspot", fault="status", status=404, match=match)
+    properties = {"email": "ada@x.example"}
+    again = await town.hubspot("POST", "/crm/v3/objects/contacts", properties=properties)
+    await town.hear_hubspot("contact.creation", again["id"])
+    assert await town.scalar("select kind from conflicts where state = 'open'") == "identity"
+    await town.hear_hubspot("contact.deletion", there.id)
+    await town.scan("hubspot")
+    found = Ref("hubspot", "contacts", again["id"])
+    assert (await town.record_of(found)).id == (await town.record_of(ada)).id
+    assert await town.scalar("select count(*) from conflicts where state = 'open'") == 0
+
+
 async def test_what_could_not_be_told_to_what_was_not_shown_is_told_once_it_is_shown(town: Town):
     ada, there = await town.ada()
     await town.close("PUT", f"/contact/{ada.id}/", title="Countess")

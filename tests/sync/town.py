@@ -27,6 +27,7 @@ from app.sdk.registry import Registry
 from app.sync.house import build
 from app.sync.ingest import ingest
 from app.sync.push import push
+from app.sync.scan import scan
 from tests.connectors.conftest import Control
 from tests.sync.conftest import Company
 
@@ -149,6 +150,10 @@ class Town(Company):
     async def listen(self, account: str) -> None:
         """Turn the in-lane once; what is put off stays put off."""
         await self._turn(account, "in", ingest)
+
+    async def scan(self, account: str) -> None:
+        """Turn the scan-lane once: what is queued to be looked at is."""
+        await self._turn(account, "scan", scan)
 
     async def work(self, *accounts: str) -> None:
         """Turn the out-lanes until nothing is due, as if time had passed meanwhile."""

@@ -939,11 +939,13 @@ async def world(
     subscribed: bool = True,
     targeted: bool = True,
     workers: int | None = None,
+    prepare: Callable[[Crms], Awaitable[None]] | None = None,
 ) -> AsyncIterator[World]:
     """The sandbox, and a service whose accounts `close` and `hubspot` live there.
 
     `files` lie beside its configuration. `subscribed` says that Close calls us from the start,
-    `targeted` that HubSpot's app does.
+    `targeted` that HubSpot's app does. `prepare` is what people do in the CRMs before the
+    service starts.
     """
     crm_port, port = free_port(), free_port()
     hooks = f"http://127.0.0.1:{port}/webhooks"
@@ -960,6 +962,8 @@ async def world(
     for name, text in (files or {}).items():
         (folder / name).write_text(text)
     async with crms(folder, crm_port, *told, *sandbox) as found:
+        if prepare:
+            await prepare(found)
         content = {
             "accounts": account_settings(found.url, **(accounts or {})),
             "sync": {"deal": {"stages": STAGES}},

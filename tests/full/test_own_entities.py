@@ -1,6 +1,6 @@
 """Entities of one's own: an object of one org is another object of another org."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,24 @@ async def a_field(org: PersonAtSalesforce, name: str, type: str, **metadata: Any
 
 async def our_id(org: PersonAtSalesforce, type: str) -> None:
     await a_field(org, f"{type}.Syncline_Id__c", "Text", length=36, unique=True, externalId=True)
+
+
+async def projects(org: PersonAtSalesforce, type: str, names: Sequence[str]) -> None:
+    """An object of the org's own, its fields by their names there, with a field for our id."""
+    code, budget, due, status, customer = names
+    await org.call("POST", "/custom-objects", {"name": type})
+    await a_field(org, f"{type}.{code}__c", "Text", length=20)
+    await a_field(org, f"{type}.{budget}__c", "Currency", precision=12, scale=2)
+    await a_field(org, f"{type}.{due}__c", "Date")
+    await a_field(org, f"{type}.{status}__c", "Text", length=40)
+    await a_field(
+        org,
+        f"{type}.{customer}__c",
+        "Lookup",
+        referenceTo="Account",
+        relationshipName=f"{customer}s",
+    )
+    await our_id(org, type)
 
 
 def second_org(url: str) -> Json:
@@ -67,7 +85,15 @@ async def orgs(
     async with (
         databases() as own,
         harness.crms(tmp_path / "second", harness.free_port(), *signed) as second,
-        harness.world(
+    ):
+
+        async def prepare(first: harness.Crms) -> None:
+            english = ("Code", "Budget", "Due", "Status", "Customer")
+            german = ("Nummer", "Etat", "Ende", "Stand", "Kunde")
+            await projects(first.salesforce, "Project__c", english)
+            await projects(second.salesforce, "Vorhaben__c", german)
+
+        async with harness.world(
             tmp_path,
             own,
             accounts={
@@ -79,28 +105,9 @@ async def orgs(
                 },
             },
             config={"sync": {"custom.project": {"keys": ["code"]}}},
-        ) as found,
-    ):
-        there, here = second.salesforce, found.salesforce
-        for org, type, names in (
-            (here, "Project__c", ("Code", "Budget", "Due", "Status", "Customer")),
-            (there, "Vorhaben__c", ("Nummer", "Etat", "Ende", "Stand", "Kunde")),
-        ):
-            code, budget, due, status, customer = names
-            await org.call("POST", "/custom-objects", {"name": type})
-            await a_field(org, f"{type}.{code}__c", "Text", length=20)
-            await a_field(org, f"{type}.{budget}__c", "Currency", precision=12, scale=2)
-            await a_field(org, f"{type}.{due}__c", "Date")
-            await a_field(org, f"{type}.{status}__c", "Text", length=40)
-            await a_field(
-                org,
-                f"{type}.{customer}__c",
-                "Lookup",
-                referenceTo="Account",
-                relationshipName=f"{customer}s",
-            )
-            await our_id(org, type)
-        yield found, there
+            prepare=prepare,
+        ) as found:
+            yield found, second.salesforce
 
 
 async def test_an_object_of_ones_own_travels_both_ways_with_its_company(

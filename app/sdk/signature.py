@@ -153,7 +153,7 @@ def _close_v1(claim: Claim) -> tuple[list[bytes], Sign]:
             key = bytes.fromhex(secret.strip())
         except ValueError:
             return None
-        return hmac.new(key, message, hashlib.sha256).hexdigest().encode() if key else None
+        return hmac.digest(key, message, "sha256").hex().encode() if key else None
 
     return [_wire(claim.header("close-sig-hash"))], sign
 
@@ -162,7 +162,7 @@ def _close_sig(claim: Claim) -> tuple[list[bytes], Sign]:
     """Our simple form: the secret as text over the body alone; repeats are found by event id."""
 
     def sign(secret: str) -> bytes:
-        return hmac.new(_text(secret), claim.delivery.body, hashlib.sha256).hexdigest().encode()
+        return hmac.digest(_text(secret), claim.delivery.body, "sha256").hex().encode()
 
     return [_wire(claim.header("close-sig"))], sign
 
@@ -184,7 +184,7 @@ def _hubspot_v3(claim: Claim) -> tuple[list[bytes], Sign]:
     message = claim.delivery.method.upper().encode() + uri + claim.delivery.body + stamp
 
     def sign(secret: str) -> bytes:
-        return base64.b64encode(hmac.new(_text(secret), message, hashlib.sha256).digest())
+        return base64.b64encode(hmac.digest(_text(secret), message, "sha256"))
 
     return [_wire(claim.header("x-hubspot-signature-v3"))], sign
 
@@ -229,7 +229,7 @@ def _standard(claim: Claim) -> tuple[list[bytes], Sign]:
 
     def sign(secret: str) -> bytes | None:
         key = standard_key(secret)
-        return base64.b64encode(hmac.new(key, message, hashlib.sha256).digest()) if key else None
+        return base64.b64encode(hmac.digest(key, message, "sha256")) if key else None
 
     return given, sign
 
@@ -248,7 +248,7 @@ def standard_headers(secret: SecretStr, id: str, body: bytes, *, at: datetime) -
     """The headers of a message of our own; ``id`` is the same whenever it is sent again."""
     stamp = str(int(at.timestamp()))
     message = f"{id}.{stamp}.".encode() + body
-    digest = hmac.new(standard_key(secret.get_secret_value()), message, hashlib.sha256).digest()
+    digest = hmac.digest(standard_key(secret.get_secret_value()), message, "sha256")
     return {
         "webhook-id": id,
         "webhook-timestamp": stamp,

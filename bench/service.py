@@ -29,6 +29,12 @@ _ACCOUNT = {
     "catch_up": {"every": "off"},
     "drift": {"every": "off"},
 }
+#: The CRMs say so with every answer: who hears nothing keeps to the smallest plan's limits.
+NO_QUOTA = [
+    part
+    for limit in ("close", "hubspot", "hubspot-search", "hubspot-daily", "salesforce-daily")
+    for part in (f"--{limit}-limit", "1000000")
+]
 #: Tables that change whether or not there is work.
 _HOUSEKEEPING = ("lanes", "workers", "quotas", "refusals", "resyncs", "catchups", "alerts")
 
@@ -151,7 +157,7 @@ async def running(
             server.url,
             accounts=dict.fromkeys(names, _ACCOUNT),
             config=config,
-            sandbox=("--no-quota", "--search-lag", "0.1", *sandbox),
+            sandbox=(*NO_QUOTA, "--search-lag", "0.1", *sandbox),
             subscribed=webhooks,
             targeted=webhooks,
             workers=workers,

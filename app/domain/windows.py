@@ -150,11 +150,13 @@ class Window:
     def learn(self, rate: Rate, now: float, *, taken: float) -> None:
         """Correct the window by the headers of the answer to the call that left then.
 
-        ``limit`` counts only with its ``per``; ``remaining`` holds until the reset or, in a
-        rolling window, tells how much others use.
+        ``limit`` counts only with its ``per``; where nobody tells that, it is the time until the
+        reset of a window that holds this call alone. ``remaining`` holds until the reset or, in
+        a rolling window, tells how much others use.
         """
-        if rate.limit and rate.per:
-            self.calls, self.per, self.learned = max(1, rate.limit), rate.per, True
+        alone = rate.limit is not None and rate.remaining == rate.limit - 1
+        if rate.limit and (per := rate.per or (rate.reset if alone else None)):
+            self.calls, self.per, self.learned = max(1, rate.limit), per, True
         if rate.remaining is None:
             return
         after = self.after(taken)

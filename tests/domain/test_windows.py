@@ -99,6 +99,14 @@ def test_a_changed_manifest_counts_until_the_vendor_has_told():
     assert Window.of(window.kept(), Limit(calls=5, per=1)).calls == 190
 
 
+def test_a_window_that_held_one_call_alone_was_all_before_it_when_that_was_answered():
+    window = Window(20, 1.0)
+    window.learn(Rate(limit=100, remaining=60, reset=2.5), NOON, taken=NOON)
+    assert (window.calls, window.per) == (20, 1.0)  # others were before us: how long is it?
+    window.learn(Rate(limit=100, remaining=99, reset=5.0), NOON + 9, taken=NOON + 9)
+    assert (window.calls, window.per) == (100, 5.0)
+
+
 def test_how_a_window_stands():
     window = Window(10, 10.0)
     for second in range(4):

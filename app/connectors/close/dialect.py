@@ -39,7 +39,12 @@ class CloseDialect(Dialect):
             )
         )
         numbers = {name: float(text) for name, text in said.items()}
-        return Rate(remaining=numbers.get("remaining"), reset=numbers.get("reset"))
+        limit = numbers.get("limit")
+        return Rate(
+            limit=None if limit is None else int(limit),
+            remaining=numbers.get("remaining"),
+            reset=numbers.get("reset"),
+        )
 
 
 def _leaves(value: Any, path: str = "") -> Iterable[tuple[str, str]]:

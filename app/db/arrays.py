@@ -18,24 +18,26 @@ T = TypeVar("T")
 
 
 def insert_rows(table: sa.Table, *names: str, **more: sa.ColumnElement[Any]) -> Insert:
-    """An insert of many rows with these columns; `columns` makes its parameters.
+    """An insert of many rows with these columns; ``more`` are what PostgreSQL works out of them."""
+    cells = rows_of(table, *names)
+    return insert(table).from_select([*names, *more], sa.select(*cells.values(), *more.values()))
 
-    ``more`` are columns that PostgreSQL works out of the others.
-    """
+
+def rows_of(table: sa.Table, *names: str) -> dict[str, sa.ColumnElement[Any]]:
+    """Many rows with these columns, to insert or to update by; `columns` makes their parameters."""
     source = _source([table.c[name] for name in names], names)
-    cells = [
-        sa.cast(source.c[name], JSONB) if _is_json(table.c[name]) else source.c[name]
+    return {
+        name: sa.cast(source.c[name], JSONB) if _is_json(table.c[name]) else source.c[name]
         for name in names
-    ]
-    return insert(table).from_select([*names, *more], sa.select(*cells, *more.values()))
+    }
 
 
 def columns(
     table: sa.Table, names: Sequence[str], rows: Collection[Mapping[str, Any]]
 ) -> dict[str, list[Any]]:
-    """The parameters of `insert_rows`. In JSON, ``sa.null()`` is SQL's null."""
+    """The parameters of `rows_of`. In JSON, ``sa.null()`` is SQL's null."""
     return {
-        name: [_json(table.c[name], row[name]) for row in rows]
+        _parameter(name): [_json(table.c[name], row[name]) for row in rows]
         if _is_json(table.c[name])
         else [row[name] for row in rows]
         for name in names
@@ -63,10 +65,15 @@ def any_of(column: sa.Column[T], values: Iterable[T]) -> sa.ColumnElement[bool]:
 
 def _source(shapes: Sequence[sa.Column[Any]], names: Sequence[str]) -> sa.TableValuedAlias:
     arrays = [
-        sa.bindparam(name, type_=ARRAY(sa.Text() if _is_json(column) else column.type))
+        sa.bindparam(_parameter(name), type_=ARRAY(sa.Text() if _is_json(column) else column.type))
         for column, name in zip(shapes, names, strict=True)
     ]
     return _unnested(shapes, names, arrays)
+
+
+def _parameter(name: str) -> str:
+    """In an update the names of columns are SQLAlchemy's own."""
+    return f"rows_{name}"
 
 
 def _unnested(

@@ -109,10 +109,18 @@ class Attempt:
     error: Mapping[str, Any] | None
 
 
+_ATTEMPT = (
+    *("record_id", "account", "op", "ref_type", "ref_id"),
+    *("trace", "sent", "before", "outcome", "error"),
+)
+_TRIED = insert_rows(attempts, *_ATTEMPT)
+
+
 async def attempted(db: AsyncConnection, account: str, tried: Sequence[Attempt]) -> None:
     """Keep what was sent to a CRM and its fate."""
     if tried:
-        await db.execute(sa.insert(attempts), [_attempt(account, one) for one in tried])
+        rows = [_attempt(account, one) for one in tried]
+        await db.execute(_TRIED, columns(attempts, _ATTEMPT, rows))
 
 
 async def merged(db: AsyncConnection, survivor: Link, loser: Ref, kept: Ref) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.arrays import among, any_of, columns, insert_rows
+from app.db.arrays import among, any_of, columns, insert_rows, rows_of
 from app.db.tables import links, outbox
 from app.domain.fights import Written
 from app.domain.values import NOTHING, Fields, Ref
@@ -94,6 +94,30 @@ async def by_ref(
     return {link.ref: link for link in map(_link, rows)}
 
 
+async def lock(db: AsyncConnection, refs: Collection[Ref]) -> None:
+    """Let nobody else change these links until the transaction ends."""
+    if refs:
+        query = sa.select(links.c.id).where(_named(refs)).order_by(links.c.id)
+        await db.execute(query.with_for_update())
+
+
+async def standing(
+    db: AsyncConnection, record_ids: Collection[UUID], account: str
+) -> dict[UUID, set[Ref]]:
+    """The living refs that an account has of these records."""
+    rows = await db.execute(
+        sa.select(links.c.record_id, links.c.type, links.c.remote_id).where(
+            any_of(links.c.record_id, set(record_ids)),
+            links.c.account == account,
+            links.c.state == "live",
+        )
+    )
+    found: dict[UUID, set[Ref]] = {}
+    for record_id, type, remote_id in rows:
+        found.setdefault(record_id, set()).add(Ref(account, type, remote_id))
+    return found
+
+
 async def by_record(
     db: AsyncConnection,
     record_ids: Collection[UUID],
@@ -151,6 +175,19 @@ class Agreement:
     seen_at: datetime | None
     written: Written | None = None
 
+    def after(self, before: Agreement | None) -> Agreement:
+        """The two of them in one: what this leaves is what the one before said."""
+        if before is None:
+            return self
+        moments = [at for at in (before.seen_at, self.seen_at) if at is not None]
+        return Agreement(
+            self.ref,
+            before.base if self.base is None else self.base,
+            before.sent if self.sent is None else self.sent,
+            max(moments, default=None),
+            before.written if self.written is None else self.written,
+        )
+
 
 _COLUMNS = (
     *("record_id", "entity", "account", "type", "remote_id"),
@@ -197,82 +234,67 @@ async def add(db: AsyncConnection, new: Sequence[Link]) -> None:
         raise LinkTaken
 
 
+_SHOWN = rows_of(links, "account", "type", "remote_id", "base", "sent", "written", "seen_at")
 _AGREE = (
     sa.update(links)
-    .where(
-        links.c.account == sa.bindparam("b_account"),
-        links.c.type == sa.bindparam("b_type"),
-        links.c.remote_id == sa.bindparam("b_id"),
-    )
+    .where(*(links.c[name] == _SHOWN[name] for name in ("account", "type", "remote_id")))
     .values(
-        base=sa.func.coalesce(sa.bindparam("b_base", type_=links.c.base.type), links.c.base),
-        sent=sa.func.coalesce(sa.bindparam("b_sent", type_=links.c.sent.type), links.c.sent),
-        written=sa.func.coalesce(
-            sa.bindparam("b_written", type_=links.c.written.type), links.c.written
-        ),
+        base=sa.func.coalesce(_SHOWN["base"], links.c.base),
+        sent=sa.func.coalesce(_SHOWN["sent"], links.c.sent),
+        written=sa.func.coalesce(_SHOWN["written"], links.c.written),
         intended=sa.case(
-            (sa.bindparam("b_base", type_=links.c.base.type).is_(None), links.c.intended),
+            (_SHOWN["base"].is_(None), links.c.intended),
             else_=sa.literal({}, type_=links.c.intended.type),
         ),
         # What was seen never becomes older.
-        seen_at=sa.func.greatest(
-            links.c.seen_at, sa.bindparam("b_seen", type_=links.c.seen_at.type)
-        ),
+        seen_at=sa.func.greatest(links.c.seen_at, _SHOWN["seen_at"]),
         synced_at=sa.func.clock_timestamp(),
     )
 )
 
 
 async def agree(db: AsyncConnection, agreements: Sequence[Agreement]) -> None:
-    """Remember what the account showed."""
-    if agreements:
-        await db.execute(
-            _AGREE,
-            [
-                {
-                    "b_account": item.ref.account,
-                    "b_type": item.ref.type,
-                    "b_id": item.ref.id,
-                    "b_base": item.base,
-                    "b_sent": item.sent,
-                    "b_written": item.written,
-                    "b_seen": item.seen_at,
-                }
-                for item in agreements
-            ],
-        )
+    """Remember what the account showed; of two of one ref the later adds to the earlier."""
+    told: dict[Ref, Agreement] = {}
+    for item in agreements:
+        told[item.ref] = item.after(told.get(item.ref))
+    if told:
+        rows = [
+            {
+                "account": ref.account,
+                "type": ref.type,
+                "remote_id": ref.id,
+                "base": item.base,
+                "sent": item.sent,
+                "written": item.written,
+                "seen_at": item.seen_at,
+            }
+            for ref, item in told.items()
+        ]
+        await db.execute(_AGREE, columns(links, tuple(_SHOWN), rows))
 
 
+_BEGUN = rows_of(links, "account", "type", "remote_id", "intended")
 _BEGIN = (
     sa.update(links)
-    .where(
-        links.c.account == sa.bindparam("b_account"),
-        links.c.type == sa.bindparam("b_type"),
-        links.c.remote_id == sa.bindparam("b_id"),
-    )
-    .values(
-        writing=True,
-        intended=sa.bindparam("b_intended", type_=links.c.intended.type),
-        synced_at=sa.func.clock_timestamp(),
-    )
+    .where(*(links.c[name] == _BEGUN[name] for name in ("account", "type", "remote_id")))
+    .values(writing=True, intended=_BEGUN["intended"], synced_at=sa.func.clock_timestamp())
 )
 
 
 async def begin_writes(db: AsyncConnection, intended: Mapping[Ref, Fields]) -> None:
     """Say that writes are on their way, and what: what is read meanwhile cannot be trusted."""
     if intended:
-        await db.execute(
-            _BEGIN,
-            [
-                {
-                    "b_account": ref.account,
-                    "b_type": ref.type,
-                    "b_id": ref.id,
-                    "b_intended": dict(fields),
-                }
-                for ref, fields in sorted(intended.items())
-            ],
-        )
+        rows = [
+            {
+                "account": ref.account,
+                "type": ref.type,
+                "remote_id": ref.id,
+                "intended": dict(fields),
+            }
+            for ref, fields in intended.items()
+        ]
+        await db.execute(_BEGIN, columns(links, tuple(_BEGUN), rows))
 
 
 async def end_writes(db: AsyncConnection, refs: Collection[Ref]) -> None:

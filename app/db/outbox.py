@@ -11,7 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.arrays import among, any_of, columns, insert_rows
+from app.db.arrays import among, any_of, columns, insert_rows, rows_of
 from app.db.links import SPELLED
 from app.db.pages import Page, page
 from app.db.tables import accounts, attempts, links, outbox
@@ -246,16 +246,14 @@ _LANDED: Mapping[str, Any] = {
 #: Held for want of a place there, or refused there: it goes by itself once that has changed.
 _HELD = outbox.c.error["class"].astext.in_((HeldError.__name__, RejectedError.__name__))
 
+_INTENDED = rows_of(outbox, "account", "record_id", "intent", "intended")
 _INTEND = (
     sa.update(outbox)
-    .where(
-        outbox.c.account == sa.bindparam("b_account"),
-        outbox.c.record_id == sa.bindparam("b_record"),
-    )
+    .where(outbox.c.account == _INTENDED["account"], outbox.c.record_id == _INTENDED["record_id"])
     .values(
-        intent=sa.bindparam("b_trace"),
+        intent=_INTENDED["intent"],
         intent_at=sa.func.clock_timestamp(),
-        intended=sa.bindparam("b_intended", type_=outbox.c.intended.type),
+        intended=_INTENDED["intended"],
     )
 )
 
@@ -263,18 +261,16 @@ _INTEND = (
 async def intend(db: AsyncConnection, creates: Sequence[tuple[Mark, str, Fields]]) -> None:
     """Commit to creating these records there, with these values, before the first byte is sent."""
     if creates:
-        await db.execute(
-            _INTEND,
-            [
-                {
-                    "b_account": mark.account,
-                    "b_record": mark.record_id,
-                    "b_trace": trace,
-                    "b_intended": dict(fields),
-                }
-                for mark, trace, fields in creates
-            ],
-        )
+        rows = [
+            {
+                "account": mark.account,
+                "record_id": mark.record_id,
+                "intent": trace,
+                "intended": dict(fields),
+            }
+            for mark, trace, fields in creates
+        ]
+        await db.execute(_INTEND, columns(outbox, tuple(_INTENDED), rows))
 
 
 async def intended(

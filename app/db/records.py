@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.arrays import among, any_of, columns, insert_rows
+from app.db.arrays import among, any_of, columns, insert_rows, rows_of
 from app.db.tables import keys, records, relations
 from app.domain.decide import fingerprint
 from app.domain.entities import relations_of
@@ -35,41 +35,48 @@ async def get(
     }
 
 
+async def lock(db: AsyncConnection, ids: Collection[UUID]) -> None:
+    """Let nobody else change these records until the transaction ends."""
+    query = sa.select(records.c.id).where(any_of(records.c.id, set(ids))).order_by(records.c.id)
+    await db.execute(query.with_for_update())
+
+
+_COLUMNS = (
+    *("id", "entity", "fields", "stamps"),
+    *("version", "container", "hash", "source"),
+)
+_NEW = insert_rows(records, *_COLUMNS)
+
+
+def _row(record: RecordState, source: str) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "entity": record.entity,
+        "fields": record.fields,
+        "stamps": record.stamps,
+        "version": record.version,
+        "container": record.container,
+        "hash": fingerprint(record.fields),
+        "source": source,
+    }
+
+
 async def add(db: AsyncConnection, new: Sequence[RecordState], *, source: str) -> None:
     """Store new records."""
     if not new:
         return
-    await db.execute(
-        insert(records),
-        [
-            {
-                "id": record.id,
-                "entity": record.entity,
-                "fields": record.fields,
-                "stamps": record.stamps,
-                "version": record.version,
-                "container": record.container,
-                "hash": fingerprint(record.fields),
-                "source": source,
-            }
-            for record in new
-        ],
-    )
+    rows = [_row(record, source) for record in new]
+    await db.execute(_NEW, columns(records, _COLUMNS, rows))
     await _relate(db, new)
 
 
+_CHANGED = rows_of(records, *_COLUMNS, "state")
 _CHANGE = (
     sa.update(records)
-    .where(records.c.id == sa.bindparam("b_id"))
+    .where(records.c.id == _CHANGED["id"])
     .values(
-        fields=sa.bindparam("b_fields", type_=records.c.fields.type),
-        stamps=sa.bindparam("b_stamps", type_=records.c.stamps.type),
-        version=sa.bindparam("b_version"),
-        container=sa.bindparam("b_container"),
-        hash=sa.bindparam("b_hash"),
-        source=sa.bindparam("b_source"),
+        **{n: cell for n, cell in _CHANGED.items() if n not in ("id", "entity")},
         changed_at=sa.func.now(),
-        state=sa.bindparam("b_state"),
     )
 )
 
@@ -78,22 +85,8 @@ async def change(db: AsyncConnection, changed: Sequence[RecordState], *, source:
     """Store new versions of records."""
     if not changed:
         return
-    await db.execute(
-        _CHANGE,
-        [
-            {
-                "b_id": record.id,
-                "b_fields": record.fields,
-                "b_stamps": record.stamps,
-                "b_version": record.version,
-                "b_container": record.container,
-                "b_hash": fingerprint(record.fields),
-                "b_source": source,
-                "b_state": record.state,
-            }
-            for record in sorted(changed, key=lambda r: r.id)
-        ],
-    )
+    rows = [{**_row(record, source), "state": record.state} for record in changed]
+    await db.execute(_CHANGE, columns(records, tuple(_CHANGED), rows))
     await _relate(db, changed)
 
 

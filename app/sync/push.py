@@ -631,8 +631,8 @@ async def _keep(
     """Remember what became of these writes, in one transaction."""
     async with house.database.transaction() as db:
         # In the order of the in-lanes, which wait for each other so.
-        await links.by_ref(db, [job.link.ref for job in batch if job.link], lock=True)
-        await records.get(db, [job.record.id for job in batch], lock=True)
+        await links.lock(db, [job.link.ref for job in batch if job.link])
+        await records.lock(db, [job.record.id for job in batch])
         await journal.attempted(db, member.name, [_attempt(*one) for one in ended])
         fine = [(job, outcome) for job, outcome in ended if outcome.error is None]
         await done(db, house, member, [one for one in fine if one[1].write.op is not Op.DELETE])

@@ -101,9 +101,7 @@ class World:
         world.records = await records.get(db, wanted, lock=lock)
         if own - world.links.keys():
             world.intended = await outbox.intended(db, world.account, wanted)
-        for link in await links.by_record(db, wanted, account=world.account):
-            if link.state == "live":
-                world.standing.setdefault(link.record_id, set()).add(link.ref)
+        world.standing = await links.standing(db, wanted, world.account)
         if batch[0].cause.kind == "resync":
             world.known_there = await outbox.met(db, wanted)
         if world.keys:

@@ -219,11 +219,6 @@ class Worker:
         async with self.house.database.transaction() as db:
             refused = await refusals.take(db, self._workable())
             read = await rereads.settle(db, self._workable())
-        for name in read:
-            log.info("account.reread", account=name)
-        for name, probes in refused.items():
-            self._start(self._ask(name, probes), self._tasks)
-        async with self.house.database.transaction() as db:
             claimed = await lanes.claim(
                 db,
                 self.id,
@@ -237,6 +232,10 @@ class Worker:
                     db, self.id, accounts=deaf, limit=len(deaf), lease=LEASE, listening=True
                 )
             due = await lanes.next_due(db, self._workable(), self._writers(), deaf)
+        for name in read:
+            log.info("account.reread", account=name)
+        for name, probes in refused.items():
+            self._start(self._ask(name, probes), self._tasks)
         for lane in claimed:
             self._held[lane.account, lane.direction] = lane
             listens = lane.direction == "listen"

@@ -10,7 +10,7 @@ import pytest
 from tests.prove.full import SETTINGS, Setting, crowd, service
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.accounts[-1])
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: "-".join(setting.accounts))
 async def test_whatever_people_do_in_three_crms_every_promise_is_kept(
     tmp_path: Path, setting: Setting
 ) -> None:

@@ -1,8 +1,8 @@
 """make prove-full N=10000: random histories through the whole service and the sandbox.
 
 Two worlds stand beside each other: Close, HubSpot and Salesforce, whose deletes stay where they
-are; and Close and two portals of HubSpot, whose deletes are carried over. Many companies live at
-once, over HTTP, in weather that doubles, shuffles and delays webhooks, with workers killed in
+are; and the three with a second portal of HubSpot, whose deletes are carried over. Many companies
+live at once, over HTTP, in weather that doubles, shuffles and delays webhooks, with workers killed in
 between. What happened is read from the CRMs' own histories and told to the same oracle that judges
 the pure core. Even seeds live in the first world, odd ones in the second.
 """
@@ -60,7 +60,7 @@ class Setting:
 
 SETTINGS = (
     Setting(("close", "hubspot", "salesforce"), spreads=False),
-    Setting(("close", "hubspot", "europe"), spreads=True),
+    Setting(("close", "hubspot", "europe", "salesforce"), spreads=True),
 )
 
 

@@ -242,7 +242,7 @@ class Told:
             if not self.history.desks[account].tells:
                 edits = self.witness.edits[self.things[ref], path]
                 replaced = [edit for edit in edits if (edit.account, edit.id) == ref]
-                self.witness.forgiven.add(replaced[-1].number)
+                self.witness.forgiven |= {edit.number for edit in replaced[-1:]}
         else:
             self.witness.glances.pop((account, id), None)
         self.witness.wrote(account, id, self.things[ref], path, old, new)
@@ -276,6 +276,8 @@ class Told:
             if after and after[-1] is not None and self.shown.get((kept, path)) is None:
                 filled.append(path)
                 self.shown[kept, path] = after[-1]
+                if not ours:  # typed by whoever merges, perhaps after we looked
+                    self.typed[kept, path] = at
         things = self.things[kept], self.things[lost]
         self.witness.merged(
             lost[0], kept_id, lost[1], things, filled, now=kept_id, ours=ours, known=True

@@ -1,5 +1,6 @@
 """What is peculiar to Salesforce."""
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,7 @@ from app.errors import (
 from app.sdk.client import Answer
 from tests.connectors.conftest import CLOSE, NOON, REGISTRY, SALESFORCE, Control, good, make, write
 from tests.connectors.test_catch_up import events, trails
+from tests.full.harness import until
 
 API = "/salesforce/services/data/v62.0"
 
@@ -294,6 +296,24 @@ async def test_a_create_with_our_id_is_an_upsert_that_never_doubles(keyed, contr
     again = good((await keyed.write([replace(wanted, trace="again")]))[0])
     assert again.ref == found.ref
     assert (found.raw or {})["Syncline_Id__c"] == id
+
+
+async def test_what_somebody_edits_before_we_read_what_we_wrote_is_no_spelling_of_ours(
+    salesforce, control: Control
+):
+    ref = await make(salesforce, "company", {"Name": "Acme"})
+    slow = {"method": "POST", "path": r"/composite/sobjects/Account$"}
+    await control.fault(vendor="salesforce", fault="latency", seconds=0.5, times=1, match=slow)
+    update = write(salesforce, "company", {"Name": "Acme Inc"}, ref=ref)
+    writing = asyncio.create_task(salesforce.write([update]))
+
+    async def is_written() -> bool:
+        return bool((await shown(control, ref))["Name"] == "Acme Inc")
+
+    await until(is_written)
+    await edit(control, ref, Name="Acme Ltd")
+    (outcome,) = await writing
+    assert (outcome.error, outcome.stored) == (None, None)
 
 
 async def test_a_record_found_by_a_duplicate_rule_is_adopted(salesforce, control: Control):

@@ -2,9 +2,9 @@
 
 Two worlds stand beside each other: Close, HubSpot and Salesforce, whose deletes stay where they
 are; and the three with a second portal of HubSpot, whose deletes are carried over. Many companies
-live at once, over HTTP, in weather that doubles, shuffles and delays webhooks, with workers killed in
-between. What happened is read from the CRMs' own histories and told to the same oracle that judges
-the pure core. Even seeds live in the first world, odd ones in the second.
+live at once, over HTTP, in weather that doubles, shuffles and delays webhooks, with workers
+killed in between. What happened is read from the CRMs' own histories and told to the same oracle
+that judges the pure core. Even seeds live in the first world, odd ones in the second.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ from app.connectors.salesforce.shapes import (
     body_of,
     chunked,
     http_date,
+    is_anothers,
     is_person,
     keys_of,
     named,
@@ -715,6 +716,9 @@ class Salesforce(Connector):
             failed = await notes.relate(self.org, [o.write for o in done.values()], ids)
         try:
             stored = await self._seen(type, list(ids.values())) if ids else {}
+            me = await self.org.user()
+            # What somebody has edited since is none of our words: its own news will tell.
+            stored = {id: one for id, one in stored.items() if not is_anothers(one.raw, me)}
         except SyncError:
             stored = {}  # it is written, and will be read when its own news arrive
         return [

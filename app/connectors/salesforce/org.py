@@ -28,6 +28,7 @@ from app.sdk import (
 VERSION = "62.0"
 NOT_EVERYWHERE = FEATURES | {"MasterRecordId"}
 _UNTOLD = "describe"
+USERINFO = "/services/oauth2/userinfo"
 #: Records in one collection: https://developer.salesforce.com/docs/platform/api-rest/guide/resources-composite-sobjects-collections-create.html
 BATCH = 200
 #: Whose work it is, as Change Data Capture tells it, and rules that are none of ours.
@@ -92,6 +93,7 @@ class Org:
     def __init__(self, client: Client, version: str) -> None:
         self.client, self.root = client, f"/services/data/v{version}"
         self._described: dict[str, Described] = {}
+        self._user: str | None = None
         #: Calls that this address does not have, such as that of a proxy.
         self._lacks = Absences()
 
@@ -110,6 +112,23 @@ class Org:
             fields = {str(row["name"]): row for row in answer.data["fields"]}
             self._described[type] = Described(fields, answer.data)
         return self._described[type]
+
+    async def user(self) -> str | None:
+        """Who we are there, asked once; None where the address does not tell.
+
+        https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_using_userinfo_endpoint.htm
+        """
+        if self._user is None and USERINFO not in self._lacks:
+            try:
+                told = (await self.client.call("GET", USERINFO)).data
+            except TransientError:
+                return None
+            except SyncError:
+                told = None
+            self._user = told.get("user_id") if isinstance(told, dict) else None
+            if self._user is None:
+                self._lacks.add(USERINFO)
+        return self._user
 
     async def query(self, text: str, *, deleted: bool = False) -> list[Raw]:
         """Every row; those of the recycle bin among them if ``deleted``."""

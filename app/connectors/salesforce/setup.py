@@ -17,7 +17,7 @@ from app.connectors.salesforce.shapes import (
     OPPORTUNITY,
     STAND_INS,
 )
-from app.sdk import Account, Finding, Raw, SyncError
+from app.sdk import Account, Finding, Raw, RejectedError, SyncError
 
 TYPES = (ACCOUNT, CONTACT, OPPORTUNITY)
 #: … and what is looked over only where it travels.
@@ -281,18 +281,16 @@ async def _permission_set(org: Org) -> str:
             "Description": "Fields that Syncline made.",
         }
         set_id = await _insert(org, "PermissionSet", body)
-    me = await _user(org)
+    me = await org.user()
+    if me is None:
+        raise RejectedError(
+            "Salesforce does not tell who we are: assign the permission set yourself"
+        )
     both = soql.every(soql.equals("PermissionSetId", set_id), soql.equals("AssigneeId", me))
     if not await org.query(soql.select(("Id",), "PermissionSetAssignment", both)):
         body = {"PermissionSetId": set_id, "AssigneeId": me}
         await _insert(org, "PermissionSetAssignment", body)
     return set_id
-
-
-async def _user(org: Org) -> str:
-    """https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_using_userinfo_endpoint.htm"""
-    answer = await org.client.call("GET", "/services/oauth2/userinfo")
-    return str(answer.data["user_id"])
 
 
 async def _insert(org: Org, type: str, body: Raw) -> str:

@@ -22,7 +22,10 @@ STAMP = "SystemModstamp"
 MASTER_TYPE = "012000000000000AAA"
 QUEUE = "00G"
 
-SYSTEM = ("Id", STAMP, "LastModifiedDate", "CreatedDate", "IsPersonAccount")
+SYSTEM = (
+    *("Id", STAMP, "LastModifiedDate", "LastModifiedById", "CreatedDate"),
+    "IsPersonAccount",
+)
 #: What carries identity, a relation or a time, asked for whatever the mapping reads.
 ALWAYS: Mapping[str, tuple[str, ...]] = {
     ACCOUNT: (*SYSTEM, "Name", "Website"),
@@ -185,6 +188,12 @@ def named(write: Write) -> Ref:
     if write.ref is None:
         raise RejectedError(f"a {write.op} without the remote record")
     return write.ref
+
+
+def is_anothers(raw: Raw | None, me: str | None) -> bool:
+    """Whether somebody else has edited it last, as far as both are told."""
+    by = (raw or {}).get("LastModifiedById")
+    return bool(me and by) and str(by)[:15] != str(me)[:15]
 
 
 def keys_of(raw: Raw, external: str | None) -> set[tuple[str, str]]:

@@ -272,10 +272,12 @@ class Told:
         kept = lost[0], kept_id
         filled = []
         for path, versions in self.scene.pasts[kept].fields.items():
-            after = [version.value for version in versions if version.at == at]
-            if after and after[-1] is not None and self.shown.get((kept, path)) is None:
+            # A survivor in HubSpot has the past of both: where the last of it stands, nothing new
+            # is told of the merge.
+            before = [version.value for version in versions if version.at <= at]
+            if before and before[-1] is not None and self.shown.get((kept, path)) is None:
                 filled.append(path)
-                self.shown[kept, path] = after[-1]
+                self.shown[kept, path] = before[-1]
                 if not ours:  # typed by whoever merges, perhaps after we looked
                     self.typed[kept, path] = at
         things = self.things[kept], self.things[lost]

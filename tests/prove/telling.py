@@ -192,14 +192,15 @@ class Told:
             if gone is None or (ref not in people and (link is None or link["ended"] != "merged")):
                 continue
             others = [one for one in self.things if one[0] == ref[0] and one != ref]
-            after = [id for at, id in others if not self._gone_by((at, id), gone)]
+            after = [id for at, id in others if self._lived((at, id), gone)]
             if ref in people or after:
                 found[ref] = gone, people.get(ref) or after[0], ref not in people
         return found
 
-    def _gone_by(self, ref: Ref, at: datetime) -> bool:
-        gone = self.scene.pasts[ref].gone
-        return gone is not None and gone <= at
+    def _lived(self, ref: Ref, at: datetime) -> bool:
+        past = self.scene.pasts[ref]
+        born = any(version.at <= at for versions in past.fields.values() for version in versions)
+        return born and (past.gone is None or past.gone > at)
 
     def _own_versions(
         self, ref: Ref, path: str, merges: dict[Ref, tuple[datetime, str, bool]]

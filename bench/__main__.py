@@ -1,7 +1,7 @@
 """`python -m bench`: all measurements, or the one that is named first.
 
 python -m bench                       all, at sizes that end in ten minutes
-python -m bench all --full --json F   all, as docs/performance.md shows them; takes hours
+python -m bench all --full --json F   all, as docs/performance.md shows them; takes an hour
 python -m bench resync --help         one of them
 """
 

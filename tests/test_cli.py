@@ -166,6 +166,21 @@ def test_config_check_finds_what_only_a_connector_knows(at_home):
     assert "hunter2" not in result.output
 
 
+def test_an_option_of_another_system_is_named_with_its_line(at_home):
+    (at_home / "ops.yaml").write_text(
+        "accounts:\n"
+        "  close:\n"
+        "    connector: close\n"
+        "    credentials: {api_key: hunter2}\n"
+        "    external_id: custom.cf_1\n"
+        "    bulk_threshold: 10\n"
+    )
+    result = run("config", "check", "ops.yaml")
+    assert result.exit_code == 2
+    place = "ops.yaml:6: accounts.close.bulk_threshold"
+    assert f"{place}: Close has no such option; take it out" in result.stderr
+
+
 def test_config_check_proves_the_mapping_and_names_the_line(at_home):
     (at_home / "ops.yaml").write_text(
         "accounts:\n"

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import lru_cache
 from math import inf
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -491,6 +491,17 @@ class ObjectConfig(_Frozen):
         return {name: path for name in ABOUT if (path := getattr(self, name)) is not None}
 
 
+#: Settings of an account that connectors read, though not every one; its manifest says which.
+_READ: Final = frozenset(
+    {
+        *("portal_id", "app_id", "legacy_signatures", "lifecycle", "labels"),
+        *("login_url", "audience", "api_version", "organization_id", "pubsub_url", "leads"),
+    }
+)
+#: … and with those that we read for it.
+OPTIONS: Final = _READ | {"outbound_token", "bulk_threshold"}
+
+
 class AccountConfig(_Frozen):
     """One signed-in tenancy of a connector."""
 
@@ -619,10 +630,12 @@ class AccountConfig(_Frozen):
     @property
     def options(self) -> Mapping[str, object]:
         """The further settings that only some connectors read."""
-        hubspot = ("portal_id", "app_id", "legacy_signatures", "lifecycle", "labels")
-        salesforce = ("login_url", "audience", "api_version", "organization_id", "pubsub_url")
-        names = (*hubspot, *salesforce, "leads")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {name: value for name in _READ if (value := getattr(self, name)) is not None}
+
+    @property
+    def chosen(self) -> Set[str]:
+        """The options that are written down for this account."""
+        return self.model_fields_set & OPTIONS
 
     @field_validator("base_url", "pubsub_url", "login_url", "audience")
     @classmethod

@@ -103,6 +103,8 @@ class Manifest(_Frozen):
     credentials: tuple[tuple[str, ...], ...]
     #: What some ways to sign in use as well, or calls that are no data's.
     more_credentials: tuple[str, ...] = ()
+    #: The settings of an account that mean something here, and not everywhere.
+    options: tuple[str, ...] = ()
 
     @property
     def credential_names(self) -> frozenset[str]:

@@ -288,6 +288,11 @@ def build(database: Database, config: Config, registry: Registry, box: Box) -> H
                 f"{config.where('accounts', name, 'credentials', key)}: {manifest.title} has no "
                 f"such credential{nearest(key, known) or '; it takes ' + ', '.join(sorted(known))}"
             )
+        for key in sorted(settings.chosen - set(manifest.options)):
+            raise ConfigError(
+                f"{config.where('accounts', name, key)}: {manifest.title} has no such option; take "
+                "it out"
+            )
         objects = {n: RemoteObject(o.type, o.lookups) for n, o in settings.objects.items()}
         try:
             manifest = manifest.with_objects(objects)

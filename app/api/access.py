@@ -136,7 +136,7 @@ async def _begin(database: Database, request: Request, caller: Caller) -> int:
             who=caller.name,
             # The route of an included router does not know its prefix.
             what=f"{request.method} /api{getattr(route, 'path', '').removeprefix('/api')}",
-            target=request.url.path[:500].replace("\x00", ""),
+            target=logs.scrub(request.url.path.replace("\x00", ""))[:500],
             detail={**_told(dict(request.query_params)), **_told(await _content(request))},
             request_id=get_contextvars().get("request_id"),
         )

@@ -152,6 +152,12 @@ async def test_a_purge_leaves_no_address_in_the_audit(api: httpx.AsyncClient):
     assert act["detail"] == {"email": "…"}
 
 
+async def test_a_path_with_an_address_leaves_none_in_the_audit(api: httpx.AsyncClient):
+    await api.post("/api/records/ada@analytical.example/split", json={})
+    (act,) = await acts(api)
+    assert act["target"] == "/api/records/a…@analytical.example/split"
+
+
 @given(st.sampled_from(SCOPES), st.sampled_from(SCOPES))
 def test_scopes_are_one_inside_the_other(one: str, other: str):
     assert Caller("x", one).may(other) or Caller("x", other).may(one)

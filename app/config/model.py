@@ -453,6 +453,9 @@ class Retention(_Frozen):
     plans: Days = Field(
         30, description="What dry runs and drift checks found, once these have ended."
     )
+    conflicts: Days = Field(
+        90, description="Cards that are settled, with the values that they were about."
+    )
     audit: Days = Field(730, description="What people did.")
     alerts: Days = Field(90, description="Alerts that are over, with their messages.")
 

@@ -18,6 +18,8 @@ from app.domain.state import RecordState
 from app.domain.unread import Unread
 from app.domain.values import NOTHING, Ref
 
+_BATCH = 10_000
+
 #: The cards of fields into which nothing is written until they are settled.
 UNWRITTEN = ("field", "word")
 
@@ -321,6 +323,12 @@ async def close(db: AsyncConnection, conflict_id: int, *, how: Mapping[str, Any]
         .where(conflicts.c.id == conflict_id, conflicts.c.state == "open")
         .values(state="settled", settled_at=sa.func.now(), settled=dict(how))
     )
+
+
+async def forget(db: AsyncConnection, before: datetime) -> int:
+    """Delete cards that were settled before this, up to a batch; how many."""
+    old = sa.select(conflicts.c.id).where(conflicts.c.settled_at < before).limit(_BATCH)
+    return (await db.execute(sa.delete(conflicts).where(conflicts.c.id.in_(old)))).rowcount
 
 
 async def rename(db: AsyncConnection, ref: Ref, to: Ref) -> None:

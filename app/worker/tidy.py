@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import logs
 from app.clock import now
 from app.config.model import Days, Retention
-from app.db import alerts, audit, intakes, partitions
+from app.db import alerts, audit, conflicts, intakes, partitions
 from app.db.engine import Database
 from app.db.partitions import ATTEMPTS, CUTS, DELIVERIES, EVENTS, JOURNAL, Cut
 
@@ -59,6 +59,7 @@ async def tidy(database: Database, retention: Retention, moment: datetime) -> No
             if days != "forever":
                 await _forget(database, cut, moment - timedelta(days=days))
         few: tuple[tuple[Forget, Days], ...] = (
+            (conflicts.forget, retention.conflicts),
             (partitions.forget_plans, retention.plans),
             (intakes.forget, retention.deliveries),
             (audit.forget, retention.audit),

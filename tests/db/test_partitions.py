@@ -223,6 +223,28 @@ async def test_acts_and_alerts_go_when_their_time_is_over(database: Database) ->
         assert tuple((await db.execute(sa.text(query))).one()) == (1, 2, 1)
 
 
+async def test_cards_go_when_they_were_settled_long_ago_and_open_ones_never(
+    database: Database,
+) -> None:
+    made = (
+        "insert into conflicts (kind, entity, account, field, theirs, state, settled_at)"
+        " values ('field', 'person', 'close', :field, '\"CEO\"', :state, :at)"
+    )
+    old, young = NOW - timedelta(days=1000), NOW - timedelta(days=1)
+    async with database.transaction() as db:
+        for field, state, at in (
+            ("title", "open", None),
+            ("phone", "settled", old),
+            ("email", "settled", young),
+        ):
+            await db.execute(sa.text(made), {"field": field, "state": state, "at": at})
+        await db.execute(sa.text("update conflicts set opened_at = :at"), {"at": old})
+    await tidy(database, RETENTION, NOW)
+    async with database.transaction() as db:
+        left = await db.execute(sa.text("select field from conflicts order by field"))
+        assert left.scalars().all() == ["email", "title"]
+
+
 def test_events_are_kept_as_long_as_what_they_came_in() -> None:
     with pytest.raises(ValueError, match="shorter time than deliveries"):
         Retention(deliveries=60, events=30)

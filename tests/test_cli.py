@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from app.cli.house import keep, new_key
 from app.config import schema
 from app.db import accounts
 from app.db.engine import Database
+from app.db.quotas import Ledger
+from app.domain.windows import Day
 from app.errors import ConfigError
+from app.sdk.quota import DAY
 from app.settings import Settings, settings
 from app.sync.alerts import look
 from tests import postgres
@@ -339,6 +343,26 @@ async def test_health_names_the_lanes_and_misses_the_worker(service):
     assert "is ready" in result.stdout
     assert "No worker is alive" in result.stdout
     assert len((await answer("health"))["lanes"]["lanes"]) == 9
+
+
+async def test_whoever_watches_is_told_when_the_days_calls_will_end(service, database: Database):
+    async with Ledger(database, "close").open([DAY]) as sheet:
+        day = Day(ends=sheet.now + 86_400, own=10)
+        for _ in range(8):
+            day.take(sheet.now)
+        sheet.rows[DAY] = day.kept()
+
+    (told,) = (await answer("health"))["lanes"]["quotas"]
+    assert (told["window"], told["used"], told["calls"], told["left"]) == ("day", 8, 10, 2)
+    assert datetime.fromisoformat(told["ends_at"]) < datetime.fromisoformat(told["resets_at"])
+    shown = (await ask("health")).stdout
+    assert "will end" in shown
+    assert "not today" not in shown
+    async with httpx.AsyncClient(base_url=service.url) as web:
+        lines = (await web.get("/metrics")).text.splitlines()
+    name = 'syncline_quota_ends_timestamp_seconds{account="close"} '
+    (gauge,) = [line.removeprefix(name) for line in lines if line.startswith(name)]
+    assert float(gauge) < day.ends
 
 
 async def test_deliveries_are_shown_and_replayed(service):

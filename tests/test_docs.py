@@ -33,6 +33,7 @@ from app.db.engine import Database
 from app.sdk.registry import Registry
 from app.settings import Settings
 from sandbox.__main__ import arguments as sandbox_arguments
+from tests.sync.test_alerts import TROUBLES
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("docs", "app", "sandbox", "bench", "tests")
@@ -185,6 +186,11 @@ def test_every_command_is_documented(path):
 )
 def test_every_error_is_documented(name):
     assert name in WORDS
+
+
+@pytest.mark.parametrize("kind", sorted(TROUBLES))
+def test_every_alert_has_its_meaning_and_what_to_do(kind):
+    assert re.search(rf"^\| `{kind}` \| .+ \| .+ \|$", text_of(ROOT / "docs/operations.md"), re.M)
 
 
 METRICS = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import lanes
+from app.db.arrays import among, any_of
 from app.db.pages import Page, Row, page, rows
 from app.db.tables import deliveries, events, outbox
 
@@ -150,9 +151,9 @@ async def replay(
             marks.add((account, UUID(record_id)))
     woken: set[tuple[str, str]] = set()
     for table, chosen, direction in (
-        (deliveries, deliveries.c.id.in_(numbers["delivery"]), "in"),
-        (events, events.c.id.in_(numbers["event"]), "in"),
-        (outbox, sa.tuple_(outbox.c.account, outbox.c.record_id).in_(marks), "out"),
+        (deliveries, any_of(deliveries.c.id, numbers["delivery"]), "in"),
+        (events, any_of(events.c.id, numbers["event"]), "in"),
+        (outbox, among([outbox.c.account, outbox.c.record_id], marks), "out"),
     ):
         back = await db.execute(
             sa.update(table)

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 import sqlalchemy as sa
 
 from app.db import lanes
-from app.db.engine import Database
 from app.worker import loop
 from app.worker.loop import Worker
-from tests.connectors.conftest import Control, control, sandbox
+from tests.connectors.conftest import control, sandbox
 from tests.full.harness import until
-from tests.sync.town import Town, founded
+from tests.sync.town import Town, town
 
-__all__ = ["control", "sandbox"]
-
-
-@pytest.fixture
-async def town(database: Database, control: Control) -> AsyncIterator[Town]:
-    async with founded(database, control) as found:
-        yield found
+__all__ = ["control", "sandbox", "town"]
 
 
 async def test_work_that_does_not_end_is_cut_off_and_the_next_takes_it_up_at_once(

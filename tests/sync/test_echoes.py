@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
-from app.db.engine import Database
 from app.domain.values import Outcome, Write
-from tests.connectors.conftest import Control, control, sandbox
-from tests.sync.town import Town, founded
+from tests.connectors.conftest import control, sandbox
+from tests.sync.town import Town, town
 
-__all__ = ["control", "sandbox"]
+__all__ = ["control", "sandbox", "town"]
 
 OURS = {"appId": 4711, "changeSource": "INTEGRATION", "sourceId": "4711"}
-
-
-@pytest.fixture
-async def town(database: Database, control: Control) -> AsyncIterator[Town]:
-    async with founded(database, control) as found:
-        yield found
 
 
 async def test_what_is_set_back_before_our_write_is_answered_is_no_echo(

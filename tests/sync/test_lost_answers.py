@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import sqlalchemy as sa
 
 from app.db import links, records
-from app.db.engine import Database
 from app.db.tables import outbox as marks
 from app.domain.values import Outcome, Ref, Write
 from app.sync.trouble import LanePaused
-from tests.connectors.conftest import Control, control, sandbox
+from tests.connectors.conftest import control, sandbox
 from tests.full.harness import until
-from tests.sync.town import Town, founded
+from tests.sync.town import Town, town
 
-__all__ = ["control", "sandbox"]
-
-
-@pytest.fixture
-async def town(database: Database, control: Control) -> AsyncIterator[Town]:
-    async with founded(database, control) as found:
-        yield found
+__all__ = ["control", "sandbox", "town"]
 
 
 async def acme(town: Town, domain: str) -> Ref:

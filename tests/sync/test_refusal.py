@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -12,14 +11,13 @@ import pytest
 import sqlalchemy as sa
 
 from app.db import accounts, catchups, lanes, refusals
-from app.db.engine import Database
 from app.errors import AccountError
 from app.sync import refusal
 from app.worker.loop import Worker
-from tests.connectors.conftest import Control, control, sandbox
-from tests.sync.town import Town, founded
+from tests.connectors.conftest import control, sandbox
+from tests.sync.town import Town, town
 
-__all__ = ["control", "sandbox"]
+__all__ = ["control", "sandbox", "town"]
 
 REVOKED = {"vendor": "hubspot", "fault": "status", "status": 401, "body": {"message": "Revoked."}}
 #: One object alone is not ours to see; the credential itself works.
@@ -29,12 +27,6 @@ FORBIDDEN = {
     "status": 403,
     "match": {"path": "/crm/v3/objects/deals"},
 }
-
-
-@pytest.fixture
-async def town(database: Database, control: Control) -> AsyncIterator[Town]:
-    async with founded(database, control) as found:
-        yield found
 
 
 async def claimable(town: Town) -> set[tuple[str, str]]:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from app.db import links, outbox
-from app.db.engine import Database
 from app.domain.values import Ref
 from app.errors import NotFoundError
 from app.sync.trouble import describe
-from tests.connectors.conftest import Control, control, sandbox
-from tests.sync.town import Town, founded
+from tests.connectors.conftest import control, sandbox
+from tests.sync.town import Town, town
 
-__all__ = ["control", "sandbox"]
-
-
-@pytest.fixture
-async def town(database: Database, control: Control) -> AsyncIterator[Town]:
-    async with founded(database, control) as found:
-        yield found
+__all__ = ["control", "sandbox", "town"]
 
 
 async def hear_at_once(town: Town, id: str, *said: str) -> None:

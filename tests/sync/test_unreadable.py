@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from tests.connectors.conftest import control, sandbox
+from tests.sync.town import Town, town
 
-import pytest
-
-from app.db.engine import Database
-from tests.connectors.conftest import Control, control, sandbox
-from tests.sync.town import Town, founded
-
-__all__ = ["control", "sandbox"]
-
-
-@pytest.fixture
-async def town(database: Database, control: Control) -> AsyncIterator[Town]:
-    async with founded(database, control) as found:
-        yield found
+__all__ = ["control", "sandbox", "town"]
 
 
 async def test_a_bad_event_waits_for_a_person_and_its_neighbours_do_not(town: Town):

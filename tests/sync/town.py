@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
@@ -253,3 +254,10 @@ async def founded(
     yield Town(house, control)
     for member in house.members.values():
         await member.connector.aclose()
+
+
+@pytest.fixture
+async def town(database: Database, control: Control) -> AsyncIterator[Town]:
+    """A town with nothing out of the ordinary."""
+    async with founded(database, control) as found:
+        yield found

@@ -390,7 +390,9 @@ def _too_large(limit: int, *, unread: bool = False) -> RefusedError:
 def _problem(
     scope: Scope, kind: Kind, detail: str, headers: Mapping[str, str]
 ) -> tuple[Message, Message]:
-    body = problems.document(kind, detail, scope["path"], {})
+    # What stands behind the account's name may be a secret.
+    name = scope["path"][len(PREFIX) :].partition("/")[0]
+    body = problems.document(kind, detail, f"{PREFIX}{name}", {})
     all_headers = {
         "content-type": problems.MEDIA_TYPE,
         "content-length": str(len(body)),

@@ -148,6 +148,7 @@ async def test_what_cannot_be_stored_is_sent_again(
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
     assert "Ack" not in answer.text
+    assert SECRET not in answer.text
 
 
 async def test_a_url_is_made_shown_and_rotated(api: httpx.AsyncClient, web: httpx.AsyncClient):

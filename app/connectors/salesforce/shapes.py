@@ -22,10 +22,7 @@ STAMP = "SystemModstamp"
 MASTER_TYPE = "012000000000000AAA"
 QUEUE = "00G"
 
-SYSTEM = (
-    *("Id", STAMP, "LastModifiedDate", "LastModifiedById", "CreatedDate"),
-    "IsPersonAccount",
-)
+SYSTEM = ("Id", STAMP, "LastModifiedDate", "LastModifiedById", "CreatedDate", "IsPersonAccount")
 #: What carries identity, a relation or a time, asked for whatever the mapping reads.
 ALWAYS: Mapping[str, tuple[str, ...]] = {
     ACCOUNT: (*SYSTEM, "Name", "Website"),

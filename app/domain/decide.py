@@ -221,7 +221,7 @@ def is_outlived(state: State, snapshot: Observation) -> bool:
 def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
     """Whether a snapshot proves too little, so that the record must be read.
 
-    It is used if it is newer than all we have seen, or if it tells nothing new. A person is asked
+    It is used if it is newer than all we have seen and written, or if it tells nothing new. A person is asked
     who is who only about what is still there.
     """
     link = state.link
@@ -232,7 +232,12 @@ def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
     if link.state == "gone":
         return True  # only a reading can prove that it came back
     version = snapshot.version
-    newer = version is not None and (link.seen_at is None or version > link.seen_at)
+    newer = (
+        version is not None
+        and (link.seen_at is None or version > link.seen_at)
+        # An edit after we looked and before we wrote shows what our write has replaced.
+        and fights.is_over(link.written, version)
+    )
     tells = plan.result is not Result.UNCHANGED or plan.base is not None
     # What a card shows must be what a person would find there now.
     words = plan.unread or plan.understood
@@ -283,7 +288,7 @@ def _update(
 ) -> Plan:
     account = observation.ref.account
     before = state.link or LinkState(record.id, intended=state.intended)
-    link = _as_intended(before, theirs, state.mapping.passing_blank, now)
+    link = _as_intended(before, theirs, state.mapping.passing_blank, now, observation.version)
     merged, untimed = _merge(state, observation, theirs, record, link, now)
     lost, unsure = overwritten(state, observation, theirs, link)
     seen_now = len(merged.takes)
@@ -346,7 +351,11 @@ def _update(
 
 
 def _as_intended(
-    link: LinkState, theirs: Fields, passing_blank: frozenset[str], now: datetime
+    link: LinkState,
+    theirs: Fields,
+    passing_blank: frozenset[str],
+    now: datetime,
+    version: datetime | None,
 ) -> LinkState:
     """What shows the value that a write of ours was to bring has had its answer: it is agreed,
     also in a spelling of the vendor's own, and remembered as written.
@@ -362,7 +371,7 @@ def _as_intended(
         return link
     sent = {name: value for name, value in link.sent.items() if name not in shown}
     sent |= {name: value for name, value in said.items() if not equal(shown[name], value)}
-    written = fights.after_write(link.written, link.base, shown, said, now)
+    written = fights.after_write(link.written, link.base, shown, said, now, version)
     return replace(link, base={**link.base, **shown}, sent=sent, written=written)
 
 

@@ -14,8 +14,10 @@ from app.domain.codecs import ABSENT
 from app.domain.entities import equal, is_blank
 from app.domain.values import Fields, Value
 
-#: Our last write of each field: {field: {was, now, at (ISO 8601), known, ours, rounds, answers}}.
-#: ``known`` are further values that we know it had there lately, ``ours`` those that our last
+#: Our last write of each field:
+#: {field: {was, now, at (ISO 8601), version, known, ours, rounds, answers}}.
+#: ``version`` is that of the record once it was written, as its account tells the time, if it
+#: does; ``known`` are further values that we know it had there lately, ``ours`` those that our last
 #: writes left there. ``rounds``
 #: counts how often in a row the account had gone back to what it was before the write before;
 #: ``answers`` how often in a row it had changed within a minute of a write.
@@ -38,7 +40,12 @@ SAYS = ("it was set back ", "it was changed ")
 
 
 def after_write(
-    written: Written, base: Fields, stored: Fields, told: Collection[str], at: datetime
+    written: Written,
+    base: Fields,
+    stored: Fields,
+    told: Collection[str],
+    at: datetime,
+    version: datetime | None,
 ) -> dict[str, Any]:
     """What to remember after ``told`` was written over ``base`` and is ``stored`` now."""
     fresh: dict[str, Any] = {n: w for n, w in written.items() if at - _at(w) < WINDOW}
@@ -52,12 +59,21 @@ def after_write(
             "was": was,
             "now": stored.get(name),
             "at": at.isoformat(),
+            "version": version.isoformat() if version else None,
             "known": [last["was"], *last["known"]][:KNOWN] if last else [],
             "ours": [stored.get(name), *(last["ours"] if last else [])][:KNOWN],
             "rounds": last["rounds"] + 1 if last and back else 0,
             "answers": last["answers"] + 1 if last and answered else 0,
         }
     return fresh
+
+
+def is_over(written: Written, version: datetime) -> bool:
+    """Whether a record of that version is later than our last writes to it."""
+    return all(
+        entry["version"] is not None and datetime.fromisoformat(entry["version"]) < version
+        for entry in written.values()
+    )
 
 
 def verdict(written: Written, name: str, theirs: Value, now: datetime) -> str | None:

@@ -54,7 +54,10 @@ async def done(
         refuse(member, job, outcome.held)
         base, sent = _agreed(job, _stored(house, member, job, outcome, parents))
         if job.link is not None:
-            written = after_write(job.link.written, job.link.base, base, job.told, now())
+            version = outcome.stored.version if outcome.stored else None
+            written = after_write(
+                job.link.written, job.link.base, base, job.told, now(), version
+            )
             agreed.append(links.Agreement(job.link.ref, base, sent, None, written))
             continue
         full = outcome.stored is not None and not outcome.stored.partial

@@ -16,6 +16,7 @@ from app.domain.decide import (
     newest,
     writable,
 )
+from app.domain.fights import after_write
 from app.domain.mapping import compile_mapping
 from app.domain.state import LinkState, RecordState, State
 from app.domain.values import Claim, Key, Observation, Ref
@@ -105,6 +106,23 @@ def test_an_old_snapshot_is_read_where_a_write_of_ours_may_have_replaced_what_it
     assert is_outlived(linked("CTO", written), shown("CEO", BEFORE))
     assert is_outlived(linked("CTO", SEEN), replace(shown("CEO", BEFORE), claims=claims))
     assert not is_outlived(linked("CTO", written), replace(shown("CEO", BEFORE), claims=claims))
+
+
+def test_an_edit_before_our_write_shows_what_the_write_has_replaced_and_is_read():
+    """Somebody edits the phone after we looked and before we write the title."""
+
+    def written(version: datetime | None) -> State:
+        wrote = after_write({}, {"title": "CEO"}, {"title": "CTO"}, {"title"}, NOON, version)
+        return linked("CTO", replace(SEEN, seen_at=BEFORE, written=wrote))
+
+    between, after = (
+        replace(shown("CEO", at), raw={"role": "CEO", "tel": "+49 30 1"})
+        for at in (NOON - timedelta(seconds=1), NOON + timedelta(seconds=1))
+    )
+    plan = decide(written(NOON), between, new_id=UUID(int=2), now=NOON)
+    assert needs_reading(written(NOON), between, plan)
+    assert not needs_reading(written(NOON), after, plan)
+    assert needs_reading(written(None), after, plan)
 
 
 def test_an_old_snapshot_says_nothing_of_a_held_field():

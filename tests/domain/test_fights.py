@@ -21,7 +21,7 @@ def rounds_until_held(answer: Callable[[int], str], pause: timedelta = SOON) -> 
     at, shown = NOON, "theirs"
     for number in range(3 * ANSWERS):
         ours = f"ours {number}"
-        written = after_write(written, {"phone": shown}, {"phone": ours}, {"phone"}, at)
+        written = after_write(written, {"phone": shown}, {"phone": ours}, {"phone"}, at, at)
         at += pause
         shown = answer(number)
         if verdict(written, "phone", shown, at) is not None:
@@ -54,6 +54,6 @@ def test_edits_of_one_side_alone_are_never_a_fight(values):
 
 def test_an_event_that_tells_of_a_blank_in_another_way_tells_of_no_edit_of_its_own():
     """HubSpot's events say "" of a cleared property whose record shows null."""
-    written = after_write({}, {"title": None}, {"title": "CEO"}, {"title"}, NOON)
+    written = after_write({}, {"title": None}, {"title": "CEO"}, {"title"}, NOON, NOON)
     assert not overwrote(written["title"], "", NOON)
     assert overwrote(written["title"], "typed in that instant", NOON)

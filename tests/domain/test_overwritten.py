@@ -21,7 +21,7 @@ ADA = UUID(int=1)
 
 def seen_after_our_write(shows: str, **times: datetime) -> Plan:
     """We wrote "ours" over "old"; the vendor tells that it replaced "typed", and shows this."""
-    written = after_write({}, {"title": "old"}, {"title": "ours"}, {"title"}, NOON)
+    written = after_write({}, {"title": "old"}, {"title": "ours"}, {"title"}, NOON, NOON)
     sync = EntitySync.model_validate({"accounts": ("a", "b"), "conflict": "b"})
     record = RecordState(ADA, "person", {"title": "ours"}, {}, version=2)
     link = LinkState(ADA, {"title": "ours"}, written=written)
@@ -53,8 +53,8 @@ def test_an_edit_replaced_unseen_keeps_its_own_time_whatever_was_edited_since():
 
 
 def test_an_edit_replaced_unseen_is_found_though_we_have_written_again_since():
-    written = after_write({}, {"title": "old"}, {"title": "ours"}, {"title"}, NOON)
-    written = after_write(written, {"title": "ours"}, {"title": None}, {"title"}, NOON)
+    written = after_write({}, {"title": "old"}, {"title": "ours"}, {"title"}, NOON, NOON)
+    written = after_write(written, {"title": "ours"}, {"title": None}, {"title"}, NOON, NOON)
     sync = EntitySync.model_validate({"accounts": ("a", "b"), "conflict": "b"})
     record = RecordState(ADA, "person", {"title": None}, {}, version=3)
     state = State(

@@ -488,7 +488,7 @@ class Witness:
         if untold:
             self.departed.discard((account, thing))
             self.remade.add(thing)
-        if thing in self.doubled and (account, thing) in self.departed:
+        if thing in self.doubled:
             # Where all whom we had met are deleted, who bears the same address is somebody new.
             every = [
                 (at, one) for (at, its), ids in self.living.items() if its == thing for one in ids

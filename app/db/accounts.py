@@ -302,6 +302,7 @@ async def keep_directory(db: AsyncConnection, name: str, directory: Directory) -
         "schema": directory.schema,
         "labels": {entity: dict(own) for entity, own in directory.labels.items()},
         "options": {entity: dict(paths) for entity, paths in directory.options.items()},
+        "stamps": dict(directory.stamps),
     }
     await db.execute(
         sa.update(accounts)
@@ -371,4 +372,5 @@ def _directory(content: Mapping[str, Any]) -> Directory:
         schema=content.get("schema"),
         labels=content.get("labels") or {},
         options=content["options"],
+        stamps=content.get("stamps") or {},
     )

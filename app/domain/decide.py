@@ -221,8 +221,8 @@ def is_outlived(state: State, snapshot: Observation) -> bool:
 def needs_reading(state: State, snapshot: Observation, plan: Plan) -> bool:
     """Whether a snapshot proves too little, so that the record must be read.
 
-    It is used if it is newer than all we have seen and written, or if it tells nothing new. A person is asked
-    who is who only about what is still there.
+    It is used if it is newer than all we have seen and written, or if it tells nothing new. A
+    person is asked who is who only about what is still there.
     """
     link = state.link
     if snapshot.raw is None:

@@ -315,7 +315,8 @@ class Directory:
     a field takes, where those are fixed; ``zone`` is the time zone in which the account shows
     its days (``Europe/Berlin``), UTC unless it says; ``schema`` is a digest of the definitions
     of all fields, to see that they changed; ``labels`` are, by entity and relation, those that a
-    link can carry.
+    link can carry; ``stamps`` are, by type, the fields that keep our ids, where a type has a path
+    of its own for them.
     """
 
     pipelines: tuple[Pipeline, ...] = ()
@@ -328,6 +329,7 @@ class Directory:
     schema: str | None = None
     tickets: tuple[Pipeline, ...] = ()
     labels: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=lambda: NOTHING)
+    stamps: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,9 +83,11 @@ async def adopt(house: House, member: Member, jobs: list[Job], counts: dict[str,
             count(counts, "waiting")
             continue
         strangers = apart.get(job.record.id, frozenset())
+        ours = Key("external_id", str(job.record.id))
         there = {
             o.ref: o
-            for key in wanted[job.record.id]
+            # What bears our stamp is what we made, whoever else has the same address.
+            for key in ([ours] if found.get(ours) else wanted[job.record.id])
             for o in found.get(key, ())
             if o.ref not in met or met[o.ref].record_id not in strangers
         }

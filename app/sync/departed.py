@@ -101,13 +101,17 @@ async def _recall(
 def _is_made_by(
     house: House, member: Member, job: Job, intended: Fields, seen: Observation
 ) -> bool:
+    if stamp := house.stamp_on(seen):
+        return stamp == str(job.record.id)
     state = _state(house, member, job)
     shown = reading(state, seen)
     return is_ours(intended, all_keys(house, job), shown, keys_of(state, shown))
 
 
 def _is_another(house: House, job: Job, seen: Observation) -> bool:
-    """Whether it had the address, or the domain, of somebody else."""
+    """Whether it was made for another record, or had the address, or domain, of somebody else."""
+    if stamp := house.stamp_on(seen):
+        return stamp != str(job.record.id)
     state = _state(house, house.members[seen.ref.account], job)
     theirs = keys_of(state, reading(state, seen))
     return bool(contradiction(state.sync.keys or (), theirs, all_keys(house, job)))

@@ -26,7 +26,7 @@ from app.domain.mapping import EntityMapping, compile_mapping, overlay
 from app.domain.picklists import limited, options_of
 from app.domain.proof import prove
 from app.domain.state import State
-from app.domain.values import Directory, RemoteObject
+from app.domain.values import Directory, Observation, RemoteObject
 from app.errors import AccountError, ConfigError, RejectedError
 from app.sdk.connector import Account, Connector
 from app.sdk.quota import Allowance
@@ -129,6 +129,13 @@ class House:
     def directory(self, account: str) -> Directory:
         """What is known of an account; nothing, before it was learned."""
         return self._directories.get(account, (Directory(), now()))[0]
+
+    def stamp_on(self, seen: Observation) -> str | None:
+        """The id of ours that a remote record carries."""
+        name = seen.ref.account
+        stamps = self.directory(name).stamps
+        path = stamps.get(seen.ref.type, self.members[name].config.external_id)
+        return (seen.raw or {}).get(path) if path else None
 
     async def _look_up(self, member: Member) -> Directory:
         """What the account says of itself, with the options of the fields that we write."""

@@ -55,9 +55,7 @@ async def done(
         base, sent = _agreed(job, _stored(house, member, job, outcome, parents))
         if job.link is not None:
             version = outcome.stored.version if outcome.stored else None
-            written = after_write(
-                job.link.written, job.link.base, base, job.told, now(), version
-            )
+            written = after_write(job.link.written, job.link.base, base, job.told, now(), version)
             agreed.append(links.Agreement(job.link.ref, base, sent, None, written))
             continue
         full = outcome.stored is not None and not outcome.stored.partial

@@ -270,6 +270,4 @@ class World:
 
 def shown_keys(house: House, state: State, observation: Observation) -> tuple[Key, ...]:
     """The identity keys that a remote record shows, with our own id where it carries one."""
-    ours = house.members[observation.ref.account].config.external_id
-    carried = (observation.raw or {}).get(ours) if ours else None
-    return keys_of(state, reading(state, observation), carried)
+    return keys_of(state, reading(state, observation), house.stamp_on(observation))

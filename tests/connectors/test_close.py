@@ -1,5 +1,8 @@
 """What is peculiar to Close."""
 
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -246,6 +249,68 @@ async def test_a_lead_is_merged_into_another_on_our_word(close, lead):
     assert await close.merge(other, lead) == other
     (seen,) = await close.read([lead])
     assert (seen.ref, seen.asked) == (other, lead)
+
+
+@pytest_asyncio.fixture
+async def stamping(control: Control) -> AsyncIterator[Any]:
+    """A connector that keeps our ids; the fields are not made yet."""
+    connector = CLOSE.connect(control.base)
+    connector.account = replace(connector.account, external_id="Syncline id")
+    yield connector
+    await connector.aclose()
+
+
+async def test_our_own_id_is_prepared_stamped_and_found(stamping, control: Control):
+    before = [f for f in await stamping.check() if "Syncline id" in f.check]
+    assert [(f.ok, f.remedy) for f in before] == [(False, "Run `syncline accounts prepare`.")] * 3
+    assert [f.detail for f in await stamping.prepare()] == ["created"] * 3
+    assert [f.detail for f in await stamping.prepare()] == ["exists"] * 3
+    assert all(f.ok for f in await stamping.check() if "Syncline id" in f.check)
+    lead = good(
+        (await stamping.write([write(stamping, "company", {"name": "A"}, external_id="c")]))[0]
+    ).ref
+    ada = write(stamping, "person", {"name": "Ada"}, company=[lead], external_id="p")
+    bob = write(stamping, "person", {"name": "Bob"}, external_id="q")  # gets a lead of his own
+    made = [good(one).ref for one in await stamping.write([ada, bob])]
+    assert await stamping.find("company", [Key("external_id", "c")]) == {
+        Key("external_id", "c"): await stamping.read([lead])
+    }
+    keys = [Key("external_id", id) for id in ("p", "q", "r")]
+    found = await stamping.find("person", keys)
+    assert [[one.ref for one in found[key]] for key in keys] == [[made[0]], [made[1]], []]
+    stamps = (await stamping.directory()).stamps
+    assert found[keys[0]][0].raw[stamps["contact"]] == "p"
+
+
+async def test_of_equal_creates_whose_answers_were_lost_each_is_known_by_its_stamp(stamping):
+    """The search is not asked: it lags. The lead tells what is in it, the log what was made."""
+    await stamping.prepare()
+    company = {"name": "Acme"}
+    (one, other) = (write(stamping, "company", company, external_id=id) for id in ("c1", "c2"))
+    leads = [good(made).ref for made in await stamping.write([one, other])]
+    fields = {"value": 100}
+    deals = [
+        write(stamping, "deal", fields, company=[leads[0]], external_id=id) for id in ("d1", "d2")
+    ]
+    made = [good(answer).ref for answer in await stamping.write(deals)]
+    lone = [write(stamping, "person", {"name": "Ada"}, external_id=id) for id in ("p1", "p2")]
+    people = [good(answer).ref for answer in await stamping.write(lone)]
+    since = datetime.now(UTC)
+    for asked, there in zip((one, other, *deals, *lone), (*leads, *made, *people), strict=True):
+        assert [seen.ref for seen in await stamping.probe(asked, since)] == [there]
+    never = write(stamping, "company", company, external_id="c3")
+    # Who looked for the field before it was made stamps nothing; who bears another is not meant.
+    assert await stamping.probe(never, since) == []
+    assert await stamping.probe(replace(never, external_id=None), since) != []
+
+
+async def test_a_custom_field_that_holds_no_text_keeps_no_ids(stamping, control: Control):
+    body = {"name": "Syncline id", "type": "number"}
+    await control.person("POST", f"{API}/custom_field/contact/", json=body)
+    (finding,) = [f for f in await stamping.prepare() if not f.ok]
+    assert finding.check == "contact.Syncline id"
+    assert "type number" in finding.detail
+    good((await stamping.write([write(stamping, "person", {"name": "A"}, external_id="p")]))[0])
 
 
 async def test_what_the_event_log_does_not_show_deleted_is_only_missing(close, control, lead):

@@ -1096,9 +1096,7 @@ class Engine:
                 job.base, job.sent, record.fields, told=job.names, stored=shown
             )
             at = moment(self.now)
-            link.written = after_write(
-                link.written, job.base, base, job.names, at, stored.version
-            )
+            link.written = after_write(link.written, job.base, base, job.names, at, stored.version)
             link.base, link.sent, link.intended = base, sent, {}
             link.writing, link.synced_at = False, self.tick()
         else:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import pytest
 import sqlalchemy as sa
 
 from app.db import links, records
+from app.db.engine import Database
 from app.db.tables import outbox as marks
 from app.domain.values import Outcome, Ref, Write
 from app.sync.trouble import LanePaused
-from tests.connectors.conftest import control, sandbox
+from tests.connectors.conftest import Control, control, sandbox
 from tests.full.harness import until
-from tests.sync.town import Town, town
+from tests.sync.town import Town, founded, town
 
 __all__ = ["control", "sandbox", "town"]
 
@@ -67,6 +69,44 @@ async def test_a_namesake_that_nobody_has_met_is_not_linked_in_its_place(town: T
     assert await companies(town) == ["one.example", "two.example"]
     record = await town.record_of(lead)
     assert record.fields["domain"] == "two.example"
+
+
+async def test_of_two_equal_deals_each_finds_the_one_that_was_made_for_it(
+    database: Database, control: Control
+):
+    async with founded(database, control, close="external_id: Syncline id") as town:
+        await town.house.members["close"].connector.prepare()
+        await town.house.learn("close")
+        named = {"name": "Acme", "domain": "acme.example"}
+        path = "/crm/v3/objects/companies"
+        company = (await town.hubspot("POST", path, properties=named))["id"]
+        await town.hear_hubspot("company.creation", company)
+        await town.work()
+        ids = []
+        for _ in range(2):
+            deal = {"dealname": "Engines", "amount": "100", "dealstage": "appointmentscheduled"}
+            made = await town.hubspot("POST", "/crm/v3/objects/deals", properties=deal)
+            ids.append(made["id"])
+            ends = f"/crm/v4/objects/deals/{made['id']}/associations/default/companies"
+            await town.hubspot("PUT", f"{ends}/{company}")
+            await town.hear_hubspot("deal.creation", made["id"])
+        lost = {"method": "POST", "path": "/opportunity/$"}
+        await control.fault(vendor="close", fault="drop_after_commit", match=lost, times=2)
+        for _ in range(9):
+            with contextlib.suppress(LanePaused):
+                await town.hurry("close")
+        await town.go_on()
+        stamps = (await town.house.learn("close")).stamps
+        there = (await town.close("GET", "/opportunity/"))["data"]
+        records = [await town.record_of(Ref("hubspot", "deals", id)) for id in ids]
+        assert sorted(row[stamps["opportunity"]] for row in there) == sorted(
+            str(record.id) for record in records
+        )
+        for row in there:
+            ref = Ref("close", "opportunity", row["id"])
+            assert str((await town.record_of(ref)).id) == row[stamps["opportunity"]]
+        assert await town.scalar("select count(*) from outbox") == 0
+        assert await town.scalar("select count(*) from conflicts") == 0
 
 
 async def test_what_is_deleted_while_its_copy_is_made_elsewhere_does_not_return(town: Town):

@@ -38,6 +38,7 @@ accounts:
     connector: close
     credentials: {api_key: api_SandboxCloseKey0000000.local}
     base_url: %(base)s/close/api/v1
+    %(close)s
   hubspot:
     connector: hubspot
     portal_id: 62515
@@ -239,13 +240,15 @@ async def founded(
     *,
     deletes: str = "unlink",
     more: str = "",
+    close: str = "",
     hubspot: str = "",
     stages: str = "{}",
     registry: Registry | None = None,
 ) -> AsyncIterator[Town]:
-    """A town: what a delete does, further lines of its configuration, one of HubSpot's."""
+    """A town: what a delete does, further lines of its configuration, one of each account."""
     registry = registry or Registry.load()
-    values = {"deletes": deletes, "more": more, "hubspot": hubspot, "stages": stages}
+    own = {"close": close, "hubspot": hubspot}
+    values = {"deletes": deletes, "more": more, "stages": stages, **own}
     text = CONFIG % {"base": control.base, **values}
     config = parse(text, lambda name: registry.connector(name).manifest.entities)
     house = build(database, config, registry, Box([SecretStr(Fernet.generate_key().decode())]))

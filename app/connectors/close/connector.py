@@ -16,7 +16,7 @@ from collections.abc import (
 )
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -33,6 +33,7 @@ from app.connectors.close.search import (
     Cursor,
     any_of,
     at_or_after,
+    custom_is,
     domain_is,
     email_is,
     field_of,
@@ -57,6 +58,7 @@ from app.connectors.close.shapes import (
     title_of,
     wanted,
 )
+from app.connectors.close.stamps import Stamp, Stamps
 from app.sdk import (
     NO_SUCH_CALL,
     Absences,
@@ -144,6 +146,10 @@ class Close(Connector):
     @cached_property
     def _searchless(self) -> Absences:
         return Absences()
+
+    @cached_property
+    def _stamps(self) -> Stamps:
+        return Stamps(self.client, self.account.external_id)
 
     # ------------------------------------------------------------------------- webhooks
 
@@ -250,14 +256,19 @@ class Close(Connector):
 
     async def find(self, entity: str, keys: Sequence[Key]) -> dict[Key, list[Observation]]:
         found: dict[Key, list[Observation]] = {key: [] for key in keys}
-        ask = {("person", "email"): email_is, ("company", "domain"): domain_is}
-        wanted = [key for key in keys if (entity, key.kind) in ask]
         type = self.manifest.entities[entity].type
+        ask = {("person", "email"): email_is, ("company", "domain"): domain_is}
+        stamp = None
+        if any(key.kind == "external_id" for key in keys) and (
+            stamp := await self._stamps.field(type)
+        ):
+            ask[entity, "external_id"] = partial(custom_is, stamp.id)
+        wanted = [key for key in keys if (entity, key.kind) in ask]
         for start in range(0, len(wanted), KEYS):
             some = wanted[start : start + KEYS]
             queries = [ask[entity, key.kind](key.value) for key in some]
             for seen in await self._proposed(type, [any_of(queries)]):
-                for key in keys_of(seen):
+                for key in keys_of(seen, stamp.path if stamp else None):
                     if key in found:
                         found[key].append(seen)
         return found
@@ -289,6 +300,11 @@ class Close(Connector):
     async def probe(self, write: Write, since: datetime) -> list[Observation]:
         after = since - SKEW
         lead = await self._lead_of(write)
+        stamp = await self._stamps.field(write.type) if write.external_id else None
+        if stamp is not None:
+            found = await self._stamped(write, stamp, lead, after)
+            if found or after >= stamp.since:
+                return found
         if write.type == COMPANY or lead is None:
             name = write.fields.get("name")
             if write.type not in (COMPANY, PERSON) or not name:
@@ -299,11 +315,7 @@ class Close(Connector):
             ]
             rows = await self._proposed(write.type, queries)
         else:
-            params = {"lead_id": lead, "_limit": PAGE}
-            if write.type != PERSON:
-                params["date_created__gte"] = after.isoformat()
-            answer = await self.client.call("GET", f"/{write.type}/", params=params)
-            rows = [observed(self.account.name, write.type, raw) for raw in answer.data["data"]]
+            rows = await self._inside(lead, write.type, after)
         if write.type in OBJECTS:
             return [row for row in rows if row.raw is not None and activities.is_it(write, row.raw)]
         same = ("value", "status_id") if write.type == DEAL else ("name",)
@@ -313,7 +325,35 @@ class Close(Connector):
             if row.raw is not None
             and (time_of(row.raw.get("date_created")) or after) >= after
             and all(row.raw.get(f) == write.fields[f] for f in same if f in write.fields)
+            and not (stamp and row.raw.get(stamp.path))
         ]
+
+    async def _inside(self, lead: str, type: str, after: datetime) -> list[Observation]:
+        """What of a type a lead holds that was made since; of contacts, all."""
+        params = {"lead_id": lead, "_limit": PAGE}
+        if type != PERSON:
+            params["date_created__gte"] = after.isoformat()
+        answer = await self.client.call("GET", f"/{type}/", params=params)
+        return [observed(self.account.name, type, raw) for raw in answer.data["data"]]
+
+    async def _stamped(
+        self, write: Write, stamp: Stamp, lead: str | None, after: datetime
+    ) -> list[Observation]:
+        """What bears our id: in its lead, or among what the log says was made since.
+
+        Neither lags behind as the search does. The ``request_id`` by which the log can be asked
+        as well is told in no answer, least of all in one that was lost.
+        """
+        if write.type != COMPANY and lead is not None:
+            inside = await self._inside(lead, write.type, after)
+            return [one for one in inside if (one.raw or {}).get(stamp.path) == write.external_id]
+        query = {"object_type": object_of(write.type), "action": "created"}
+        made = [
+            Ref(self.account.name, write.type, event["object_id"])
+            for event in await self._logged(query, since=after) or ()
+            if (event.get("data") or {}).get(stamp.path) == write.external_id
+        ]
+        return [one for one in await self.read(made) if one.raw is not None]
 
     async def recall(
         self, entity: str, since: datetime, departed: Sequence[Ref]
@@ -539,6 +579,7 @@ class Close(Connector):
             names={mail: name for mail, name in names.items() if name},
             currency=organization.get("currency"),
             retired=frozenset(owners.keys() - active),
+            stamps=await self._stamps.paths(),
         )
 
     async def _organization(self) -> dict[str, Any]:
@@ -612,7 +653,7 @@ class Close(Connector):
                     field="company",
                 )
             body["lead_id"] = lead
-        body = activities.new(write.type, body)
+        body = activities.new(write.type, body) | await self._stamps.on(write)
         return await self._with_contact(
             write,
             body,
@@ -652,7 +693,7 @@ class Close(Connector):
 
     async def _create_in_container(self, write: Write) -> Outcome:
         """A contact needs a lead: make one that is named after it, in the same call."""
-        body = body_of(write.fields, {})
+        body = body_of(write.fields, {}) | await self._stamps.on(write)
         lead = {"name": title_of(body), "contacts": [body]}
         answer = await self.client.call("POST", "/lead/", json=lead, creates=True)
         contact = {"lead_id": answer.data["id"], **answer.data["contacts"][0]}
@@ -787,7 +828,10 @@ class Close(Connector):
                 "Run `syncline webhooks subscribe`.",
             )
         )
-        return found
+        return [*found, *await self._stamps.check()]
+
+    async def prepare(self) -> list[Finding]:
+        return await self._stamps.prepare()
 
     async def _finding(
         self,

@@ -43,6 +43,14 @@ def domain_is(value: str) -> Raw:
     return text_is(COMPANY, "url", value)
 
 
+def custom_is(id: str, value: str) -> Raw:
+    return {
+        "type": "field_condition",
+        "field": {"type": "custom_field", "custom_field_id": id},
+        "condition": {"type": "text", "mode": "phrase", "value": value},
+    }
+
+
 def at_or_after(type: str, field: str, at: datetime) -> Raw:
     return {
         "type": "field_condition",

@@ -72,11 +72,11 @@ def time_in(row: Raw, field: str) -> datetime:
     return at
 
 
-def keys_of(seen: Observation) -> set[Key]:
-    """The identity keys that a record really carries."""
+def keys_of(seen: Observation, stamp: str | None) -> set[Key]:
+    """The identity keys that a record really carries; ``stamp`` is the field of our ids."""
     raw = seen.raw or {}
     said = [("email", entry.get("email")) for entry in raw.get("emails") or ()]
-    said += [("domain", raw.get("url"))]
+    said += [("domain", raw.get("url")), ("external_id", raw.get(stamp or ""))]
     return {
         Key(kind, value)
         for kind, text in said

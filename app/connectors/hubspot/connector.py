@@ -63,6 +63,7 @@ from app.connectors.hubspot.shapes import (
 from app.sdk import (
     NO_SUCH_CALL,
     NOTHING,
+    Absences,
     Account,
     Bearer,
     ConfigError,
@@ -780,13 +781,23 @@ class HubSpot(Connector):
 
     async def _external_id(self, type: str) -> str | None:
         """The unique property for our ids, if the account names one and it is there."""
-        if not (name := self.account.external_id):
+        if not (name := self.account.external_id) or type in self._unstamped:
             return None
-        known: dict[str, str | None] = self.__dict__.setdefault("_external_ids", {})
-        if type not in known:
+        if type not in self._stamped:
             found = await self._property(type, name)
-            known[type] = name if found and found.get("hasUniqueValue") else None
-        return known[type]
+            if not found or not found.get("hasUniqueValue"):
+                self._unstamped.add(type)
+                return None
+            self._stamped.add(type)
+        return name
+
+    @cached_property
+    def _stamped(self) -> set[str]:
+        return set()
+
+    @cached_property
+    def _unstamped(self) -> Absences:
+        return Absences()
 
     async def _property(self, type: str, name: str) -> Raw | None:
         answer = await self.client.call(
@@ -926,7 +937,7 @@ class HubSpot(Connector):
             if there is None:
                 body["groupName"] = GROUPS.get(type) or await self._group(type)
                 await self.client.call("POST", f"/crm/v3/properties/{type}", json=body)
-                self.__dict__.pop("_external_ids", None)
+                self.__dict__.pop("_unstamped", None)
                 return Finding(f"{type}.{name}", True, "created")
         except SyncError as error:
             # Activities ride on the schema of contacts.

@@ -555,7 +555,10 @@ class AccountConfig(_Frozen):
         None, description="Seconds a signed timestamp stays good; default by scheme."
     )
     external_id: str | None = Field(
-        None, min_length=1, description="The unique property that holds our record id."
+        None,
+        min_length=1,
+        description="The field that holds our record id: a unique property of HubSpot, an External "
+        "ID of Salesforce, the name of a custom field of Close.",
     )
     legacy_signatures: _Flag = Field(
         False, description="HubSpot: accept a delivery signed by v1 or v2 alone."

@@ -98,9 +98,13 @@ class Ground:
             await connection.close()
 
 
-#: Salesforce beside Close and HubSpot.
+#: Salesforce beside Close and HubSpot; it and Close keep our ids.
 THIRD: dict[str, Any] = {
-    "accounts": {"salesforce": {"external_id": "Syncline_Id__c"}},
+    "accounts": {
+        "salesforce": {"external_id": "Syncline_Id__c"},
+        "close": {"external_id": harness.CLOSE_STAMP},
+    },
+    "prepare": lambda crms: crms.close.keep_ids(),
     "config": {"sync": {"deal": {"stages": harness.THREE_STAGES}}},
 }
 

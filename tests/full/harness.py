@@ -33,6 +33,8 @@ POLL = 0.05
 #: Where the programs keep their bytecode: they start often.
 BYTECODE = str(Path(sys.prefix) / "bytecode")
 
+#: The custom field in which Close keeps our ids, where it does.
+CLOSE_STAMP = "Syncline id"
 CLOSE_KEY = "api_FullTestsCloseKey000000.full"
 CLOSE_SIGNATURE_KEY = "7d0f9b0f6ae94b1c8d3e5f60718293a4b5c6d7e8f90123456789abcdef012345"
 HUBSPOT_TOKEN = "pat-na1-full-tests-0001"
@@ -318,6 +320,12 @@ class PersonAtClose:
     async def merge(self, survivor: str, loser: str) -> None:
         """Merge one lead into another."""
         await self._call("POST", "/lead/merge/", {"source": loser, "destination": survivor})
+
+    async def keep_ids(self) -> None:
+        """Make the custom fields in which our ids are kept."""
+        for type in ("lead", "contact", "opportunity"):
+            field = {"name": CLOSE_STAMP, "type": "hidden"}
+            await self._call("POST", f"/custom_field/{type}/", field)
 
     async def statuses(self) -> dict[str, str]:
         """The ids of the opportunities' statuses by label."""

@@ -71,6 +71,8 @@ async def service(folder: Path, setting: Setting) -> AsyncIterator[World]:
     template = await make_template(url, migrations.upgraded)
     third: Mapping[str, Json] = {
         "salesforce": {"external_id": "Syncline_Id__c"},
+        # One of the worlds has no ids of ours in Close.
+        "close": {"external_id": harness.CLOSE_STAMP} if setting.spreads else {},
         "europe": {
             "connector": "hubspot",
             "portal_id": PORTALS["europe"],
@@ -88,6 +90,7 @@ async def service(folder: Path, setting: Setting) -> AsyncIterator[World]:
             sandbox=[f"--hubspot-portal={EUROPES_TOKEN}={PORTALS['europe']}"],
             config={"sync": setting.config()},
             workers=1,
+            prepare=lambda crms: crms.close.keep_ids(),
         ) as found,
     ):
         yield found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -16,7 +17,7 @@ from app.db.outbox import Mark
 from app.domain.decide import reading
 from app.domain.entities import ties_of
 from app.domain.meeting import last_words
-from app.domain.values import NOTHING, Op, Ref
+from app.domain.values import NOTHING, Observation, Op, Ref
 from app.errors import AccountError, RateLimitedError, SyncError, TransientError
 from app.sync import guard
 from app.sync.draft import count
@@ -45,7 +46,7 @@ async def merge_there(
     asked = {mark.record_id for mark in marks if mark.guard != Op.DELETE}
     for n, (survivor, loser) in enumerate(pairs):
         try:
-            await _look_before(house, member, loser)
+            looked = await _look_before(house, member, loser)
             kept = await _merge(member, survivor.ref, loser.ref)
         except (RateLimitedError, AccountError, TransientError) as error:
             async with house.database.transaction() as db:
@@ -58,6 +59,7 @@ async def merge_there(
             await _refused(house, survivor, loser, error)
             count(counts, "failed")
         else:
+            await _hear_last_words(house, member, loser, looked)
             await _merged(house, survivor, loser, kept)
             count(counts, "merged")
     return [mark for mark in marks if mark.record_id not in held]
@@ -87,12 +89,30 @@ async def give_up(db: AsyncConnection, account: str) -> None:
         await conflicts.parked(db, loser.entity, loser.record_id, loser.ref, survivor)
 
 
-async def _look_before(house: House, member: Member, loser: Link) -> None:
+async def _look_before(house: House, member: Member, loser: Link) -> Observation:
     """Take in what nobody has told us of the loser yet: after the merge it is gone there."""
     _, read_at = await known(house, [])
     (found,) = await member.connector.read([loser.ref])
-    if found.raw is None or found.ref != loser.ref:
+    if found.raw is not None and found.ref == loser.ref:
+        await _take_in(house, member, loser, found, read_at)
+    return found
+
+
+async def _hear_last_words(house: House, member: Member, loser: Link, looked: Observation) -> None:
+    """… and what was edited between that look and the merge, where the account keeps it."""
+    _, read_at = await known(house, [])
+    try:
+        found = await member.connector.last_shown(loser.ref)
+    except SyncError as error:
+        log.warning("merge.unheard", ref=str(loser.ref), reason=error.reason)
         return
+    if found is not None and found.version != looked.version:
+        await _take_in(house, member, loser, found, read_at)
+
+
+async def _take_in(
+    house: House, member: Member, loser: Link, found: Observation, read_at: datetime
+) -> None:
     cause = Cause("merge", str(loser.record_id))
     seen = Seen(found, cause, read_at, read_at)
     async with house.database.transaction() as db:

@@ -106,7 +106,7 @@ def run_id() -> str:
 _RUN = secrets.token_hex(8)
 
 
-async def make_template(url: str, prepare: Callable[[str], Awaitable[None]]) -> str:
+async def make_template(url: str, prepare: Callable[[str], Awaitable[object]]) -> str:
     """The name of this run's template: made and given to `prepare` (by URL) by whoever is first.
 
     Drop it at the end of the run with `drop`; on our own server it goes by itself.

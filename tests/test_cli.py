@@ -482,6 +482,21 @@ def test_a_database_that_is_away_is_one_sentence(at_home):
     assert "hunter2" not in said
 
 
+async def test_who_brings_the_schema_up_to_date_is_in_the_audit_once(at_home, database_url):
+    async with postgres.clone(database_url) as empty:
+        for _ in range(2):
+            process = start(at_home, "migrate", DATABASE_URL=empty)
+            said = await asyncio.to_thread(process.communicate, timeout=60)
+            assert process.returncode == 0, said
+        database = Database(empty, pool_size=1)
+        try:
+            async with database.transaction() as db:
+                acts = (await db.execute(sa.text("select who, what, status from audit"))).all()
+        finally:
+            await database.close()
+    assert acts == [("command line", "migrate", 200)]
+
+
 def test_a_public_service_does_not_invent_its_keys(at_home):
     everywhere = "0.0.0.0"  # noqa: S104 - it ends before anybody could call
     process = start(

@@ -199,8 +199,11 @@ def answering(url: str) -> Iterator[None]:
         ) from error
 
 
-def migrate(url: str) -> None:
-    """Bring the schema up to date, under an advisory lock; wait for a database that restarts."""
+def migrate(url: str) -> bool:
+    """Bring the schema up to date, under an advisory lock; wait for a database that restarts.
+
+    Says whether it was behind.
+    """
     from app.db import migrations
 
     began = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -90,5 +91,23 @@ def migrate(ctx: typer.Context) -> None:
     found = settings()
     logs.configure(found)
     with house.database(found, house.data_home(found)) as url:
-        house.migrate(url)
+        if house.migrate(url):
+            asyncio.run(_note_migration(url))
     screen(ctx).answer({"migrated": True}, "✓ the schema is up to date")
+
+
+async def _note_migration(url: str) -> None:
+    """Write down what a person has done: the table is there only now."""
+    from app.db import audit, migrations
+    from app.db.engine import Database
+
+    database = Database(url, pool_size=1)
+    try:
+        async with database.transaction() as db:
+            target = f"schema {migrations.head()}"
+            act = await audit.begin(
+                db, who="command line", what="migrate", target=target, detail={}
+            )
+            await audit.end(db, act, 200)
+    finally:
+        await database.close()

@@ -43,17 +43,19 @@ def known() -> frozenset[str]:
     return frozenset(script.revision for script in scripts)
 
 
-def upgrade(url: str) -> None:
+def upgrade(url: str) -> bool:
     """Run the missing migrations under an advisory lock; a second caller waits and finds none.
+
+    Says whether there were any.
 
     What a newer program has made of the schema is left as it is: each release only adds to what
     the one before it uses, so that both can work beside each other while one replaces the other.
     ``url`` is ``postgresql://…``.
     """
-    asyncio.run(upgraded(url))
+    return asyncio.run(upgraded(url))
 
 
-async def upgraded(url: str) -> None:
+async def upgraded(url: str) -> bool:
     """The same for a caller that has a loop."""
     engine = create_async_engine(
         url.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool
@@ -61,18 +63,20 @@ async def upgraded(url: str) -> None:
     try:
         async with engine.begin() as db:
             await db.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": LOCK})
-            await db.run_sync(_upgrade)
+            changed = await db.run_sync(_upgrade)
             for cut in partitions.CUTS:
                 await partitions.make(db, cut, now())
+            return changed
     finally:
         await engine.dispose()
 
 
-def _upgrade(connection: sa.Connection) -> None:
+def _upgrade(connection: sa.Connection) -> bool:
     at = MigrationContext.configure(connection).get_current_revision()
     if at is not None and at not in known():
         log.warning("schema.newer", at=at, known=head())
-        return
+        return False
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    return at != head()

@@ -1,5 +1,6 @@
 """What changed since, in the order of SystemModstamp: for scans, and for what nobody told.
 
+Asked by SOQL and not by getUpdated, which tells whole minutes and leaves out what was deleted:
 https://developer.salesforce.com/docs/platform/api-rest/guide/resources-getupdated.html
 """
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import structlog
 
 from app import logs
 from app.clock import now
-from app.db import conflicts, events, keyed, outbox, resyncs
+from app.db import conflicts, events, keyed, outbox, records, resyncs
 from app.db.journal import Cause
 from app.domain import identity
 from app.domain.decide import reading
@@ -219,16 +220,32 @@ async def _left_behind(house: House, member: Member, job: Job) -> dict[Ref, Obse
     """
     probed = await _probe(member, job)
     met, _ = await known(house, list(probed))
+    owners = await made_for(house, probed.values())
     entity, mine = job.record.entity, all_keys(house, job)
     rules = house.key_rules(entity)
     return {
         ref: one
         for ref, one in probed.items()
         if (ref not in met or met[ref].record_id == job.record.id)
+        and owners.get(ref, job.record.id) == job.record.id
         and not identity.contradiction(
             rules, identity.keys(entity, shown_there(house, member, one), rules), mine
         )
     }
+
+
+async def made_for(house: House, seen: Iterable[Observation]) -> dict[Ref, UUID]:
+    """Whom these were made for, where they bear a stamp: the record that it lives on in."""
+    stamps: dict[Ref, UUID] = {}
+    for one in seen:
+        if stamp := house.stamp_on(one):
+            with contextlib.suppress(ValueError):  # a person may write into the field
+                stamps[one.ref] = UUID(stamp)
+    if not stamps:
+        return {}
+    async with house.database.transaction() as db:
+        living = await records.survivors(db, stamps.values())
+    return {ref: living[id] for ref, id in stamps.items()}
 
 
 async def _probe(member: Member, job: Job) -> dict[Ref, Observation]:

@@ -21,7 +21,7 @@ from app.domain.identity import contradiction
 from app.domain.state import State
 from app.domain.values import Fields, Observation, Ref
 from app.errors import AccountError, RateLimitedError, RejectedError, TransientError
-from app.sync.adopt import all_keys, put_off, shown_there
+from app.sync.adopt import all_keys, made_for, put_off, shown_there
 from app.sync.draft import Job, count
 from app.sync.house import House, Member
 from app.sync.reconcile import known, reconcile
@@ -64,10 +64,15 @@ async def bury_departed(
     async with house.database.transaction() as db:
         intended = await outbox.intended(db, member.name, begun)
     recalled, unknown = await _recall(house, member, again[0].record.entity, min(begun.values()))
+    owners = await made_for(house, recalled.values())
     for job in again:
-        said = intended.get(job.record.id, {})
-        mine = [ref for ref, one in recalled.items() if _is_made_by(house, member, job, said, one)]
-        maybe = {ref: one for ref, one in recalled.items() if not _is_another(house, job, one)}
+        said, id = intended.get(job.record.id, {}), job.record.id
+        mine, maybe = [], {}
+        for ref, one in recalled.items():
+            if owners[ref] == id if ref in owners else _is_made_by(house, member, job, said, one):
+                mine.append(ref)
+            if owners[ref] == id if ref in owners else not _is_another(house, job, one):
+                maybe[ref] = one
         if len(mine) == 1:
             await _bury(house, member, job, said, mine[0])
             del recalled[mine[0]]
@@ -101,17 +106,13 @@ async def _recall(
 def _is_made_by(
     house: House, member: Member, job: Job, intended: Fields, seen: Observation
 ) -> bool:
-    if stamp := house.stamp_on(seen):
-        return stamp == str(job.record.id)
     state = _state(house, member, job)
     shown = reading(state, seen)
     return is_ours(intended, all_keys(house, job), shown, keys_of(state, shown))
 
 
 def _is_another(house: House, job: Job, seen: Observation) -> bool:
-    """Whether it was made for another record, or had the address, or domain, of somebody else."""
-    if stamp := house.stamp_on(seen):
-        return stamp != str(job.record.id)
+    """Whether it had the address, or the domain, of somebody else."""
     state = _state(house, house.members[seen.ref.account], job)
     theirs = keys_of(state, reading(state, seen))
     return bool(contradiction(state.sync.keys or (), theirs, all_keys(house, job)))

@@ -299,8 +299,8 @@ async def test_of_equal_creates_whose_answers_were_lost_each_is_known_by_its_sta
     for asked, there in zip((one, other, *deals, *lone), (*leads, *made, *people), strict=True):
         assert [seen.ref for seen in await stamping.probe(asked, since)] == [there]
     never = write(stamping, "company", company, external_id="c3")
-    # Who looked for the field before it was made stamps nothing; who bears another is not meant.
-    assert await stamping.probe(never, since) == []
+    # Whether a stamp is that of a record which lives on in another, is not for Close to say.
+    assert {seen.ref for seen in await stamping.probe(never, since)} <= {*leads}
     assert await stamping.probe(replace(never, external_id=None), since) != []
 
 

@@ -71,42 +71,84 @@ async def test_a_namesake_that_nobody_has_met_is_not_linked_in_its_place(town: T
     assert record.fields["domain"] == "two.example"
 
 
+async def stamping(town: Town) -> int:
+    """Close keeps our ids; a company of HubSpot that it has as well."""
+    await town.house.members["close"].connector.prepare()
+    await town.house.learn("close")
+    named = {"name": "Acme", "domain": "acme.example"}
+    made = await town.hubspot("POST", "/crm/v3/objects/companies", properties=named)
+    await town.hear_hubspot("company.creation", made["id"])
+    await town.work()
+    return int(made["id"])
+
+
+async def deal_of(town: Town, company: int) -> Ref:
+    """One of several deals that are all alike, heard of."""
+    deal = {"dealname": "Engines", "amount": "100", "dealstage": "appointmentscheduled"}
+    id = (await town.hubspot("POST", "/crm/v3/objects/deals", properties=deal))["id"]
+    ends = f"/crm/v4/objects/deals/{id}/associations/default/companies"
+    await town.hubspot("PUT", f"{ends}/{company}")
+    await town.hear_hubspot("deal.creation", id)
+    return Ref("hubspot", "deals", id)
+
+
+async def lose_creates_of_deals(town: Town, times: int) -> None:
+    lost = {"method": "POST", "path": "/opportunity/$"}
+    await town.control.fault(vendor="close", fault="drop_after_commit", match=lost, times=times)
+    begun = "select count(*) from outbox where intent is not null"
+    for _ in range(9):
+        with contextlib.suppress(LanePaused):
+            await town.hurry("close")
+        if await town.scalar(begun) == times:
+            return
+    raise AssertionError("the creates were never begun")
+
+
 async def test_of_two_equal_deals_each_finds_the_one_that_was_made_for_it(
     database: Database, control: Control
 ):
     async with founded(database, control, close="external_id: Syncline id") as town:
-        await town.house.members["close"].connector.prepare()
-        await town.house.learn("close")
-        named = {"name": "Acme", "domain": "acme.example"}
-        path = "/crm/v3/objects/companies"
-        company = (await town.hubspot("POST", path, properties=named))["id"]
-        await town.hear_hubspot("company.creation", company)
-        await town.work()
-        ids = []
-        for _ in range(2):
-            deal = {"dealname": "Engines", "amount": "100", "dealstage": "appointmentscheduled"}
-            made = await town.hubspot("POST", "/crm/v3/objects/deals", properties=deal)
-            ids.append(made["id"])
-            ends = f"/crm/v4/objects/deals/{made['id']}/associations/default/companies"
-            await town.hubspot("PUT", f"{ends}/{company}")
-            await town.hear_hubspot("deal.creation", made["id"])
-        lost = {"method": "POST", "path": "/opportunity/$"}
-        await control.fault(vendor="close", fault="drop_after_commit", match=lost, times=2)
-        for _ in range(9):
-            with contextlib.suppress(LanePaused):
-                await town.hurry("close")
+        company = await stamping(town)
+        deals = [await deal_of(town, company) for _ in range(2)]
+        await lose_creates_of_deals(town, 2)
         await town.go_on()
-        stamps = (await town.house.learn("close")).stamps
+        stamp = (await town.house.learn("close")).stamps["opportunity"]
         there = (await town.close("GET", "/opportunity/"))["data"]
-        records = [await town.record_of(Ref("hubspot", "deals", id)) for id in ids]
-        assert sorted(row[stamps["opportunity"]] for row in there) == sorted(
-            str(record.id) for record in records
-        )
+        records = [await town.record_of(deal) for deal in deals]
+        assert sorted(row[stamp] for row in there) == sorted(str(one.id) for one in records)
         for row in there:
-            ref = Ref("close", "opportunity", row["id"])
-            assert str((await town.record_of(ref)).id) == row[stamps["opportunity"]]
+            assert (
+                str((await town.record_of(Ref("close", "opportunity", row["id"]))).id) == row[stamp]
+            )
         assert await town.scalar("select count(*) from outbox") == 0
         assert await town.scalar("select count(*) from conflicts") == 0
+
+
+async def test_what_was_made_for_a_record_that_is_merged_away_is_the_survivors(
+    database: Database, control: Control
+):
+    """Its stamp names the one that is no more."""
+    async with founded(database, control, close="external_id: Syncline id") as town:
+        company = await stamping(town)
+        lost = await deal_of(town, company)
+        await lose_creates_of_deals(town, 1)
+        kept = await deal_of(town, company)
+        discarded = sa.delete(marks).where(marks.c.record_id == (await town.record_of(kept)).id)
+        async with town.db.transaction() as db:  # a person has said that Close need not have it
+            await db.execute(discarded)
+        body = {"primaryObjectId": kept.id, "objectIdToMerge": lost.id}
+        await town.hubspot("POST", "/crm/v3/objects/deals/merge", **body)
+        told = {
+            "primaryObjectId": int(kept.id),
+            "mergedObjectIds": [int(lost.id)],
+            "newObjectId": int(kept.id),
+        }
+        await town.hear_hubspot("deal.merge", kept.id, numberOfPropertiesMoved=0, **told)
+        await town.go_on()
+        (row,) = (await town.close("GET", "/opportunity/"))["data"]
+        ref = Ref("close", "opportunity", row["id"])
+        assert (await town.record_of(ref)).id == (await town.record_of(kept)).id
+        assert await town.scalar("select count(*) from outbox") == 0
 
 
 async def test_what_is_deleted_while_its_copy_is_made_elsewhere_does_not_return(town: Town):

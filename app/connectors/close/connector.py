@@ -301,10 +301,8 @@ class Close(Connector):
         after = since - SKEW
         lead = await self._lead_of(write)
         stamp = await self._stamps.field(write.type) if write.external_id else None
-        if stamp is not None:
-            found = await self._stamped(write, stamp, lead, after)
-            if found or after >= stamp.since:
-                return found
+        if stamp and (found := await self._stamped(write, stamp, lead, after)):
+            return found
         if write.type == COMPANY or lead is None:
             name = write.fields.get("name")
             if write.type not in (COMPANY, PERSON) or not name:
@@ -325,7 +323,8 @@ class Close(Connector):
             if row.raw is not None
             and (time_of(row.raw.get("date_created")) or after) >= after
             and all(row.raw.get(f) == write.fields[f] for f in same if f in write.fields)
-            and not (stamp and row.raw.get(stamp.path))
+            # Another stamp may be that of a record which lives on in this one.
+            and (stamp is None or row.raw.get(stamp.path) or after < stamp.since)
         ]
 
     async def _inside(self, lead: str, type: str, after: datetime) -> list[Observation]:
